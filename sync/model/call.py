@@ -1,0 +1,57 @@
+"""Calls (XEP-0353): who may be ringing whom, and how it ended."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class CallState(StrEnum):
+    """Where a call stands, seen from one account."""
+
+    RINGING = "ringing"  # incoming, waits for one of the account's devices
+    OUTGOING = "outgoing"  # ours, waits for the peer
+    ANSWERED = "answered"
+    REJECTED = "rejected"  # declined on one of the account's devices
+    MISSED = "missed"  # the caller hung up, or nobody answered in time
+    CLOSED = "closed"  # ended before it could ring here, or declined by the peer
+    ENDED = "ended"
+    UNDELIVERABLE = "undeliverable"
+
+    @property
+    def is_open(self) -> bool:
+        """True while a later stanza may still change it."""
+        return self in (CallState.RINGING, CallState.OUTGOING, CallState.ANSWERED)
+
+
+@dataclass(frozen=True, slots=True)
+class CallKey:
+    """The key of a call: only this peer and the account's own devices may change the record. `sid` is `key_of` the session id."""
+
+    account: str
+    peer: str
+    sid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of one account.
+
+    `session_id` is the id as it came; `caller` the proposing full JID; `media` audio and video as proposed; `rings_until` the end of ringing, counted from the
+    server's time of the propose; `answered_by` the resource that took it; `stanza` the propose, None for records made by a terminal stanza.
+    """
+
+    key: CallKey
+    session_id: str
+    state: CallState
+    version: int
+    proposed_at: datetime
+    rings_until: datetime
+    caller: str
+    media: tuple[str, ...] = ()
+    answered_by: str | None = None
+    archive_id: str | None = None
+    stanza: str | None = field(default=None, repr=False)
+
+    def rings(self, now: datetime) -> bool:
+        """True while a phone should ring for it."""
+        return self.state is CallState.RINGING and self.rings_until > now

@@ -1,0 +1,102 @@
+"""Devices, push jobs and the ledger: what may be pushed where, what is due, and what became of it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+from sync.model.push import Environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One registered phone of an account.
+
+    Tokens are hexadecimal and secret. `node` names the registration to XEP-0357, `enabled` once the user's server was told to push to it.
+    `bound_to` is the resource that last spoke for the device (DESIGN §3); None = unbound. `filtering`: the app drops what it is told to drop
+    (com.apple.developer.usernotifications.filtering). `woken_*` describe the newest wake, `fetched_*` the newest query of the device.
+    """
+
+    account: str
+    device_id: str
+    app: str
+    environment: Environment
+    alert_token: str = field(repr=False)
+    voip_token: str | None = field(default=None, repr=False)
+    node: str = ""
+    secret_digest: bytes = field(default=b"", repr=False)
+    name: str | None = None
+    enabled: bool = False
+    filtering: bool = False
+    bound_to: str | None = None
+    registered_at: datetime
+    woken_version: int = 0
+    woken_at: datetime | None = None
+    fetched_version: int = 0
+    fetched_at: datetime | None = None
+
+    @property
+    def wake_unfetched(self) -> bool:
+        """True while the newest wake has not been answered by a query."""
+        return self.woken_version > self.fetched_version
+
+
+class Lane(IntEnum):
+    """The order in which due jobs are claimed."""
+
+    CALLS = 1
+    MESSAGES = 2
+    UPDATES = 3
+
+
+class PushKind(StrEnum):
+    """What a push tells the app (`x.k` of the payload)."""
+
+    MESSAGE = "message"
+    CALL = "call"  # the ringing itself: VoIP where there is a token, an alert otherwise
+    CALL_FALLBACK = "call-fallback"  # an alert for a call that was pushed as VoIP and not fetched, or is uncertain
+    CALL_END = "callend"  # answered or declined elsewhere
+    MISSED = "missed"
+    CORRECTED = "corrected"
+    WITHDRAW = "withdraw"
+    READ = "read"
+
+
+class JobState(StrEnum):
+    """queued → attempted → done. A job that is `attempted` without an outcome left for the vendor and nobody knows more."""
+
+    QUEUED = "queued"
+    ATTEMPTED = "attempted"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushJob:
+    """One push that is due, under way, or done; done rows are the ledger.
+
+    `job_id` is a random UUID and the push's apns-id. `version` is the account version that the push announces. `peer`/`sid` name the call of
+    call pushes, `peer` the conversation of others. `voip`: goes to the VoIP token. `silent`: without sound. `not_before` and `deadline` bound
+    the time of sending. `target_rank`: the message that a correction or withdrawal is about. `outcome` is a Verdict's value or `suppressed:<why>`.
+    `repeat` counts how often the wake was sent again because it stayed unfetched.
+    """
+
+    account: str
+    job_id: str
+    device_id: str
+    lane: Lane
+    kind: PushKind
+    version: int
+    peer: str
+    sid: str | None = None
+    voip: bool = False
+    silent: bool = False
+    collapse: str | None = None
+    target_rank: int | None = None
+    created_at: datetime
+    not_before: datetime
+    deadline: datetime
+    state: JobState = JobState.QUEUED
+    attempts: int = 0
+    repeat: int = 0
+    attempted_at: datetime | None = None
+    outcome: str | None = None
+    reason: str | None = None
