@@ -1,0 +1,170 @@
+"""What users ask for and what they are told, independent of the dialect they speak."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sync.model.call import Call
+from sync.model.conversation import Change, Conversation, ConversationKey, Kind, Status
+from sync.model.push import Environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SortKey:
+    """Where a conversation stands in a list: ringing ones first, then pinned ones where asked for, then by activity, newest first.
+
+    `activity` in microseconds since the epoch; peer and kind make the order total. `pinned` is 0 throughout unless `pinned_first`.
+    """
+
+    ringing: bool
+    pinned: int
+    activity: int
+    peer: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """The place between two pages: the answer's `since` and newest version as page one saw them, and the last row's sort key."""
+
+    since: int
+    newest: int
+    sort: SortKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuery:
+    """A list of conversations.
+
+    `since` 0 = all but deleted ones; else only what has a higher version, tombstones included. `pinned` True/False = only pinned / unpinned
+    ones; `archived` likewise. `limit` None = everything, 0 = only the count. `after` continues a list.
+    """
+
+    since: int = 0
+    pinned_first: bool = False
+    pinned: bool | None = None
+    archived: bool | None = None
+    limit: int | None = None
+    after: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedConversation:
+    """A conversation with the calls that ring in it, newest first."""
+
+    conversation: Conversation
+    calls: tuple[Call, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationPage:
+    """An answer: `newest` is the version to ask from next time; `total` counts the whole list; `query` is what was answered, with `since`
+    as it was taken (0 where the client's was not valid any more)."""
+
+    query: ListQuery
+    newest: int
+    items: tuple[ListedConversation, ...]
+    total: int
+    with_tombstones: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteQuery:
+    """Corrections and retractions since a version; more than `limit` of one conversation invalidate it."""
+
+    since: int
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewritePage:
+    """An answer: changes oldest first; `invalidated` conversations are to be loaded anew, each with the version of its newest change."""
+
+    newest: int
+    changes: tuple[Change, ...]
+    invalidated: tuple[tuple[ConversationKey, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unmute:
+    """No longer muted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mute:
+    """Muted from now for a duration; None = for ever."""
+
+    duration: timedelta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetProperties:
+    """Properties of one conversation to set, all or nothing; None = leave as it is."""
+
+    peer: str
+    kind: Kind = Kind.CHAT
+    pinned: int | None = None
+    mute: Mute | Unmute | None = None
+    status: Status | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterDevice:
+    """A phone introduces itself (`register-device`). `resource` of the sender; tokens hexadecimal."""
+
+    account: str
+    resource: str
+    device_id: str
+    app: str
+    alert_token: str = field(repr=False)
+    voip_token: str | None = field(default=None, repr=False)
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnregisterDevice:
+    """A phone leaves; named by its token."""
+
+    account: str
+    app: str
+    alert_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnablePush:
+    """XEP-0357 §5: push to this node. `jid` the app server named, `secret` from the publish-options."""
+
+    account: str
+    resource: str | None
+    jid: str
+    node: str
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisablePush:
+    """XEP-0357 §6: stop; `node` None = all of that jid."""
+
+    account: str
+    jid: str
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What a phone gets back: the node and secret to enable with."""
+
+    node: str
+    secret: str = field(repr=False)
+    features: tuple[str, ...] = ()
+    max_payload_bytes: int = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """An app as configured: `name` is its provider name in commands."""
+
+    name: str
+    bundle_id: str
+    environment: Environment
+    filtering: bool
+    time_sensitive: bool = False
