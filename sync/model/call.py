@@ -25,7 +25,9 @@ class CallState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """The key of a call: only this peer and the account's own devices may change the record. `sid` is `key_of` the session id."""
+    """The key of a call: only this peer and the account's own devices may change the record. `sid` is `key_of` the
+    session id.
+    """
 
     account: str
     peer: str
@@ -36,8 +38,9 @@ class CallKey:
 class Call:
     """One call of one account.
 
-    `session_id` is the id as it came; `caller` the proposing full JID; `media` audio and video as proposed; `rings_until` the end of ringing, counted from the
-    server's time of the propose; `answered_by` the resource that took it; `stanza` the propose, None for records made by a terminal stanza.
+    `session_id` is the id as it came; `caller` the proposing full JID; `media` audio and video as proposed;
+    `rings_until` the end of ringing, counted from the server's time of the propose; `answered_by` the resource that
+    took it; `stanza` the propose, None for records made by a terminal stanza.
     """
 
     key: CallKey

@@ -1,7 +1,7 @@
 """Accounts, conversations, the message index and the change log: the rows of the versioned state.
 
-Versions are microseconds since the epoch that only go up (invariant 1). A *rank* orders the messages of an account: the
-version at which the message was taken. All values are valid at birth and changed with `dataclasses.replace`.
+Versions are microseconds since the epoch that only go up (invariant 1). A *rank* orders the messages of an account:
+the version at which the message was taken. All values are valid at birth and changed with `dataclasses.replace`.
 """
 
 from dataclasses import dataclass, field
@@ -45,7 +45,9 @@ class ConversationKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One owner. `floor` is the oldest version that a token may name; `wakes_open`: a device was pushed and has not fetched."""
+    """One owner. `floor` is the oldest version that a token may name; `wakes_open`: a device was pushed and has not
+    fetched.
+    """
 
     jid: str
     version: int
@@ -60,9 +62,9 @@ class Account:
 class LastMessage:
     """The newest message of a conversation, for its preview.
 
-    `stanza` is the message as the account received or sent it (after a correction: the correction), serialised with its own
-    `jabber:client` namespace. `message_id` and `archive_id` are the original's. `retracted`: show a tombstone, `stanza` then
-    holds no text of the message.
+    `stanza` is the message as the account received or sent it (after a correction: the correction), serialised with
+    its own `jabber:client` namespace. `message_id` and `archive_id` are the original's. `retracted`: show a
+    tombstone, `stanza` then holds no text of the message.
     """
 
     rank: int
@@ -75,7 +77,9 @@ class LastMessage:
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """A position in a conversation: everything up to `rank` is meant; `id` is the archive id that names it to clients."""
+    """A position in a conversation: everything up to `rank` is meant; `id` is the archive id that names it to
+    clients.
+    """
 
     rank: int = 0
     id: str | None = None
@@ -85,9 +89,10 @@ class Pointer:
 class Conversation:
     """One conversation of one account.
 
-    `activity_at` orders the list. `pinned` is a client's number, larger is higher, 0 = not pinned. `muted_until` None = not muted,
-    the far end of time = for ever. `read` is the owner's read pointer, `displayed` the peer's. `unread` always equals the recount of the message
-    index behind `read`. `ringing` counts the calls of this conversation in state ringing. `known`: the peer is no stranger.
+    `activity_at` orders the list. `pinned` is a client's number, larger is higher, 0 = not pinned. `muted_until` None
+    = not muted, the far end of time = for ever. `read` is the owner's read pointer, `displayed` the peer's. `unread`
+    always equals the recount of the message index behind `read`. `ringing` counts the calls of this conversation in
+    state ringing. `known`: the peer is no stranger.
     """
 
     key: ConversationKey
@@ -112,8 +117,9 @@ class Conversation:
 class IndexedMessage:
     """What is remembered of a message beside the archive: enough to count, and to find it again by any of its ids.
 
-    `message_key`, `origin_key`, `archive_key` are `key_of` the stanza's id, its origin-id (None where equal) and the archive id.
-    `counted`: it makes the conversation unread until it is read. `retracted` messages stay, so that a second retraction finds them.
+    `message_key`, `origin_key`, `archive_key` are `key_of` the stanza's id, its origin-id (None where equal) and the
+    archive id. `counted`: it makes the conversation unread until it is read. `retracted` messages stay, so that a
+    second retraction finds them.
     """
 
     conversation: ConversationKey
@@ -143,8 +149,9 @@ class ChangeKind(StrEnum):
 class Change:
     """One entry of a conversation's change log.
 
-    `target_id` names the message to clients: its archive id, else its message id. `stanza` is the correction as received, None where there
-    is no text to keep: retractions, corrections that the server did not archive, and corrections of what was retracted since.
+    `target_id` names the message to clients: its archive id, else its message id. `stanza` is the correction as
+    received, None where there is no text to keep: retractions, corrections that the server did not archive, and
+    corrections of what was retracted since.
     """
 
     conversation: ConversationKey
@@ -156,7 +163,9 @@ class Change:
 
 
 def key_of(identifier: str) -> str:
-    """An id as it is indexed: itself, or its SHA-256 when longer than 128 bytes (ids are claims of any length by anyone)."""
+    """An id as it is indexed: itself, or its SHA-256 when longer than 128 bytes (ids are claims of any length by
+    anyone).
+    """
     data = identifier.encode()
     if len(data) <= MAX_KEY_BYTES and not identifier.startswith("sha256:"):
         return identifier

@@ -11,9 +11,10 @@ from sync.model.push import Environment
 class Device:
     """One registered phone of an account.
 
-    Tokens are hexadecimal and secret. `node` names the registration to XEP-0357, `enabled` once the user's server was told to push to it.
-    `bound_to` is the resource that last spoke for the device (DESIGN §3); None = unbound. `filtering`: the app drops what it is told to drop
-    (com.apple.developer.usernotifications.filtering). `woken_*` describe the newest wake, `fetched_*` the newest query of the device.
+    Tokens are hexadecimal and secret. `node` names the registration to XEP-0357, `enabled` once the user's server was
+    told to push to it. `bound_to` is the resource that last spoke for the device (DESIGN §3); None = unbound.
+    `filtering`: the app drops what it is told to drop (com.apple.developer.usernotifications.filtering). `woken_*`
+    describe the newest wake, `fetched_*` the newest query of the device.
     """
 
     account: str
@@ -62,7 +63,9 @@ class PushKind(StrEnum):
 
 
 class JobState(StrEnum):
-    """queued → attempted → done. A job that is `attempted` without an outcome left for the vendor and nobody knows more."""
+    """queued → attempted → done. A job that is `attempted` without an outcome left for the vendor and nobody knows
+    more.
+    """
 
     QUEUED = "queued"
     ATTEMPTED = "attempted"
@@ -73,10 +76,11 @@ class JobState(StrEnum):
 class PushJob:
     """One push that is due, under way, or done; done rows are the ledger.
 
-    `job_id` is a random UUID and the push's apns-id. `version` is the account version that the push announces. `peer`/`sid` name the call of
-    call pushes, `peer` the conversation of others. `voip`: goes to the VoIP token. `silent`: without sound. `not_before` and `deadline` bound
-    the time of sending. `target_rank`: the message that a correction or withdrawal is about. `outcome` is a Verdict's value or `suppressed:<why>`.
-    `repeat` counts how often the wake was sent again because it stayed unfetched.
+    `job_id` is a random UUID and the push's apns-id. `version` is the account version that the push announces.
+    `peer`/`sid` name the call of call pushes, `peer` the conversation of others. `voip`: goes to the VoIP token.
+    `silent`: without sound. `not_before` and `deadline` bound the time of sending. `target_rank`: the message that a
+    correction or withdrawal is about. `outcome` is a Verdict's value or `suppressed:<why>`. `repeat` counts how often
+    the wake was sent again because it stayed unfetched.
     """
 
     account: str

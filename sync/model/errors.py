@@ -96,11 +96,15 @@ class InternalServerError(RequestError):
 
 
 class StoreUnavailable(Exception):
-    """The database did not answer, or refused the connection. Nothing was committed, or a retry finds out by its position."""
+    """The database did not answer, or refused the connection. Nothing was committed, or a retry finds out by its
+    position.
+    """
 
 
 class Uncommittable(Exception):
-    """The database refused these rows for what they contain; no retry helps. Carries the constraint's or the error's name only."""
+    """The database refused these rows for what they contain; no retry helps. Carries the constraint's or the error's
+    name only.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

@@ -1,7 +1,7 @@
 """What the feed reports, decoded: a closed union. One stanza is one event with one content.
 
-The decoder (`sync.protocol.stanza`) chooses the content by precedence: call steps, then retraction, correction, marker, body. Whatever
-has no meaning for state is `Nothing`, so that its position still moves.
+The decoder (`sync.protocol.stanza`) chooses the content by precedence: call steps, then retraction, correction,
+marker, body. Whatever has no meaning for state is `Nothing`, so that its position still moves.
 """
 
 from dataclasses import dataclass, field
@@ -64,7 +64,9 @@ class Retraction:
 
 @dataclass(frozen=True, slots=True)
 class Displayed:
-    """XEP-0333: displayed up to the message with this id; `stanza_ids` are further names for it that the marker carries."""
+    """XEP-0333: displayed up to the message with this id; `stanza_ids` are further names for it that the marker
+    carries.
+    """
 
     target: str
     stanza_ids: tuple[str, ...] = ()
@@ -114,9 +116,9 @@ Content = Body | Correction | Retraction | Displayed | CallMessage | Bounce | No
 class MessageEvent:
     """A message that the account received or sent.
 
-    `sender` is the full JID in `from`, `resource` the account's own session concerned. `archive_id` is trusted: the module read it
-    from the account's own archive. `message_id` and `origin_id` are claims. `stanza` is the message with its own namespace. `stored`: false for hints
-    that ask for no trace (XEP-0334).
+    `sender` is the full JID in `from`, `resource` the account's own session concerned. `archive_id` is trusted: the
+    module read it from the account's own archive. `message_id` and `origin_id` are claims. `stanza` is the message
+    with its own namespace. `stored`: false for hints that ask for no trace (XEP-0334).
     """
 
     position: FeedPosition
@@ -181,7 +183,9 @@ class AccountEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Malformed:
-    """An event that could not be decoded, or that breaks the domain rule. It is quarantined; `account` is empty when unknown."""
+    """An event that could not be decoded, or that breaks the domain rule. It is quarantined; `account` is empty when
+    unknown.
+    """
 
     position: FeedPosition
     account: str

@@ -1,8 +1,8 @@
 """What goes to a push service and what comes back, without any vendor's library.
 
-A `PushRequest` is complete: an adapter only frames and sends it. A `PushOutcome` says what is known about it afterwards,
-in our own words: the vendor's codes are translated in one table (`sync.protocol.apns`). Neither may be logged whole: the
-token is a secret, so its `repr` leaves it out.
+A `PushRequest` is complete: an adapter only frames and sends it. A `PushOutcome` says what is known about it
+afterwards, in our own words: the vendor's codes are translated in one table (`sync.protocol.apns`). Neither may be
+logged whole: the token is a secret, so its `repr` leaves it out.
 """
 
 from collections.abc import Mapping
@@ -44,8 +44,8 @@ class Verdict(StrEnum):
 class PushRequest:
     """One push to one device.
 
-    `app` names the configured app (its bundle id makes the topic), `token` is hexadecimal, `payload` a JSON object, `expiration`
-    epoch seconds (0 = now or never), `collapse_id` at most 64 bytes, `apns_id` a lower-case UUID.
+    `app` names the configured app (its bundle id makes the topic), `token` is hexadecimal, `payload` a JSON object,
+    `expiration` epoch seconds (0 = now or never), `collapse_id` at most 64 bytes, `apns_id` a lower-case UUID.
     """
 
     app: str
@@ -63,8 +63,8 @@ class PushRequest:
 class PushOutcome:
     """What became of one request.
 
-    `status` and `reason` are the vendor's own, for the ledger; both are None when no answer came. `dead_since_at` is the
-    instant from which the vendor knows the token to be dead (APNs 410 `timestamp`).
+    `status` and `reason` are the vendor's own, for the ledger; both are None when no answer came. `dead_since_at` is
+    the instant from which the vendor knows the token to be dead (APNs 410 `timestamp`).
     """
 
     verdict: Verdict

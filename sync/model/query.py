@@ -10,9 +10,11 @@ from sync.model.push import Environment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SortKey:
-    """Where a conversation stands in a list: ringing ones first, then pinned ones where asked for, then by activity, newest first.
+    """Where a conversation stands in a list: ringing ones first, then pinned ones where asked for, then by activity,
+    newest first.
 
-    `activity` in microseconds since the epoch; peer and kind make the order total. `pinned` is 0 throughout unless `pinned_first`.
+    `activity` in microseconds since the epoch; peer and kind make the order total. `pinned` is 0 throughout unless
+    `pinned_first`.
     """
 
     ringing: bool
@@ -24,7 +26,9 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """The place between two pages: the answer's `since` and newest version as page one saw them, and the last row's sort key."""
+    """The place between two pages: the answer's `since` and newest version as page one saw them, and the last row's
+    sort key.
+    """
 
     since: int
     newest: int
@@ -35,8 +39,9 @@ class Cursor:
 class ListQuery:
     """A list of conversations.
 
-    `since` 0 = all but deleted ones; else only what has a higher version, tombstones included. `pinned` True/False = only pinned / unpinned
-    ones; `archived` likewise. `limit` None = everything, 0 = only the count. `after` continues a list.
+    `since` 0 = all but deleted ones; else only what has a higher version, tombstones included. `pinned` True/False =
+    only pinned / unpinned ones; `archived` likewise. `limit` None = everything, 0 = only the count. `after` continues
+    a list.
     """
 
     since: int = 0
@@ -57,8 +62,9 @@ class ListedConversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationPage:
-    """An answer: `newest` is the version to ask from next time; `total` counts the whole list; `query` is what was answered, with `since`
-    as it was taken (0 where the client's was not valid any more)."""
+    """An answer: `newest` is the version to ask from next time; `total` counts the whole list; `query` is what was
+    answered, with `since` as it was taken (0 where the client's was not valid any more).
+    """
 
     query: ListQuery
     newest: int
@@ -77,7 +83,9 @@ class RewriteQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewritePage:
-    """An answer: changes oldest first; `invalidated` conversations are to be loaded anew, each with the version of its newest change."""
+    """An answer: changes oldest first; `invalidated` conversations are to be loaded anew, each with the version of
+    its newest change.
+    """
 
     newest: int
     changes: tuple[Change, ...]

@@ -12,7 +12,8 @@ class Part:
 
     `name` is its key among the ready file's `pids`: server, component, postgres, redis, apns. `answers` is asked
     repeatedly and must return True once the part serves requests, and return (never hang) within about a second. `env` is added
-    to the supervisor's own environment. `unprivileged`: refuse root; the supervisor then starts it as an unprivileged user.
+    to the supervisor's own environment. `unprivileged`: it refuses root; the supervisor then starts it as an unprivileged user.
+    `before` is awaited before every start, also before a restart: it clears away what a killed predecessor left.
     """
 
     name: str
@@ -22,3 +23,4 @@ class Part:
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: Signals = SIGTERM
     unprivileged: bool = False
+    before: Callable[[], Awaitable[None]] | None = None
