@@ -3,9 +3,11 @@
 Each role has one contract suite under `tests/contract` that every player passes, the in-memory ones included.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from sync.model.event import Session, SessionEvent
 from sync.model.push import PushOutcome, PushRequest
 
 
@@ -29,8 +31,8 @@ class ProviderTokens(Protocol):
         ...
 
     async def refused(self, token: str) -> bool:
-        """APNs called `token` expired. Mint a new one unless another process has, or the old one is younger than 20 minutes;
-        True when `current` now gives another token."""
+        """APNs called `token` expired. Mint a new one unless another process has, or the old one is younger than 20
+        minutes; True when `current` now gives another token."""
         ...
 
 
@@ -43,4 +45,178 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait that long."""
+        ...
+
+
+class Presence(Protocol):
+    """Who is online. It may forget everything at any moment and then says so; it never answers from what it knows to
+    be torn.
+
+    One writer for each host: the process that holds the host's feed. A lost write makes the host unknown until
+    `reset`.
+    """
+
+    async def sessions(self, account: str) -> tuple[Session, ...] | None:
+        """The account's sessions, by resource; () = offline for certain; None = not known: go by the event's own
+        summary."""
+        ...
+
+    async def apply(self, events: Sequence[SessionEvent]) -> None:
+        """Take these changes, in the order given. Never raises; what cannot be written makes the host unknown."""
+        ...
+
+    async def reset(self, host: str, sessions: Mapping[str, Sequence[Session]]) -> None:
+        """Replace all that is known of the host: every session by account, as its hello or `<sessions/>` lists them."""
+        ...
+
+    async def complete(self, host: str) -> bool:
+        """False: the host is not known any more, ask it for its sessions and `reset`. The writer asks every few
+        seconds, which also keeps what it wrote valid for the other processes."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+Hint = Mapping[str, str | int]
+
+
+class Bus(Protocol):
+    """Wakes other processes. Any hint may get lost: whoever listens also looks from time to time."""
+
+    async def publish(self, topic: str, hint: Hint) -> None:
+        """Tell everybody who listens, this process included. Never raises and never waits for a listener."""
+        ...
+
+    async def subscribe(self, topic: str, callback: Callable[[Hint], None]) -> None:
+        """Call back with each hint; with an empty one when hints may have been missed, so: look for yourself. Callbacks
+        return at once and do not raise. Returns when the subscription stands, or can only stand later."""
+        ...
+
+    async def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told what happened, for the operator's eyes; decides nothing and never fails.
+
+    Every string is one of a few fixed words, a configured name or a host: never a JID of a user, a token or an
+    exception's text.
+    """
+
+    def events_committed(self, kind: str, count: int) -> None:
+        """Events that took effect; `kind` of the feed: message, session, account, malformed."""
+        ...
+
+    def batch_committed(self, events: int, seconds: float) -> None:
+        """One transaction of ingest, from its first statement to its commit."""
+        ...
+
+    def transaction_retried(self, why: str) -> None:
+        """A transaction was rolled back and is tried again: deadlock, serialization, connection."""
+        ...
+
+    def quarantined(self, why: str) -> None:
+        """An event was set aside."""
+        ...
+
+    def ignored(self, why: str) -> None:
+        """An event or stanza without meaning for state."""
+        ...
+
+    def epoch_raised(self, why: str) -> None:
+        """Clients of a host or account have to start over: a side lost memory, or an event was set aside."""
+        ...
+
+    def feed_lag(self, host: str, events: int) -> None:
+        """How far the newest event of the host is ahead of what is committed."""
+        ...
+
+    def ingest_waiting(self, lane: int, events: int) -> None:
+        """Events in memory that wait for their commit, 0-15."""
+        ...
+
+    def query(self, dialect: str, outcome: str, seconds: float) -> None:
+        """A client's IQ was answered: `outcome` is result, reset or the error's condition."""
+        ...
+
+    def notice(self, kind: str, outcome: str) -> None:
+        """A live notice to connected clients: sent, refused, dropped."""
+        ...
+
+    def push(
+        self,
+        *,
+        app: str,
+        environment: str,
+        push_type: str,
+        priority: int,
+        kind: str,
+        outcome: str,
+        reason: str | None,
+        seconds: float,
+    ) -> None:
+        """One request to a push service and its end: `outcome` a Verdict, `reason` the vendor's word."""
+        ...
+
+    def suppressed(self, why: str) -> None:
+        """A push that was due and decided against: read, muted, online, over, late."""
+        ...
+
+    def coalesced(self, kind: str) -> None:
+        """A push that an earlier queued one already stands for."""
+        ...
+
+    def queue_depth(self, lane: str, jobs: int, oldest_seconds: float) -> None:
+        """Due jobs of a lane (calls, messages, updates), and the age of the oldest."""
+        ...
+
+    def token_removed(self, reason: str) -> None:
+        """A device token is dead by the vendor's word."""
+        ...
+
+    def provider_token_age(self, seconds: float) -> None:
+        """Age of the APNs provider token in use."""
+        ...
+
+    def push_connection(self, app: str, event: str) -> None:
+        """A connection to a push service: opened, goaway, lost."""
+        ...
+
+    def breaker(self, name: str, is_open: bool) -> None:
+        """Sending to a service stopped (open), or goes on."""
+        ...
+
+    def voip_after_close(self) -> None:
+        """A VoIP push was claimed for a call whose end had been committed before. Must never happen."""
+        ...
+
+    def call_to_push(self, seconds: float) -> None:
+        """From the server's time of a propose to the vendor's acceptance of its push."""
+        ...
+
+    def wake_to_fetch(self, kind: str, seconds: float) -> None:
+        """From a push to the query that proves its arrival: `call` or `wake`."""
+        ...
+
+    def wakes_unfetched(self, devices: int) -> None:
+        """Devices that were woken and have not fetched."""
+        ...
+
+    def connection(self, host: str, up: bool) -> None:
+        """The feed of a host: subscribed or not."""
+        ...
+
+    def dependency(self, name: str, up: bool) -> None:
+        """What we lean on answers or not: postgres, redis, server."""
+        ...
+
+    def lease(self, held: bool) -> None:
+        """This process is the one that speaks for the component, or stands by."""
+        ...
+
+    def presence_unknown(self, why: str) -> None:
+        """Presence could not be told: error, breaker, incomplete, malformed."""
         ...
