@@ -11,9 +11,10 @@ class Part:
     """A process that the supervisor keeps alive.
 
     `name` is its key among the ready file's `pids`: server, component, postgres, redis, apns. `answers` is asked
-    repeatedly and must return True once the part serves requests, and return (never hang) within about a second. `env` is added
-    to the supervisor's own environment. `unprivileged`: it refuses root; the supervisor then starts it as an unprivileged user.
-    `before` is awaited before every start, also before a restart: it clears away what a killed predecessor left.
+    repeatedly and must return True once the part serves requests, and return (never hang) within about a second.
+    `env` is added to the supervisor's own environment. `unprivileged`: it refuses root, and is then started as
+    somebody else. `before` is awaited before every start, also before a restart: it clears away what a killed
+    predecessor left.
     """
 
     name: str

@@ -1,0 +1,134 @@
+"""Servers for tests: a real Postgres and a real Valkey for each test process, and a fresh database for each test.
+
+Each pytest worker has its own servers (0.9 s to start, only if a test asks), so workers share nothing and need no
+lock. They listen on a free loopback port, keep their data in a temporary folder, and die with the worker. A database
+is a clone of a template that holds schema.sql; fsync is off, because these servers are never killed: tests of crashes
+start their own.
+"""
+
+import asyncio
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+import redis.asyncio
+
+from sync.sandbox import launch, postgres, valkey
+from sync.sandbox.parts import Part
+
+SCHEMA = Path(__file__).parent.parent / "schema.sql"
+TEMPLATE = "convsync_template"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def running(part: Part) -> Iterator[None]:
+    """A part without a supervisor: started, stopped, and its last words shown when it does not come up."""
+    prefix = launch.unprivileged(Path(part.argv[0]), part.cwd) if part.unprivileged else launch.tied()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [*prefix, *part.argv], cwd=part.cwd, stdout=log, stderr=log, env=launch.environment(part.env)
+        )
+        try:
+            yield
+        except TimeoutError:
+            log.seek(0)
+            raise RuntimeError(log.read()[-1000:].decode(errors="replace")) from None
+        finally:
+            process.send_signal(part.stop_signal)
+            process.wait(20)
+
+
+async def up(part: Part) -> None:
+    async with asyncio.timeout(20):
+        while not await part.answers():  # noqa: ASYNC110 - a server's socket has no event to wait for
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="convsync-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+class PostgresServer:
+    """The worker's Postgres: DSNs of its databases, and a superuser's connection to make and drop them."""
+
+    def __init__(self, port: int, password: str, admin: asyncpg.Connection) -> None:
+        self.port, self.password, self.admin = port, password, admin
+
+    def dsn(self, database: str = "postgres") -> str:
+        return postgres.dsn(port=self.port, password=self.password, database=database)
+
+    async def create(self, template: str = "template1") -> str:
+        """A new database, as its name."""
+        name = f"test_{secrets.token_hex(6)}"
+        await self.admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        return name
+
+    async def drop(self, name: str) -> None:
+        await self.admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_server(server_folder: Path) -> AsyncIterator[PostgresServer]:
+    folder, port, password = server_folder / "postgres", free_port(), secrets.token_urlsafe(24)
+    postgres.create(folder, password=password)
+    part = postgres.postgres(folder, port=port, password=password, settings={"fsync": "off", "full_page_writes": "off"})
+    with running(part):
+        await up(part)
+        admin = await asyncpg.connect(postgres.dsn(port=port, password=password))
+        await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+        schema = await asyncpg.connect(postgres.dsn(port=port, password=password, database=TEMPLATE))
+        await schema.execute(SCHEMA.read_text() or "SELECT 1")
+        await schema.close()
+        yield PostgresServer(port, password, admin)
+        await admin.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The DSN of a database of its own with the schema installed; dropped afterwards, whoever is still connected."""
+    name = await postgres_server.create(TEMPLATE)
+    yield postgres_server.dsn(name)
+    await postgres_server.drop(name)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def empty_database(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The DSN of an empty database of its own."""
+    name = await postgres_server.create()
+    yield postgres_server.dsn(name)
+    await postgres_server.drop(name)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_server(server_folder: Path) -> AsyncIterator[str]:
+    """The URL of the worker's Valkey."""
+    port, password = free_port(), secrets.token_urlsafe(24)
+    part = valkey.valkey(server_folder / "valkey", port=port, password=password)
+    with running(part):
+        await up(part)
+        yield valkey.url(port=port, password=password)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def redis_url(redis_server: str) -> AsyncIterator[str]:
+    """The URL of an empty Valkey."""
+    client = redis.asyncio.from_url(redis_server)
+    await client.flushall()
+    yield redis_server
+    await client.aclose()
