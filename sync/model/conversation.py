@@ -55,6 +55,7 @@ class Account:
     epoch: int = 1
     unread: int = 0
     unread_conversations: int = 0
+    devices: int = 0
     wakes_open: bool = False
 
 
