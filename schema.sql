@@ -202,8 +202,7 @@ CREATE TABLE push_job (
     CONSTRAINT push_job_state CHECK (state IN ('queued', 'attempted', 'done')),
     CONSTRAINT push_job_attempted_has_left CHECK ((state = 'queued') OR (state = 'done') OR attempted_at IS NOT NULL),
     CONSTRAINT push_job_done_has_outcome CHECK ((state = 'done') = (outcome IS NOT NULL)),
-    CONSTRAINT push_job_voip_is_call CHECK (NOT voip OR (kind = 'call' AND sid IS NOT NULL)),
-    CONSTRAINT push_job_voip_leaves_once CHECK (NOT voip OR attempts <= 1)
+    CONSTRAINT push_job_voip_is_call CHECK (NOT voip OR (kind = 'call' AND sid IS NOT NULL))
 );
 
 -- At most one VoIP push per call and device, whatever the code does (invariant 6).

@@ -1,7 +1,8 @@
 """What a rule reads and writes within one transaction.
 
-`Keys` says which rows to lock and load, `Books` are those rows, `Writes` the rows to store. A rule is a plain function from
-books to a `Ruling`: it cannot await anything under a row lock, and runs again from the start when the database asks for a retry.
+`Keys` says which rows to lock and load, `Books` are those rows, `Writes` the rows to store. A rule is a plain
+function from books to a `Ruling`: it cannot await anything under a row lock, and runs again from the start when the
+database asks for a retry.
 """
 
 from collections.abc import Callable
@@ -36,9 +37,10 @@ class LanePosition:
 class Keys:
     """The rows to lock and load, always in the order of invariant 10.
 
-    `accounts` are locked; with `create` missing ones are made. `ids` are looked up in the message index, in the named conversation (an id
-    of any of the three sorts). `unread_of`: the ranks of the unread messages. `calls`: by account and `key_of` the session id. `devices`:
-    the accounts' devices with the jobs that are open or belong to one of `calls`. `tokens`: digests whose owners are wanted.
+    `accounts` are locked; with `create` missing ones are made. `ids` are looked up in the message index, in the named
+    conversation (an id of any of the three sorts). `unread_of`: the ranks of the unread messages. `calls`: by account
+    and `key_of` the session id. `devices`: the accounts' devices with the jobs that are open or belong to one of
+    `calls`. `tokens`: digests whose owners are wanted.
     """
 
     accounts: frozenset[str] = frozenset()
@@ -78,8 +80,8 @@ class Quarantined:
 
 @dataclass(slots=True, kw_only=True)
 class Writes:
-    """The rows to store: each replaces the stored row of its key. `erased`: (conversation, rank) whose texts in the change log go.
-    `deleted_accounts`: everything of theirs goes. `deleted_devices`: (account, device id).
+    """The rows to store: each replaces the stored row of its key. `erased`: (conversation, rank) whose texts in the
+    change log go. `deleted_accounts`: everything of theirs goes. `deleted_devices`: (account, device id).
     """
 
     accounts: list[Account] = field(default_factory=list)

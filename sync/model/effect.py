@@ -1,5 +1,6 @@
-"""What follows from an event beside the rows: a closed union of reasons to push. Each becomes jobs for the account's devices, or none
-(`sync.rules.wakes`)."""
+"""What follows from an event beside the rows: a closed union of reasons to push. Each becomes jobs for the account's
+devices, or none (`sync.rules.wakes`).
+"""
 
 from dataclasses import dataclass
 
@@ -58,7 +59,9 @@ class CallRings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSettled:
-    """A ringing call was answered, declined or ended by the device `resource` of the account, or by the peer's finish."""
+    """A ringing call was answered, declined or ended by the device `resource` of the account, or by the peer's
+    finish.
+    """
 
     call: Call
     resource: str | None

@@ -1,0 +1,241 @@
+"""Many events, one transaction: the rule folded over a batch, each event seeing what the ones before it did.
+
+Views are cut out of the books, decisions go back into them, and what changed comes out as rows to store. Events at or
+below their lane's position were committed before: they are passed over, which makes the feed's repetition harmless
+(invariant 3).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import assert_never
+
+from sync.model.books import Books, LanePosition, Quarantined, Ruling, Writes
+from sync.model.call import Call, CallKey, CallState
+from sync.model.conversation import Account, ConversationKey, IndexedMessage, key_of
+from sync.model.device import Device, PushJob
+from sync.model.event import AccountEvent, AccountState, Event, Malformed, MessageEvent, SessionEvent
+from sync.model.jid import lane
+from sync.rules.calls import expired
+from sync.rules.decide import decide, session_id_of, wanted_ids
+from sync.rules.times import next_version
+from sync.rules.view import After, CallPolicy, Decision, View
+from sync.rules.wakes import Phone, WakePolicy, plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """Everything that an operator may set about the rules."""
+
+    calls: CallPolicy = field(default_factory=CallPolicy)
+    wakes: WakePolicy = field(default_factory=WakePolicy)
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a batch did, told after its commit."""
+
+    taken: int = 0
+    repeated: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+    suppressed: Counter[str] = field(default_factory=Counter)
+    bumped: set[ConversationKey] = field(default_factory=set)
+    jobs: list[PushJob] = field(default_factory=list)
+
+
+def take(events: Sequence[Event], books: Books, policies: Policies) -> Ruling[Report]:
+    """The rule for a batch of one or more lanes, in the order of the feed."""
+    fold = Fold(books, policies)
+    for event in events:
+        fold.take(event)
+    return Ruling(writes=fold.writes(), value=fold.report)
+
+
+def expire(calls: Sequence[CallKey], books: Books, policies: Policies) -> Ruling[Report]:
+    """The rule for calls whose ring deadline has passed."""
+    fold = Fold(books, policies)
+    for key in calls:
+        fold.expire(key)
+    return Ruling(writes=fold.writes(), value=fold.report)
+
+
+class Fold:
+    """The working state of one transaction."""
+
+    def __init__(self, books: Books, policies: Policies) -> None:
+        self.report = Report()
+        self._now: datetime = books.now
+        self._policies = policies
+        self._accounts = dict(books.accounts)
+        self._conversations = dict(books.conversations)
+        self._unread = {key: tuple(ranks) for key, ranks in books.unread.items()}
+        self._calls = dict(books.calls)
+        self._positions = dict(books.positions)
+        self._devices: dict[str, list[Device]] = books.devices
+        self._jobs: dict[str, dict[str, PushJob]] = {
+            account: {job.job_id: job for job in jobs} for account, jobs in books.jobs.items()
+        }
+        self._messages: dict[tuple[ConversationKey, int], IndexedMessage] = {}
+        self._by_id: dict[tuple[ConversationKey, str], set[int]] = defaultdict(set)
+        for messages in books.messages.values():
+            for message in messages:
+                self._index(message)
+        self._out = Writes()
+        self._dirty_accounts: set[str] = set()
+        self._dirty_conversations: set[ConversationKey] = set()
+        self._dirty_messages: set[tuple[ConversationKey, int]] = set()
+        self._dirty_calls: set[CallKey] = set()
+        self._dirty_jobs: set[tuple[str, str]] = set()
+
+    # ---- one event -----------------------------------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """One event of the feed, once."""
+        position = LanePosition.of(event.position, lane(event.account))
+        if event.position.n <= self._positions.get(position, 0):
+            self.report.repeated += 1
+            return
+        self._positions[position] = self._out.positions[position] = event.position.n
+        self.report.taken += 1
+        match event:
+            case MessageEvent():
+                self._message(event)
+            case AccountEvent():
+                self._account(event)
+            case SessionEvent():
+                pass  # who is online is no state; the service tells `Presence` after the commit
+            case Malformed():
+                self._quarantine(event)
+            case _:
+                assert_never(event)
+
+    def expire(self, key: CallKey) -> None:
+        """A call nobody answered in time."""
+        call = self._calls.get(key)
+        if call is not None and key.account in self._accounts:
+            conversation = ConversationKey(key.account, key.peer)
+            self._apply(expired(self._view(conversation, (), (call,)), call, self._now))
+
+    def _message(self, event: MessageEvent) -> None:
+        if event.account not in self._accounts:
+            self.report.ignored["no-meaning"] += 1
+            return
+        calls = self._calls_of(event)
+        key = ConversationKey(event.account, event.peer, event.kind)
+        if event.to_self:
+            # A step told to oneself is about a call with somebody else (rules/calls.py: named_call).
+            ringing = next((call for call in calls if call.state is CallState.RINGING), None)
+            key = ConversationKey(event.account, ringing.key.peer) if ringing else key
+        view = self._view(key, wanted_ids(event), calls)
+        self._apply(decide(view, event, self._policies.calls, self._now))
+
+    def _account(self, event: AccountEvent) -> None:
+        """A deleted account takes everything along. The caller ends a batch with such an event: what follows is
+        another account.
+        """
+        if event.state is AccountState.DELETED:
+            self._out.deleted_accounts.append(event.account)
+            self._accounts.pop(event.account, None)
+
+    def _quarantine(self, event: Malformed) -> None:
+        """Kept aside; the account's clients start over, since what it would have changed is unknown (docs/feed.md
+        §7).
+        """
+        self._out.quarantined.append(
+            Quarantined(position=event.position, account=event.account, why=event.why, event=event.xml)
+        )
+        account = self._accounts.get(event.account)
+        if account is not None:
+            self._accounts[event.account] = reset(account, self._now)
+            self._dirty_accounts.add(event.account)
+
+    # ---- views out of the books, decisions into them --------------------------------------------------------------
+
+    def _calls_of(self, event: MessageEvent) -> tuple[Call, ...]:
+        session_id = session_id_of(event)
+        if session_id is None:
+            return ()
+        sid = key_of(session_id)
+        return tuple(c for k, c in self._calls.items() if k.account == event.account and k.sid == sid)
+
+    def _view(self, key: ConversationKey, ids: Sequence[str], calls: tuple[Call, ...]) -> View:
+        ranks = {rank for identifier in ids for rank in self._by_id.get((key, identifier), ())}
+        return View(
+            account=self._accounts[key.account],
+            key=key,
+            conversation=self._conversations.get(key),
+            found=tuple(self._messages[key, rank] for rank in sorted(ranks)),
+            unread_ranks=self._unread.get(key),
+            calls=calls,
+        )
+
+    def _apply(self, decision: Decision) -> None:
+        after = decision.after
+        if after is None:
+            self.report.ignored[decision.ignored or "nothing"] += 1
+            return
+        self._keep(after)
+        key = after.conversation.key
+        for effect in decision.effects:
+            made = plan(effect, after.conversation, self._phones(key.account), self._policies.wakes, self._now)
+            self.report.suppressed.update(made.suppressed)
+            for job in made.jobs:
+                self._jobs.setdefault(key.account, {})[job.job_id] = job
+                self._dirty_jobs.add((key.account, job.job_id))
+
+    def _keep(self, after: After) -> None:
+        key = after.conversation.key
+        self._accounts[key.account] = after.account
+        self._dirty_accounts.add(key.account)
+        self._conversations[key] = after.conversation
+        self._dirty_conversations.add(key)
+        self.report.bumped.add(key)
+        if after.unread_ranks is not None:
+            self._unread[key] = after.unread_ranks
+        for message in after.messages:
+            self._index(message)
+            self._dirty_messages.add((key, message.rank))
+        for call in after.calls:
+            self._calls[call.key] = call
+            self._dirty_calls.add(call.key)
+        self._out.changes.extend(after.changes)
+        for rank in after.erased:
+            self._out.erased.append((key, rank))
+            self._out.changes = [
+                replace(c, stanza=None) if (c.conversation, c.target_rank) == (key, rank) else c
+                for c in self._out.changes
+            ]
+
+    def _index(self, message: IndexedMessage) -> None:
+        key = message.conversation
+        self._messages[key, message.rank] = message
+        for identifier in (message.message_key, message.origin_key, message.archive_key):
+            if identifier is not None:
+                self._by_id[key, identifier].add(message.rank)
+
+    def _phones(self, account: str) -> list[Phone]:
+        jobs = tuple(self._jobs.get(account, {}).values())
+        return [
+            Phone(device=device, jobs=tuple(job for job in jobs if job.device_id == device.device_id))
+            for device in self._devices.get(account, ())
+            if device.enabled
+        ]
+
+    def writes(self) -> Writes:
+        """The rows that changed. Of deleted accounts nothing is written."""
+        out, gone = self._out, set(self._out.deleted_accounts)
+        out.accounts = [self._accounts[jid] for jid in self._dirty_accounts - gone]
+        out.conversations = [self._conversations[k] for k in self._dirty_conversations if k.account not in gone]
+        out.messages = [self._messages[k] for k in self._dirty_messages if k[0].account not in gone]
+        out.changes = [change for change in out.changes if change.conversation.account not in gone]
+        out.calls = [self._calls[k] for k in self._dirty_calls if k.account not in gone]
+        out.jobs = [self._jobs[account][job_id] for account, job_id in self._dirty_jobs if account not in gone]
+        self.report.jobs = out.jobs
+        return out
+
+
+def reset(account: Account, now: datetime) -> Account:
+    """The account in a new epoch: every token given out so far is too old (invariant 4)."""
+    version = next_version(account, now)
+    return replace(account, epoch=account.epoch + 1, version=version, floor=version)

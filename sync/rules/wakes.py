@@ -1,0 +1,311 @@
+"""Which phones are woken for what (PUSH §5), decided when something happened. `sync.rules.claims` decides again
+before sending.
+
+Effects of one event and the account's devices go in, jobs come out: new ones, queued ones that now announce a newer
+version, and queued ones that are called off. A device has at most one queued wake, so that a burst of messages is one
+push.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import assert_never
+from uuid import UUID
+
+from sync.model.call import Call
+from sync.model.conversation import Conversation
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind
+from sync.model.effect import (
+    CallMissed,
+    CallRings,
+    CallSettled,
+    Effect,
+    MessageArrived,
+    MessageCorrected,
+    MessageWithdrawn,
+    ReadElsewhere,
+)
+from sync.model.event import Session, SessionState
+
+# How long a push may wait at the vendor (PUSH §5, column "exp").
+MESSAGE_LIFE = timedelta(days=28)
+STRANGER_LIFE = timedelta(days=7)
+UPDATE_LIFE = timedelta(days=1)
+WITHDRAW_LIFE = timedelta(days=7)
+CALL_END_LIFE = timedelta(seconds=60)
+
+CALL_KINDS = frozenset({PushKind.CALL, PushKind.CALL_FALLBACK})
+SUPPRESSED = "suppressed:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakePolicy:
+    """How often a phone is woken. `coalesce` after a fetched wake, `interval` after an unfetched one; `repeats`:
+    waits before an unfetched wake is sent again, to filtering devices only.
+    """
+
+    coalesce: timedelta = timedelta(seconds=1)
+    interval: timedelta = timedelta(seconds=20)
+    repeats: tuple[timedelta, ...] = (timedelta(seconds=60), timedelta(minutes=10))
+    ring_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Jobs to store, and why devices were left alone (fixed words, for the metrics)."""
+
+    jobs: tuple[PushJob, ...] = ()
+    suppressed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phone:
+    """One enabled device and its jobs: those that are open, and those of the call in question."""
+
+    device: Device
+    jobs: Sequence[PushJob] = field(default=())
+
+    def queued(self, kind: PushKind) -> PushJob | None:
+        """Its queued job of this kind that is about no call."""
+        return next((job for job in self.jobs if job.state is JobState.QUEUED and job.kind is kind), None)
+
+    def of_call(self, call: Call) -> list[PushJob]:
+        """Its jobs for this call."""
+        return [job for job in self.jobs if job.sid == call.key.sid and job.peer == call.key.peer]
+
+    def was_rung(self, call: Call) -> PushJob | None:
+        """The job by which something about this call left for it, if any did."""
+        return next((job for job in self.of_call(call) if job.kind in CALL_KINDS and has_left(job)), None)
+
+
+def plan(
+    effect: Effect, conversation: Conversation, phones: Iterable[Phone], policy: WakePolicy, now: datetime
+) -> Plan:
+    """The jobs that one effect makes, changes or calls off."""
+    jobs: list[PushJob] = []
+    suppressed: list[str] = []
+    for phone in phones:
+        found = for_phone(effect, conversation, phone, policy, now)
+        if isinstance(found, str):
+            suppressed.append(found)
+        else:
+            jobs.extend(found)
+    return Plan(jobs=tuple(jobs), suppressed=tuple(suppressed))
+
+
+def for_phone(
+    effect: Effect, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
+) -> list[PushJob] | str:
+    """Jobs for one device, or why there are none."""
+    match effect:
+        case MessageArrived():
+            return message(effect, conversation, phone, policy, now)
+        case MessageCorrected():
+            return update(effect, conversation, phone, policy, now)
+        case MessageWithdrawn():
+            return withdraw(effect, phone, policy, now)
+        case ReadElsewhere():
+            return read_elsewhere(effect, phone, policy, now)
+        case CallRings():
+            return ring(effect, conversation, phone, policy, now)
+        case CallSettled():
+            return settle(effect, phone, now)
+        case CallMissed():
+            return missed(effect, conversation, phone, now)
+        case _:
+            assert_never(effect)
+
+
+def message(
+    effect: MessageArrived, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
+) -> list[PushJob] | str:
+    """A message to read: wake at once, or soon after the last wake; further messages join the queued wake."""
+    if conversation.muted(now):
+        return "muted"
+    if attentive(phone.device, effect.sessions):
+        return "attentive"
+    due = next_wake(phone.device, policy, now)
+    peer = conversation.key.peer
+    queued = phone.queued(PushKind.MESSAGE)
+    if queued is not None:
+        joined = replace(
+            queued,
+            version=effect.version,
+            peer=peer if queued.peer == peer else "",
+            silent=queued.silent and not effect.known,
+            collapse="w" if effect.known else queued.collapse,
+            not_before=min(queued.not_before, due),
+        )
+        return [joined]
+    job = new_job(phone.device, PushKind.MESSAGE, effect.version, now)
+    return [
+        replace(
+            job,
+            peer=peer,
+            silent=not effect.known,
+            collapse="w" if effect.known else "u",
+            not_before=due,
+            deadline=now + (MESSAGE_LIFE if effect.known else STRANGER_LIFE),
+        )
+    ]
+
+
+def update(
+    effect: MessageCorrected, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
+) -> list[PushJob] | str:
+    """A correction of an unread message that the phone may be showing."""
+    if conversation.muted(now):
+        return "muted"
+    if not shows(phone, effect.target_rank):
+        return "not-shown"
+    if attentive(phone.device, effect.sessions):
+        return "attentive"
+    return wake(phone, PushKind.CORRECTED, effect.version, effect.target_rank, UPDATE_LIFE, policy, now)
+
+
+def withdraw(effect: MessageWithdrawn, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
+    """A retraction of a message that the phone may be showing."""
+    if not shows(phone, effect.target_rank):
+        return "not-shown"
+    return wake(phone, PushKind.WITHDRAW, effect.version, effect.target_rank, WITHDRAW_LIFE, policy, now)
+
+
+def read_elsewhere(effect: ReadElsewhere, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
+    """The owner read on another device what this phone may be showing."""
+    if phone.device.bound_to is not None and phone.device.bound_to == effect.resource:
+        return "own-device"
+    if not shows(phone, effect.first_rank):
+        return "not-shown"
+    return wake(phone, PushKind.READ, effect.version, effect.first_rank, UPDATE_LIFE, policy, now)
+
+
+def ring(
+    effect: CallRings, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
+) -> list[PushJob] | str:
+    """A call rings: VoIP to a phone with a VoIP token, an alert to a filtering one without. Never rate-limited."""
+    call, device = effect.call, phone.device
+    if conversation.muted(now):
+        return "muted"
+    if device.bound_to is not None and attentive(device, effect.sessions):
+        return "attentive"
+    voip = device.voip_token is not None and (effect.known or policy.ring_unknown)
+    if not voip and not device.filtering:
+        return "no-filter"
+    job = new_job(device, PushKind.CALL, call.version, now, lane=Lane.CALLS)
+    return [
+        replace(
+            job,
+            peer=call.key.peer,
+            sid=call.key.sid,
+            voip=voip,
+            silent=not effect.known,
+            collapse=None if voip else "c",
+            deadline=call.rings_until,
+        )
+    ]
+
+
+def settle(effect: CallSettled, phone: Phone, now: datetime) -> list[PushJob] | str:
+    """A call was answered, declined or ended: call off what is queued, and tell a phone that rings and does not know."""
+    call = effect.call
+    jobs = called_off(phone, call)
+    rung = phone.was_rung(call)
+    answered_here = phone.device.bound_to is not None and phone.device.bound_to == effect.resource
+    if rung is None or answered_here or not phone.device.filtering or fetched_since(phone.device, rung):
+        return jobs
+    job = new_job(phone.device, PushKind.CALL_END, call.version, now, lane=Lane.CALLS)
+    job = replace(job, peer=call.key.peer, sid=call.key.sid, collapse="c", deadline=now + CALL_END_LIFE)
+    return [*jobs, job]
+
+
+def missed(effect: CallMissed, conversation: Conversation, phone: Phone, now: datetime) -> list[PushJob] | str:
+    """Nobody answered: call off what is queued; if something was sent, an alert replaces it. Never a second VoIP
+    push.
+    """
+    call = effect.call
+    jobs = called_off(phone, call)
+    if phone.was_rung(call) is None or conversation.muted(now):
+        return jobs
+    job = new_job(phone.device, PushKind.MISSED, call.version, now, lane=Lane.CALLS)
+    job = replace(job, peer=call.key.peer, sid=call.key.sid, collapse="c", deadline=now + MESSAGE_LIFE)
+    return [*jobs, job]
+
+
+# ---- what the rows above share ---------------------------------------------------------------------------------------
+
+
+def wake(
+    phone: Phone, kind: PushKind, version: int, target_rank: int, life: timedelta, policy: WakePolicy, now: datetime
+) -> list[PushJob]:
+    """A wake about something that the phone shows: one queued job of its kind, announcing the newest version."""
+    queued = phone.queued(kind)
+    if queued is not None:
+        return [replace(queued, version=version, target_rank=min(target_rank, queued.target_rank or target_rank))]
+    job = new_job(phone.device, kind, version, now, lane=Lane.UPDATES)
+    due = next_wake(phone.device, policy, now)
+    return [replace(job, collapse="w", target_rank=target_rank, not_before=due, deadline=now + life)]
+
+
+def shows(phone: Phone, rank: int) -> bool:
+    """True when a filtering device was woken for the message of this rank, so that it may be showing it."""
+    return phone.device.filtering and phone.device.woken_version >= rank
+
+
+def attentive(device: Device, sessions: Iterable[Session]) -> bool:
+    """True when the user sees the message on this device already: its own session is active. Of a device that is
+    bound to no session nobody knows which one is its own: any active session counts (DESIGN §3).
+    """
+    active = {session.resource for session in sessions if session.state is SessionState.ACTIVE}
+    return device.bound_to in active if device.bound_to is not None else bool(active)
+
+
+def next_wake(device: Device, policy: WakePolicy, now: datetime) -> datetime:
+    """When the device may be woken next (PUSH §5, first row)."""
+    if device.woken_at is None:
+        return now
+    return max(now, device.woken_at + (policy.interval if device.wake_unfetched else policy.coalesce))
+
+
+def fetched_since(device: Device, job: PushJob) -> bool:
+    """True when the device has asked for news after this push left."""
+    return device.fetched_at is not None and device.fetched_at >= (job.attempted_at or job.created_at)
+
+
+def has_left(job: PushJob) -> bool:
+    """True for a job whose push left, or may have."""
+    return job.state is not JobState.QUEUED and not (job.outcome or "").startswith(SUPPRESSED)
+
+
+def called_off(phone: Phone, call: Call) -> list[PushJob]:
+    """The call's queued jobs, ended."""
+    return [ended(job, "call-over") for job in phone.of_call(call) if job.state is JobState.QUEUED]
+
+
+def ended(job: PushJob, why: str) -> PushJob:
+    """The job done without a push, and why."""
+    return replace(job, state=JobState.DONE, outcome=SUPPRESSED + why)
+
+
+def new_job(device: Device, kind: PushKind, version: int, now: datetime, lane: Lane = Lane.MESSAGES) -> PushJob:
+    """A job with what is common to all; its id follows from what it is for, so that a retried rule makes the same
+    job.
+    """
+    return PushJob(
+        account=device.account,
+        job_id=job_id(device, kind, version),
+        device_id=device.device_id,
+        lane=lane,
+        kind=kind,
+        version=version,
+        peer="",
+        created_at=now,
+        not_before=now,
+        deadline=now,
+    )
+
+
+def job_id(device: Device, kind: PushKind, version: int, repeat: int = 0) -> str:
+    """A UUID (RFC 9562 §5.4 form) out of the account, device, kind, version and repetition: one job each."""
+    name = "\0".join((device.account, device.device_id, kind.value, str(version), str(repeat)))
+    return str(UUID(bytes=sha256(name.encode()).digest()[:16], version=4))
