@@ -1,0 +1,254 @@
+"""The configuration: what may be set, its defaults, and why they are what they are.
+
+One TOML file; every key can be overridden by an environment variable `CONVSYNC_<SECTION>__<KEY>`. Decides what a valid
+value looks like and collects every fault of a file at once (`sync.config_faults` words them). The models are frozen and
+hold no open files or connections. Refuses to know who uses a value: the composition root hands each part its numbers,
+not this object. Secrets are `SecretStr`, so that no log line or traceback shows them by accident.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from sync import config_faults as faults
+from sync import config_forms as forms
+from sync.model.jid import LANES
+from sync.model.push import Environment
+
+PREFIX = "CONVSYNC_"
+ConfigError = faults.ConfigError
+
+Jid = Annotated[str, AfterValidator(forms.jid)]
+Host = Annotated[str, AfterValidator(forms.host)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+SecretFile = Annotated[Path, AfterValidator(forms.readable_file)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are faults, values do not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Component(Section):
+    """Our connection to the XMPP server (XEP-0114), and the hosts whose feed we take."""
+
+    jid: Jid
+    secret: SecretStr | None = None
+    secret_file: SecretFile | None = None
+    server: str = Field(default="127.0.0.1", min_length=1)
+    port: Port = 5347  # Prosody's default; ejabberd's examples use 8888
+    hosts: Annotated[tuple[Host, ...], AfterValidator(forms.some)]
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        forms.exactly_one("secret", self.secret, "secret_file", self.secret_file)
+        if not self.password:
+            raise ValueError("the secret is empty")
+        if len(set(self.hosts)) < len(self.hosts):
+            raise ValueError("hosts names a host twice")
+        return self
+
+    @property
+    def password(self) -> str:
+        """The shared secret, from wherever it is kept."""
+        if self.secret is not None:
+            return self.secret.get_secret_value()
+        return self.secret_file.read_text().strip() if self.secret_file else ""
+
+
+class Postgres(Section):
+    """The database: the only truth."""
+
+    dsn: Annotated[SecretStr, AfterValidator(forms.postgres_url)]
+    pool: int = Field(default=10, ge=2, le=200)  # connections: writers 2, the pusher 2, the rest answers queries
+    connect_timeout_seconds: Seconds = 5.0
+    statement_timeout_seconds: Seconds = 10.0  # longer than any statement of ours; a hanging one must not hold locks
+    transaction_pooler: bool = False  # behind PgBouncer in transaction mode: no prepared statements
+
+
+class Redis(Section):
+    """Redis or Valkey: presence and hints, all of which may get lost. Without the section one process keeps them."""
+
+    url: Annotated[SecretStr, AfterValidator(forms.redis_url)]
+
+
+class Http(Section):
+    """Where `/live`, `/ready` and `/metrics` are served. Nobody is asked for a name: hence loopback."""
+
+    listen: str = "127.0.0.1"
+    port: Port = 9280
+
+
+class Secrets(Section):
+    """Fernet keys that seal what is secret in the database: the first one seals, all of them open."""
+
+    keys: tuple[Annotated[SecretStr, AfterValidator(forms.fernet_key)], ...] = ()
+    keys_file: SecretFile | None = None
+
+    @model_validator(mode="after")
+    def _some_keys(self) -> Self:
+        forms.exactly_one("keys", self.keys or None, "keys_file", self.keys_file)
+        if not self.ring:
+            raise ValueError("keys_file holds no key")
+        for key in self.ring:
+            forms.fernet_key(SecretStr(key))
+        return self
+
+    @property
+    def ring(self) -> tuple[str, ...]:
+        """The keys, first the one that seals. A file has one on each line; `#` begins a comment."""
+        if self.keys_file is None:
+            return tuple(key.get_secret_value() for key in self.keys)
+        lines = (line.strip() for line in self.keys_file.read_text().splitlines())
+        return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+class Log(Section):
+    """What is logged, and in which form."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class Ingest(Section):
+    """How the feed becomes state."""
+
+    workers: int = Field(
+        default=2, ge=1, le=LANES
+    )  # each owns a share of the lanes; more than cores of the database is idle
+    batch: int = Field(
+        default=512, ge=1, le=4096
+    )  # events in one commit; beyond it throughput hardly grows and latency does
+    queue: int = Field(
+        default=2048, ge=16, le=65536
+    )  # events that wait in one lane: the feed's window, so it fits in one
+    freshness_seconds: Seconds = 2.0  # a query waits so long for the feed ahead of it, then answers "wait"
+
+
+class Calls(Section):
+    """How long calls ring, and for whom."""
+
+    ring_seconds: float = Field(default=60.0, ge=5, le=600)  # clients give up after 30 to 60
+    fallback_seconds: float = Field(default=8.0, ge=1, le=60)  # a VoIP push unfetched so long is followed by an alert
+    ring_unknown: bool = False  # strangers may not make a phone ring
+
+
+class Push(Section):
+    """When devices are woken, and how many pushes leave at once."""
+
+    wake_interval_seconds: Seconds = 20.0  # at most one wake while the last is unfetched: a phone wakes for about 20 s
+    coalesce_seconds: float = Field(default=1.0, ge=0, le=60)  # what comes within it is announced by one push
+    repeat_seconds: tuple[Seconds, ...] = (60.0, 600.0)  # an unfetched wake is repeated then, to filtering apps
+    workers: int = Field(default=2, ge=1, le=16)  # tasks that claim due jobs
+    sends_in_flight: int = Field(default=100, ge=1, le=1000)  # requests without an answer; APNs allows 1,000 streams
+
+
+class ApnsApp(Section):
+    """One app of the team."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]  # also a metric label
+    bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,155}$")]
+    environment: Environment
+    filtering: bool
+    time_sensitive: bool = False
+    server: Annotated[str, AfterValidator(forms.address)] | None = None
+    ca_file: SecretFile | None = None
+    sound: str = Field(default="default", min_length=1, max_length=64)
+    loc_message: str = Field(default="message.new", min_length=1, max_length=128)
+    loc_call: str = Field(default="call.incoming", min_length=1, max_length=128)
+    loc_missed: str = Field(default="call.missed", min_length=1, max_length=128)
+    loc_update: str = Field(default="conversation.updated", min_length=1, max_length=128)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to push to."""
+        hosts = {Environment.PRODUCTION: "api.push.apple.com", Environment.SANDBOX: "api.sandbox.push.apple.com"}
+        host, _, port = (self.server or f"{hosts[self.environment]}:443").rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Apns(Section):
+    """Apple's push service: the team's key, and its apps."""
+
+    team_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{10}$")]
+    key_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{10}$")]
+    key_file: SecretFile
+    apps: Annotated[tuple[ApnsApp, ...], AfterValidator(forms.some)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len({app.name for app in self.apps}) < len(self.apps):
+            raise ValueError("apps: two apps bear the same name")
+        return self
+
+
+class Config(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    component: Component
+    postgres: Postgres
+    secrets: Secrets
+    redis: Redis | None = None
+    http: Http = Http()
+    log: Log = Log()
+    ingest: Ingest = Ingest()
+    calls: Calls = Calls()
+    push: Push = Push()
+    apns: Apns | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file; nothing else is looked at."""
+        return env_settings, init_settings
+
+    def warnings(self, path: Path) -> tuple[str, ...]:
+        """What is no fault but should not stay: secrets that every user of the machine can read."""
+        files = {"component.secret_file": self.component.secret_file, "secrets.keys_file": self.secrets.keys_file}
+        files["apns.key_file"] = self.apns.key_file if self.apns else None
+        files["the configuration file"] = path
+        return tuple(
+            f"{field}: every user of this machine can read {file}; chmod o-r it"
+            for field, file in files.items()
+            if file is not None and file.stat().st_mode & 0o004
+        )
+
+
+def load(path: Path) -> Config:
+    """Read and check the file and the environment. Raises `ConfigError` with every fault found."""
+    try:
+        written = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise ConfigError(path, [f"cannot be read: {why}"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, [f"is not valid TOML: {error}"]) from None
+    unknown = faults.unknown_variables(os.environ, PREFIX, Config)
+    try:
+        config = Config(**written)
+    except ValidationError as error:
+        raise ConfigError(path, [*unknown, *faults.explain(error, Config, os.environ, PREFIX)]) from None
+    except SettingsError as error:
+        raise ConfigError(path, [*unknown, faults.unparsed(error)]) from None
+    if unknown:
+        raise ConfigError(path, unknown)
+    return config
