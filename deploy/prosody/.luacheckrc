@@ -1,0 +1,5 @@
+-- Prosody runs Lua 5.2–5.4; its modules find these globals.
+std = "lua54"
+read_globals = { "prosody" }
+globals = { "module" }
+max_line_length = 160

@@ -1,0 +1,35 @@
+-- How attentive each session of an account is, in the words of docs/feed.md §5. Decides nothing about it.
+
+local bare_sessions = prosody.bare_sessions;
+local host = module.host;
+
+local function state_of(session)
+	if session.hibernating then return "hibernated"; end
+	if not session.presence then return "bound"; end
+	if session.state == "inactive" then return "inactive"; end -- XEP-0352, set by mod_csi
+	return "active";
+end
+
+-- Calls f(session, resource) for every session of an account.
+local function each(account, f)
+	local user = bare_sessions[account];
+	if not user then return; end
+	for resource, session in pairs(user.sessions) do
+		f(session, resource);
+	end
+end
+
+-- Every session of the host: { jid, state }.
+local function all()
+	local list = {};
+	for _, user in pairs(prosody.hosts[host].sessions) do
+		for _, session in pairs(user.sessions) do
+			if session.full_jid then
+				table.insert(list, { jid = session.full_jid, state = state_of(session) });
+			end
+		end
+	end
+	return list;
+end
+
+return { state_of = state_of, each = each, all = all };
