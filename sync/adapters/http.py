@@ -1,0 +1,56 @@
+"""Three pages for the operator's machines: `/live`, `/ready`, `/metrics` (aiohttp).
+
+Decides status codes: live is 200 while the process turns its loop; ready is 200 only when every condition holds, else
+503 with the missing ones; metrics are whatever it is given. Nobody is authenticated, so it binds to loopback unless
+configured otherwise. Refuses to know what the conditions are.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One thing that must hold before this process can serve; `detail` says what is missing, without secrets."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+Readiness = Callable[[], Awaitable[Sequence[Condition]]]
+
+
+class Pages:
+    """The server. `readiness` is asked at each request for `/ready` and must answer within about a second."""
+
+    def __init__(self, *, readiness: Readiness, exposition: Callable[[], bytes], content_type: str) -> None:
+        self._readiness, self._exposition, self._content_type = readiness, exposition, content_type
+        application = web.Application(client_max_size=1024)  # nothing is posted here
+        application.router.add_get("/live", self._live)
+        application.router.add_get("/ready", self._ready)
+        application.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port (the one chosen, for 0). Raises OSError where it cannot."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        return int(self._runner.addresses[0][1])
+
+    async def close(self) -> None:
+        """Stop listening; answers under way have a second."""
+        await self._runner.cleanup()
+
+    async def _live(self, request: web.Request) -> web.Response:
+        return web.json_response({"live": True})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        conditions = await self._readiness()
+        missing = {one.name: one.detail for one in conditions if not one.ok}
+        return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._exposition(), headers={"Content-Type": self._content_type})
