@@ -141,7 +141,9 @@ CREATE TABLE device (
     app text NOT NULL,
     environment text NOT NULL,
     alert_token bytea NOT NULL,
+    alert_digest bytea NOT NULL,
     voip_token bytea,
+    voip_digest bytea,
     node text NOT NULL,
     secret_digest bytea NOT NULL,
     name text,
@@ -153,6 +155,7 @@ CREATE TABLE device (
     fetched_version bigint NOT NULL DEFAULT 0,
     fetched_at timestamptz,
     PRIMARY KEY (account, device_id),
+    CONSTRAINT device_voip_is_whole CHECK ((voip_token IS NULL) = (voip_digest IS NULL)),
     CONSTRAINT device_environment CHECK (environment IN ('production', 'sandbox')),
     CONSTRAINT device_id_is_short CHECK (device_id <> '' AND octet_length(device_id) <= 1023)
 );

@@ -38,15 +38,16 @@ class Keys:
     """The rows to lock and load, always in the order of invariant 10.
 
     `accounts` are locked; with `create` missing ones are made. `ids` are looked up in the message index, in the named
-    conversation (an id of any of the three sorts). `unread_of`: the ranks of the unread messages. `calls`: by account
-    and `key_of` the session id. `devices`: the accounts' devices with the jobs that are open or belong to one of
-    `calls`. `tokens`: digests whose owners are wanted.
+    conversation (an id of any of the three sorts), `archived` likewise by archive id alone. `unread_of`: the ranks of
+    the unread messages. `calls`: by account and `key_of` the session id. `devices`: the accounts' devices with the
+    jobs that are open or belong to one of `calls`.
     """
 
     accounts: frozenset[str] = frozenset()
     create: bool = False
     conversations: frozenset[ConversationKey] = frozenset()
     ids: frozenset[tuple[ConversationKey, str]] = frozenset()
+    archived: frozenset[tuple[ConversationKey, str]] = frozenset()
     unread_of: frozenset[ConversationKey] = frozenset()
     calls: frozenset[tuple[str, str]] = frozenset()
     devices: bool = False

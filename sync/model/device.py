@@ -7,27 +7,35 @@ from enum import IntEnum, StrEnum
 from sync.model.push import Environment
 
 
+@dataclass(frozen=True, slots=True)
+class SealedToken:
+    """A push token that only the sender can read. `digest` (32 bytes) is the same for the same token, so that it can
+    be compared.
+    """
+
+    digest: bytes = field(repr=False)
+    sealed: bytes = field(repr=False, compare=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One registered phone of an account.
 
-    Tokens are hexadecimal and secret. `node` names the registration to XEP-0357, `enabled` once the user's server was
-    told to push to it. `bound_to` is the resource that last spoke for the device (DESIGN §3); None = unbound.
-    `filtering`: the app drops what it is told to drop (com.apple.developer.usernotifications.filtering). `woken_*`
-    describe the newest wake, `fetched_*` the newest query of the device.
+    `node` names the registration to XEP-0357, `enabled` once the user's server was told to push to it. `bound_to` is
+    the resource that last spoke for the device (DESIGN §3); None = unbound. `woken_*` describe the newest wake,
+    `fetched_*` the newest query of the device.
     """
 
     account: str
     device_id: str
     app: str
     environment: Environment
-    alert_token: str = field(repr=False)
-    voip_token: str | None = field(default=None, repr=False)
+    alert_token: SealedToken
+    voip_token: SealedToken | None = None
     node: str = ""
     secret_digest: bytes = field(default=b"", repr=False)
     name: str | None = None
     enabled: bool = False
-    filtering: bool = False
     bound_to: str | None = None
     registered_at: datetime
     woken_version: int = 0

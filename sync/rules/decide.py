@@ -60,6 +60,7 @@ def keys(events: Iterable[Event]) -> Keys:
     accounts: set[str] = set()
     conversations: set[ConversationKey] = set()
     ids: set[tuple[ConversationKey, str]] = set()
+    archived: set[tuple[ConversationKey, str]] = set()
     unread_of: set[ConversationKey] = set()
     sids: set[tuple[str, str]] = set()
     positions: set[LanePosition] = set()
@@ -74,7 +75,8 @@ def keys(events: Iterable[Event]) -> Keys:
                 key = ConversationKey(event.account, event.peer, event.kind)
                 accounts.add(event.account)
                 conversations.add(key)
-                ids.update((key, identifier) for identifier in wanted_ids(event))
+                lookups = archived if isinstance(event.content, Body) and event.archive_id else ids
+                lookups.update((key, identifier) for identifier in wanted_ids(event))
                 if isinstance(event.content, Displayed | Retraction):
                     unread_of.add(key)
                 if session_id := session_id_of(event):
@@ -86,6 +88,7 @@ def keys(events: Iterable[Event]) -> Keys:
         create=True,
         conversations=frozenset(conversations),
         ids=frozenset(ids),
+        archived=frozenset(archived),
         unread_of=frozenset(unread_of),
         calls=frozenset(sids),
         devices=True,

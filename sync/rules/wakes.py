@@ -42,13 +42,15 @@ SUPPRESSED = "suppressed:"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakePolicy:
     """How often a phone is woken. `coalesce` after a fetched wake, `interval` after an unfetched one; `repeats`:
-    waits before an unfetched wake is sent again, to filtering devices only.
+    waits before an unfetched wake is sent again, to filtering devices only. `filtering_apps`: apps that drop what
+    they are told to drop (com.apple.developer.usernotifications.filtering).
     """
 
     coalesce: timedelta = timedelta(seconds=1)
     interval: timedelta = timedelta(seconds=20)
     repeats: tuple[timedelta, ...] = (timedelta(seconds=60), timedelta(minutes=10))
     ring_unknown: bool = False
+    filtering_apps: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class Phone:
     """One enabled device and its jobs: those that are open, and those of the call in question."""
 
     device: Device
+    filtering: bool
     jobs: Sequence[PushJob] = field(default=())
 
     def queued(self, kind: PushKind) -> PushJob | None:
@@ -102,7 +105,7 @@ def for_phone(
         case MessageArrived():
             return message(effect, conversation, phone, policy, now)
         case MessageCorrected():
-            return update(effect, conversation, phone, policy, now)
+            return correct(effect, conversation, phone, policy, now)
         case MessageWithdrawn():
             return withdraw(effect, phone, policy, now)
         case ReadElsewhere():
@@ -151,7 +154,7 @@ def message(
     ]
 
 
-def update(
+def correct(
     effect: MessageCorrected, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
 ) -> list[PushJob] | str:
     """A correction of an unread message that the phone may be showing."""
@@ -161,14 +164,16 @@ def update(
         return "not-shown"
     if attentive(phone.device, effect.sessions):
         return "attentive"
-    return wake(phone, PushKind.CORRECTED, effect.version, effect.target_rank, UPDATE_LIFE, policy, now)
+    job = new_job(phone.device, PushKind.CORRECTED, effect.version, now, lane=Lane.UPDATES)
+    return update(phone, job, effect.target_rank, policy, now)
 
 
 def withdraw(effect: MessageWithdrawn, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
     """A retraction of a message that the phone may be showing."""
     if not shows(phone, effect.target_rank):
         return "not-shown"
-    return wake(phone, PushKind.WITHDRAW, effect.version, effect.target_rank, WITHDRAW_LIFE, policy, now)
+    job = new_job(phone.device, PushKind.WITHDRAW, effect.version, now, lane=Lane.UPDATES)
+    return update(phone, job, effect.target_rank, policy, now)
 
 
 def read_elsewhere(effect: ReadElsewhere, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
@@ -177,7 +182,8 @@ def read_elsewhere(effect: ReadElsewhere, phone: Phone, policy: WakePolicy, now:
         return "own-device"
     if not shows(phone, effect.first_rank):
         return "not-shown"
-    return wake(phone, PushKind.READ, effect.version, effect.first_rank, UPDATE_LIFE, policy, now)
+    job = new_job(phone.device, PushKind.READ, effect.version, now, lane=Lane.UPDATES)
+    return update(phone, job, effect.first_rank, policy, now)
 
 
 def ring(
@@ -190,7 +196,7 @@ def ring(
     if device.bound_to is not None and attentive(device, effect.sessions):
         return "attentive"
     voip = device.voip_token is not None and (effect.known or policy.ring_unknown)
-    if not voip and not device.filtering:
+    if not voip and not phone.filtering:
         return "no-filter"
     job = new_job(device, PushKind.CALL, call.version, now, lane=Lane.CALLS)
     return [
@@ -207,12 +213,12 @@ def ring(
 
 
 def settle(effect: CallSettled, phone: Phone, now: datetime) -> list[PushJob] | str:
-    """A call was answered, declined or ended: call off what is queued, and tell a phone that rings and does not know."""
+    """A call was answered, declined or ended: call off what is queued, tell a phone that rings and does not know."""
     call = effect.call
     jobs = called_off(phone, call)
     rung = phone.was_rung(call)
     answered_here = phone.device.bound_to is not None and phone.device.bound_to == effect.resource
-    if rung is None or answered_here or not phone.device.filtering or fetched_since(phone.device, rung):
+    if rung is None or answered_here or not phone.filtering or fetched_since(phone.device, rung):
         return jobs
     job = new_job(phone.device, PushKind.CALL_END, call.version, now, lane=Lane.CALLS)
     job = replace(job, peer=call.key.peer, sid=call.key.sid, collapse="c", deadline=now + CALL_END_LIFE)
@@ -235,21 +241,21 @@ def missed(effect: CallMissed, conversation: Conversation, phone: Phone, now: da
 # ---- what the rows above share ---------------------------------------------------------------------------------------
 
 
-def wake(
-    phone: Phone, kind: PushKind, version: int, target_rank: int, life: timedelta, policy: WakePolicy, now: datetime
-) -> list[PushJob]:
+LIFE = {PushKind.CORRECTED: UPDATE_LIFE, PushKind.WITHDRAW: WITHDRAW_LIFE, PushKind.READ: UPDATE_LIFE}
+
+
+def update(phone: Phone, job: PushJob, rank: int, policy: WakePolicy, now: datetime) -> list[PushJob]:
     """A wake about something that the phone shows: one queued job of its kind, announcing the newest version."""
-    queued = phone.queued(kind)
+    queued = phone.queued(job.kind)
     if queued is not None:
-        return [replace(queued, version=version, target_rank=min(target_rank, queued.target_rank or target_rank))]
-    job = new_job(phone.device, kind, version, now, lane=Lane.UPDATES)
+        return [replace(queued, version=job.version, target_rank=min(rank, queued.target_rank or rank))]
     due = next_wake(phone.device, policy, now)
-    return [replace(job, collapse="w", target_rank=target_rank, not_before=due, deadline=now + life)]
+    return [replace(job, collapse="w", target_rank=rank, not_before=due, deadline=now + LIFE[job.kind])]
 
 
 def shows(phone: Phone, rank: int) -> bool:
     """True when a filtering device was woken for the message of this rank, so that it may be showing it."""
-    return phone.device.filtering and phone.device.woken_version >= rank
+    return phone.filtering and phone.device.woken_version >= rank
 
 
 def attentive(device: Device, sessions: Iterable[Session]) -> bool:

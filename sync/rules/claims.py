@@ -1,0 +1,238 @@
+"""The second push decision (invariant 7): what becomes of a job that is due, taken under its account's lock just
+before sending.
+
+The claim commits "attempted" before the first byte leaves, so that a VoIP push is sent at most once for a call that
+rings (invariant 6). `settle` records what came back and says what follows: a repeat, a fallback, a retry, a token
+that is dead.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from sync.model.books import Books, Ruling, Writes
+from sync.model.call import Call, CallKey
+from sync.model.conversation import Account, ConversationKey
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind
+from sync.model.event import Session
+from sync.model.push import PushOutcome, Verdict
+from sync.rules.fold import Policies
+from sync.rules.wakes import attentive, ended, fetched_since, job_id, new_job
+
+WAKES = frozenset({PushKind.MESSAGE, PushKind.CORRECTED, PushKind.WITHDRAW, PushKind.READ, PushKind.MISSED})
+RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A job to send now, with what its payload needs."""
+
+    job: PushJob
+    device: Device
+    account: Account
+    call: Call | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Claimed:
+    """What became of the due jobs."""
+
+    claims: list[Claim] = field(default_factory=list)
+    suppressed: list[str] = field(default_factory=list)
+
+
+def claim(
+    job_ids: Sequence[str], presence: Mapping[str, tuple[Session, ...] | None], books: Books, policies: Policies
+) -> Ruling[Claimed]:
+    """The rule for due jobs: send, or end them with the reason. `presence` None: unknown, then nobody is watching."""
+    round_ = Round(books, policies)
+    wanted = set(job_ids)
+    due = [job for jobs in books.jobs.values() for job in jobs if job.job_id in wanted]
+    for job in sorted(due, key=lambda job: (job.lane, job.not_before)):
+        if job.state is JobState.QUEUED and job.not_before <= books.now:
+            round_.take(job, presence.get(job.account) or ())
+    return Ruling(writes=round_.writes(), value=round_.claimed)
+
+
+class Round:
+    """The working state of one claim."""
+
+    def __init__(self, books: Books, policies: Policies) -> None:
+        self.claimed = Claimed()
+        self._books, self._policies = books, policies
+        self._accounts = dict(books.accounts)
+        self._devices = {(d.account, d.device_id): d for found in books.devices.values() for d in found}
+        self._jobs: list[PushJob] = []
+        self._woken: set[tuple[str, str]] = set()
+
+    def take(self, job: PushJob, sessions: tuple[Session, ...]) -> None:
+        """One due job: send it, or end it with the reason."""
+        account, device = self._accounts.get(job.account), self._devices.get((job.account, job.device_id))
+        if account is None or device is None or not device.enabled:
+            self._end(job, "no-device")
+        elif why := reason_not_to(job, device, account, sessions, self._books):
+            self._end(job, why)
+        else:
+            self._send(job, device, account)
+
+    def _end(self, job: PushJob, why: str) -> None:
+        self._jobs.append(ended(job, why))
+        self.claimed.suppressed.append(why)
+
+    def _send(self, job: PushJob, device: Device, account: Account) -> None:
+        now = self._books.now
+        attempt = replace(job, state=JobState.ATTEMPTED, attempts=job.attempts + 1, attempted_at=now)
+        call = call_of(job, self._books)
+        self._jobs.append(attempt)
+        if job.voip and call is not None and job.attempts == 0:
+            self._jobs.append(fallback(device, call, now + self._policies.calls.fallback, now))
+        if job.kind in WAKES:
+            device = replace(device, woken_version=max(device.woken_version, job.version), woken_at=now)
+            account = replace(account, wakes_open=True)
+            self._devices[job.account, job.device_id] = device
+            self._accounts[job.account] = account
+            self._woken.add((job.account, job.device_id))
+        self.claimed.claims.append(Claim(job=attempt, device=device, account=account, call=call))
+
+    def writes(self) -> Writes:
+        """The jobs with their new states, and what the wakes left at devices and accounts."""
+        return Writes(
+            accounts=[self._accounts[jid] for jid in {account for account, _ in self._woken}],
+            devices=[self._devices[key] for key in self._woken],
+            jobs=self._jobs,
+        )
+
+
+def reason_not_to(
+    job: PushJob, device: Device, account: Account, sessions: tuple[Session, ...], books: Books
+) -> str | None:
+    """Why a due job is not sent after all; None = send it."""
+    conversation = books.conversations.get(ConversationKey(job.account, job.peer)) if job.peer else None
+    if job.deadline <= books.now:
+        return "expired"
+    if conversation is not None and conversation.muted(books.now):
+        return "muted"
+    if job.kind is PushKind.CALL_END:
+        return "fetched" if fetched_since(device, job) else None
+    if job.kind in (PushKind.CALL, PushKind.CALL_FALLBACK):
+        return reason_not_to_ring(job, device, sessions, books)
+    if job.kind is PushKind.MESSAGE and (
+        account.unread == 0 or (conversation is not None and conversation.unread == 0)
+    ):
+        return "read"
+    if job.kind is PushKind.CORRECTED and (conversation is None or (job.target_rank or 0) <= conversation.read.rank):
+        return "read"
+    if device.fetched_version >= job.version:
+        return "fetched"
+    return "attentive" if attentive(device, sessions) else None
+
+
+def reason_not_to_ring(job: PushJob, device: Device, sessions: tuple[Session, ...], books: Books) -> str | None:
+    """Why a device does not ring: only a call that rings now rings, on a device that does not have it before its
+    eyes.
+    """
+    call = call_of(job, books)
+    if call is None or not call.rings(books.now):
+        return "call-over"
+    if job.voip and device.voip_token is None:
+        return "no-token"
+    if job.kind is PushKind.CALL_FALLBACK and fetched_since(device, job):
+        return "fetched"
+    return "attentive" if device.bound_to is not None and attentive(device, sessions) else None
+
+
+def settle(job_id: str, account: str, outcome: PushOutcome, books: Books, policies: Policies) -> Ruling[bool]:
+    """The rule for an answer: record it, and what follows. The value: was a token removed?"""
+    writes = Writes()
+    jobs = books.jobs.get(account, [])
+    job = next((job for job in jobs if job.job_id == job_id and job.state is JobState.ATTEMPTED), None)
+    if job is None:
+        return Ruling(writes=writes, value=False)
+    device = next((d for d in books.devices.get(account, ()) if d.device_id == job.device_id), None)
+    done = replace(job, state=JobState.DONE, outcome=outcome.verdict.value, reason=outcome.reason)
+    verdict = outcome.verdict
+    if verdict is Verdict.ACCEPTED:
+        writes.jobs.append(done)
+        writes.jobs.extend(repeated(job, device, jobs, books, policies))
+        return Ruling(writes=writes, value=False)
+    if may_go_again(job, verdict) and (again := books.now + back_off(job, verdict)) < job.deadline:
+        writes.jobs.append(replace(job, state=JobState.QUEUED, not_before=again, reason=outcome.reason))
+        return Ruling(writes=writes, value=False)
+    writes.jobs.append(done)
+    if job.voip:
+        # PUSH §5: an uncertain or failed attempt leads to the alert at once; it is never repeated as VoIP.
+        waiting = (other for other in jobs if other.kind is PushKind.CALL_FALLBACK and other.sid == job.sid)
+        writes.jobs.extend(
+            replace(other, not_before=books.now)
+            for other in waiting
+            if other.device_id == job.device_id and other.state is JobState.QUEUED
+        )
+    removed = verdict is Verdict.DEAD_TOKEN and device is not None and is_dead(device, outcome)
+    if removed and device is not None:
+        if job.voip:
+            writes.devices.append(replace(device, voip_token=None))
+        else:
+            writes.deleted_devices.append((device.account, device.device_id))
+            writes.accounts.append(without_device(books.accounts[account]))
+    return Ruling(writes=writes, value=removed)
+
+
+def is_dead(device: Device, outcome: PushOutcome) -> bool:
+    """PUSH §2: a verdict of death counts only if the token was not registered anew since."""
+    return outcome.dead_since_at is None or outcome.dead_since_at > device.registered_at
+
+
+def without_device(account: Account) -> Account:
+    """The account with one device less."""
+    return replace(account, devices=account.devices - 1)
+
+
+def may_go_again(job: PushJob, verdict: Verdict) -> bool:
+    """What surely was not accepted goes again; what is uncertain only when it cannot ring."""
+    return verdict in RETRYABLE or (verdict is Verdict.UNCERTAIN and not job.voip)
+
+
+def back_off(job: PushJob, verdict: Verdict) -> timedelta:
+    """How long to wait: calls have seconds to live, so they go again fast; refused credentials wait for somebody."""
+    if job.lane is Lane.CALLS:
+        return timedelta(seconds=0.2 * 2 ** min(job.attempts - 1, 4))
+    if verdict is Verdict.CREDENTIALS:
+        return timedelta(seconds=60)
+    return timedelta(seconds=min(2.0 ** min(job.attempts, 10), 600))
+
+
+def repeated(
+    job: PushJob, device: Device | None, jobs: Sequence[PushJob], books: Books, policies: Policies
+) -> list[PushJob]:
+    """PUSH §5: a wake that stays unfetched is sent again after a while, to a device that shows nothing for it."""
+    waits = policies.wakes.repeats
+    if job.kind is not PushKind.MESSAGE or job.repeat >= len(waits) or device is None:
+        return []
+    if device.app not in policies.wakes.filtering_apps or device.fetched_version >= job.version:
+        return []
+    if any(
+        other.state is JobState.QUEUED and other.kind is job.kind and other.device_id == job.device_id for other in jobs
+    ):
+        return []
+    again = replace(
+        job,
+        job_id=job_id(device, job.kind, job.version, job.repeat + 1),
+        repeat=job.repeat + 1,
+        state=JobState.QUEUED,
+        attempts=0,
+        attempted_at=None,
+        created_at=books.now,
+        not_before=books.now + waits[job.repeat],
+    )
+    return [again]
+
+
+def fallback(device: Device, call: Call, due: datetime, now: datetime) -> PushJob:
+    """The alert that follows a VoIP push which nobody fetched."""
+    job = new_job(device, PushKind.CALL_FALLBACK, call.version, now, lane=Lane.CALLS)
+    return replace(job, peer=call.key.peer, sid=call.key.sid, collapse="c", not_before=due, deadline=call.rings_until)
+
+
+def call_of(job: PushJob, books: Books) -> Call | None:
+    """The call that a job is about."""
+    return books.calls.get(CallKey(job.account, job.peer, job.sid)) if job.sid is not None else None
