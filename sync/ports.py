@@ -4,11 +4,19 @@ Each role has one contract suite under `tests/contract` that every player passes
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
+from xml.etree.ElementTree import Element
 
+from sync.model.books import Keys, Rule
+from sync.model.call import CallKey
+from sync.model.conversation import Account
 from sync.model.event import Session, SessionEvent
 from sync.model.push import PushOutcome, PushRequest
+from sync.model.query import ConversationPage, ListQuery, RewritePage, RewriteQuery
+
+T = TypeVar("T")
 
 
 class PushGate(Protocol):
@@ -45,6 +53,133 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait that long."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMark:
+    """How far a stream is committed, as told to the module, and the newest n that the module is known to have given
+    out.
+    """
+
+    stream: str
+    shard: str
+    committed: int
+    seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueJob:
+    """A push job to claim: enough to know which rows its claim needs."""
+
+    account: str
+    job_id: str
+    lane: int
+    peer: str
+    sid: str | None
+
+
+class Store(Protocol):
+    """The one truth. Everything raises `StoreUnavailable` when the database does not answer in time."""
+
+    async def transact(self, keys: Keys, rule: Rule[T]) -> T:
+        """Lock and load what `keys` name, run the rule, store what it wrote, commit; its value after the commit.
+
+        The rule may run several times, and its exceptions end the transaction without a trace. `Uncommittable`: the
+        database refuses the rows for what they contain.
+        """
+        ...
+
+    async def account(self, jid: str) -> Account | None:
+        """One account; one primary-key read."""
+        ...
+
+    async def page(self, account: str, query: ListQuery) -> ConversationPage:
+        """A list of conversations and the version up to which it is complete, out of one snapshot (invariant 2)."""
+        ...
+
+    async def rewrites(self, account: str, query: RewriteQuery) -> RewritePage:
+        """Corrections and retractions since a version, out of one snapshot."""
+        ...
+
+    async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:
+        """The accounts whose devices hold these tokens."""
+        ...
+
+    async def due_jobs(self, now: datetime, lanes: Sequence[int], limit: int) -> Sequence[DueJob]:
+        """Queued jobs that are due, by lane and time; not locked."""
+        ...
+
+    async def next_job_at(self, lanes: Sequence[int]) -> datetime | None:
+        """When the next queued job is due, None = there is none."""
+        ...
+
+    async def abandoned_jobs(self, before: datetime, limit: int) -> Sequence[DueJob]:
+        """Jobs that were attempted before that instant and have no outcome: their worker died."""
+        ...
+
+    async def queue_depth(self, now: datetime) -> Mapping[int, tuple[int, float]]:
+        """For each lane: how many jobs are due, and the age of the oldest in seconds."""
+        ...
+
+    async def expired_calls(self, now: datetime, limit: int) -> Sequence[CallKey]:
+        """Calls that still count as ringing, and should not any more."""
+        ...
+
+
+class FeedMarks(Protocol):
+    """What the component remembers of a host's streams beside the lanes' positions."""
+
+    async def marks(self, host: str) -> Sequence[StreamMark]:
+        """All streams of the host, oldest first."""
+        ...
+
+    async def mark(self, host: str, marks: Sequence[StreamMark]) -> None:
+        """Remember; committed and seen never go back."""
+        ...
+
+    async def forget(self, host: str, streams: Sequence[str]) -> None:
+        """The module does not know these streams any more: drop their marks and positions."""
+        ...
+
+    async def raise_epochs(self, host: str, now: datetime) -> int:
+        """Every account of the host starts over (invariant 4): how many those were."""
+        ...
+
+
+class Leases(Protocol):
+    """Who may connect under which component JID (docs/feed.md §1): at most one process at a time."""
+
+    async def acquire(self, name: str, holder: str) -> bool:
+        """Take it or renew it; False while somebody else holds it."""
+        ...
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give it back, so that the next one need not wait."""
+        ...
+
+
+class Sealer(Protocol):
+    """Keeps push tokens and secrets unreadable at rest."""
+
+    def seal(self, text: str) -> bytes:
+        """Encrypted."""
+        ...
+
+    def open(self, sealed: bytes) -> str:
+        """Decrypted."""
+        ...
+
+    def digest(self, text: str) -> bytes:
+        """32 bytes, the same for the same text and key; tells nothing about it."""
+        ...
+
+
+class Mouth(Protocol):
+    """Speaks for the component on its connection."""
+
+    async def deliver(self, host: str, account: str, resource: str | None, stanza: Element) -> int:
+        """Hand a stanza to one session of an account, or to all available ones; to how many it went."""
         ...
 
 
@@ -90,8 +225,9 @@ class Bus(Protocol):
         ...
 
     async def subscribe(self, topic: str, callback: Callable[[Hint], None]) -> None:
-        """Call back with each hint; with an empty one when hints may have been missed, so: look for yourself. Callbacks
-        return at once and do not raise. Returns when the subscription stands, or can only stand later."""
+        """Call back with each hint; with an empty one when hints may have been missed, so: look for yourself.
+        Callbacks return at once and do not raise. Returns when the subscription stands, or can only stand later.
+        """
         ...
 
     async def close(self) -> None:
