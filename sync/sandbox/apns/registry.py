@@ -1,0 +1,74 @@
+"""Which device tokens exist, for what, and since when no longer.
+
+Unless told otherwise a token of 64 hex digits is alive when it begins with `a` (alerts) or `f` (VoIP), so that tests
+and people can make up devices. What was told by `POST /tokens` comes first. It knows nothing of devices: which of
+them is online, what it stores and shows.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sync.sandbox.apns.rules import Refusal
+
+_MADE_UP = re.compile(r"[af][0-9a-f]{63}")
+
+
+class TokenState(StrEnum):
+    """What can be said of a token by `POST /tokens`."""
+
+    ALIVE = "alive"
+    UNREGISTERED = "unregistered"
+    EXPIRED = "expired"
+    OTHER_ENVIRONMENT = "other-environment"
+    OTHER_TOPIC = "other-topic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """`since_ms`: epoch milliseconds from which an unregistered or expired token is dead."""
+
+    state: TokenState
+    since_ms: int | None = None
+
+
+class Registry:
+    """The tokens that something was said about, and the default for all others."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, TokenRecord] = {}
+
+    def tell(self, token: str, record: TokenRecord) -> None:
+        """From now on this token is so; tokens are compared in lower case."""
+        self._told[token.lower()] = record
+
+    def forget(self) -> None:
+        """Back to the default for every token."""
+        self._told.clear()
+
+    def refusal(self, token: str, push_type: str) -> Refusal | None:
+        """Why a push of this type cannot go to this token, or None."""
+        token = token.lower()
+        record = self._told.get(token)
+        if record is None:
+            return self._made_up(token, push_type)
+        match record.state:
+            case TokenState.ALIVE:
+                return None
+            case TokenState.UNREGISTERED:
+                return Refusal(status=410, reason="Unregistered", timestamp_ms=record.since_ms)
+            case TokenState.EXPIRED:
+                return Refusal(status=410, reason="ExpiredToken", timestamp_ms=record.since_ms)
+            case TokenState.OTHER_ENVIRONMENT:
+                # APNs does not know the other environment's tokens: to it they are just wrong.
+                return Refusal(status=400, reason="BadDeviceToken")
+            case TokenState.OTHER_TOPIC:
+                return Refusal(status=400, reason="DeviceTokenNotForTopic")
+
+    def _made_up(self, token: str, push_type: str) -> Refusal | None:
+        if not _MADE_UP.fullmatch(token):
+            return Refusal(status=400, reason="BadDeviceToken")
+        # PushKit gives another token than the app's own: neither takes the other's pushes.
+        if (push_type == "voip") != token.startswith("f"):
+            return Refusal(status=400, reason="DeviceTokenNotForTopic")
+        return None
