@@ -1,0 +1,151 @@
+"""APNs behind the PushGate port: which app, which server, which provider token; one outcome for every request.
+
+It sends once. The one exception is APNs' own: a provider token that it calls expired was looked at before the push
+was, so the push goes again with a newer token if there is one. When to send again, what to delete and what to tell an
+operator is the caller's. Tokens are never logged.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sync.adapters.apns.line import Line, LineLimits
+from sync.adapters.apns.request import Notification
+from sync.model.push import Environment, PushOutcome, PushRequest, Verdict
+from sync.ports import ProviderTokens
+from sync.protocol.apns import payload_limit_bytes
+
+logger = logging.getLogger(__name__)
+
+# Apple, "Sending notification requests to APNs". aioapns' development host is an old name of the second.
+_SERVERS = {
+    Environment.PRODUCTION: "https://api.push.apple.com:443",
+    Environment.SANDBOX: "https://api.sandbox.push.apple.com:443",
+}
+_NOT_SENT = PushOutcome(verdict=Verdict.NOT_SENT)
+_REJECTED = PushOutcome(verdict=Verdict.REJECTED)
+
+GateLimits = LineLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApnsApp:
+    """One configured app; the same `name` may be configured once for each environment.
+
+    `server` is `https://host:port`, None = Apple's for the environment. `ca_file` is a PEM that is trusted in place
+    of the system's authorities.
+    """
+
+    name: str
+    bundle_id: str
+    environment: Environment
+    server: str | None = None
+    ca_file: Path | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port. Raises ValueError when `server` is no https URL."""
+        url = urlsplit(self.server or _SERVERS[self.environment])
+        if url.scheme != "https" or not url.hostname:
+            raise ValueError(f"the APNs server of app {self.name} must be https://host:port")
+        return url.hostname, url.port or 443
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateCounts:
+    """For metrics: `opened` and `goaways` since start, the others now."""
+
+    connections: int
+    opened: int
+    goaways: int
+    in_flight: int
+    waiting: int
+
+
+class ApnsGate:
+    """Serves all apps of one team ("one team per connection"). Build it anywhere; use it inside one running loop."""
+
+    def __init__(self, apps: Iterable[ApnsApp], tokens: ProviderTokens, *, limits: GateLimits | None = None) -> None:
+        self._tokens, self._limits = tokens, limits or GateLimits()
+        self._apps = {(app.name, app.environment): app for app in apps}
+        self._lines: dict[tuple[str, int, Path | None], Line] = {}
+        for app in self._apps.values():
+            key = (*app.address, app.ca_file)
+            if key not in self._lines:
+                self._lines[key] = Line(*app.address, _tls(app.ca_file), self._limits)
+
+    async def open(self) -> None:
+        """Connect to every server, so that the first push finds a warm line. Never fails; pushes will try again."""
+        await asyncio.gather(*(line.open() for line in self._lines.values()))
+
+    async def send(self, request: PushRequest) -> PushOutcome:
+        """See PushGate. REJECTED and TOO_LARGE without a status were decided here, before anything left."""
+        app = self._apps.get((request.app, request.environment))
+        if app is None:
+            logger.error("no app %s is configured for %s", request.app, request.environment)
+            return _REJECTED
+        try:
+            notification = Notification(request, app.bundle_id)
+        except (TypeError, ValueError):
+            # The exception may quote the payload, so it is not logged.
+            logger.error("push %s to app %s cannot be written as a request", request.apns_id, request.app)
+            return _REJECTED
+        if len(notification.body) > payload_limit_bytes(request.push_type):
+            return PushOutcome(verdict=Verdict.TOO_LARGE)
+        return await self._send(self._lines[*app.address, app.ca_file], notification)
+
+    async def close(self) -> None:
+        """See PushGate: at most `send_seconds`, as long as any push in flight may still take."""
+        await asyncio.gather(*(line.close(self._limits.send_seconds) for line in self._lines.values()))
+
+    def counts(self) -> GateCounts:
+        """The state of all connections together."""
+        lines = self._lines.values()
+        return GateCounts(
+            connections=sum(line.connections for line in lines),
+            opened=sum(line.opened for line in lines),
+            goaways=sum(line.goaways for line in lines),
+            in_flight=sum(line.in_flight for line in lines),
+            waiting=sum(line.waiting for line in lines),
+        )
+
+    async def _send(self, line: Line, notification: Notification) -> PushOutcome:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._limits.send_seconds
+        bearer = await self._bearer(end)
+        if bearer is None:
+            return _NOT_SENT
+        outcome = await line.submit(notification, bearer, end - loop.time())
+        # PUSH §2: "mint if the old one is ≥ 20 minutes old, retry once". How old it is, ProviderTokens knows.
+        if (outcome.status, outcome.reason) == (403, "ExpiredProviderToken") and await self._renewed(bearer, end):
+            bearer = await self._bearer(end)
+            if bearer is not None:
+                return await line.submit(notification, bearer, end - loop.time())
+        return outcome
+
+    async def _bearer(self, end: float) -> str | None:
+        try:
+            async with asyncio.timeout_at(end):
+                return await self._tokens.current()
+        except Exception as wrong:  # noqa: BLE001 - any ProviderTokens may fail in its own way; nothing has left
+            logger.error("no provider token: %s", type(wrong).__name__)
+            return None
+
+    async def _renewed(self, bearer: str, end: float) -> bool:
+        try:
+            async with asyncio.timeout_at(end):
+                return await self._tokens.refused(bearer)
+        except Exception as wrong:  # noqa: BLE001 - as above; APNs' answer stands
+            logger.error("provider token not renewed: %s", type(wrong).__name__)
+            return False
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    return context
