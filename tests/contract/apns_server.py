@@ -1,0 +1,120 @@
+"""A real APNs simulator in this process, and a gate that is connected to it."""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync.adapters.apns import ApnsApp, ApnsGate, GateLimits, ProviderKey
+from sync.model.push import Environment, PushRequest, PushType
+from sync.ports import ProviderTokens
+from sync.sandbox.apns.faults import read_fault
+from sync.sandbox.apns.server import Settings, Simulator
+from tests.contract.fakes_push import MemoryProviderTokens
+
+TEAM, KEY, APP = "TEAM123456", "KEY1234567", "org.example.chat"
+ALERT, VOIP = "a" * 64, "f" * 64
+
+
+def new_key() -> tuple[ProviderKey, bytes]:
+    """A signing key and its public half as PEM."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    pem = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return ProviderKey(team_id=TEAM, key_id=KEY, pem=pem.decode()), public
+
+
+def alert(token: str = ALERT, **changes: Any) -> PushRequest:
+    """A wake as the policy makes it."""
+    usual: dict[str, Any] = {
+        "app": "chat",
+        "environment": Environment.PRODUCTION,
+        "token": token,
+        "push_type": PushType.ALERT,
+        "priority": 10,
+        "expiration": 2_000_000_000,
+        "collapse_id": "w:1",
+        "apns_id": str(uuid4()),
+        "payload": {"aps": {"alert": {"loc-key": "NEW"}, "mutable-content": 1}, "x": {"a": "tag", "v": 7}},
+    }
+    return PushRequest(**{**usual, **changes})
+
+
+def voip(token: str = VOIP, **changes: Any) -> PushRequest:
+    """A ringing call as the policy makes it."""
+    call = {"push_type": PushType.VOIP, "expiration": 0, "collapse_id": None, "payload": {"x": {"k": "call"}}}
+    return alert(token, **{**call, **changes})
+
+
+@dataclass
+class Apns:
+    """A running simulator, its key, and what its log says."""
+
+    simulator: Simulator
+    port: int
+    key: ProviderKey
+    ca_file: Path
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+
+    def app(self, name: str = "chat", bundle_id: str = APP) -> ApnsApp:
+        return ApnsApp(
+            name=name,
+            bundle_id=bundle_id,
+            environment=Environment.PRODUCTION,
+            server=f"https://127.0.0.1:{self.port}",
+            ca_file=self.ca_file,
+        )
+
+    def tokens(self) -> MemoryProviderTokens:
+        return MemoryProviderTokens(self.key.mint, self.clock)
+
+    @asynccontextmanager
+    async def gate(self, tokens: ProviderTokens | None = None, **limits: float) -> AsyncIterator[ApnsGate]:
+        """A gate to this simulator, connected."""
+        gate = ApnsGate([self.app()], tokens or self.tokens(), limits=GateLimits(**limits))
+        await gate.open()
+        yield gate
+        await gate.close()
+
+    def fault(self, kind: str, **more: Any) -> None:
+        self.simulator.faults.post(read_fault({"kind": kind, **more}))
+
+    def log(self) -> list[Any]:
+        return self.simulator.journal.lines()
+
+    def accepted(self) -> list[str]:
+        """The apns-ids that were answered 200, in order."""
+        return [line["apns_id"] for line in self.log() if line["status"] == 200]
+
+
+@asynccontextmanager
+async def apns(**settings: Any) -> AsyncIterator[Apns]:
+    """A simulator on a free port, with a key of its own."""
+    key, public = new_key()
+    with tempfile.TemporaryDirectory() as folder:
+        told = Settings(
+            log=Path(folder) / "apns.jsonl",
+            certificate_dir=Path(folder),
+            public_key=public,
+            team_id=TEAM,
+            key_id=KEY,
+            apps=(APP,),
+            **settings,
+        )
+        simulator = Simulator(told)
+        port = await simulator.start("127.0.0.1", 0)
+        try:
+            yield Apns(simulator, port, key, simulator.certificates.ca)
+        finally:
+            await simulator.stop()
