@@ -28,7 +28,7 @@ class StanzaError(Exception):
     """An IQ was answered with an error."""
 
     def __init__(self, stanza: ET.Element) -> None:
-        error = stanza.find(f"{CLIENT}error")
+        error = stanza.find("{*}error")  # in the namespace of the stream
         self.stanza = stanza
         self.type = "" if error is None else error.get("type", "")
         names = [] if error is None else [child.tag for child in error]

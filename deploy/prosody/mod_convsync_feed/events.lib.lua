@@ -131,6 +131,9 @@ function events.bounce(stanza, session)
 		return;
 	end
 	if jid.bare(from) == session.username .. "@" .. host then return; end
+	local error = stanza:get_child("error");
+	-- The account blocks the peer: this error is about a message that never left, and its `out` was no event either.
+	if error and error:get_child("blocked", "urn:xmpp:blocking:errors") then return; end
 	seen[stanza] = true;
 	emit_message({ stanza = stanza, origin = session }, "in", session.username, from, session.resource);
 end

@@ -165,7 +165,7 @@ on_session("smacks-hibernation-start", "hibernated");
 module:hook("smacks-hibernation-end", guarded(function (event)
 	local session = event.resumed or event.origin;
 	events.session(session, "resumed");
-	if session.state == "inactive" then events.session(session, "inactive"); end -- mod_csi keeps it across resumption
+	if presence.is_inactive(session) then events.session(session, "inactive"); end -- mod_csi keeps it across resumption
 end));
 module:hook("pre-presence/bare", guarded(function (event)
 	local session = event.origin;

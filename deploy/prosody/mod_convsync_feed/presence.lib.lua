@@ -3,10 +3,16 @@
 local bare_sessions = prosody.bare_sessions;
 local host = module.host;
 
+-- XEP-0352, set by mod_csi. mod_csi_simple says "flushing" for a moment whenever something important goes out to an
+-- inactive client, which does not make its user attentive.
+local function is_inactive(session)
+	return session.state == "inactive" or session.state == "flushing";
+end
+
 local function state_of(session)
 	if session.hibernating then return "hibernated"; end
 	if not session.presence then return "bound"; end
-	if session.state == "inactive" then return "inactive"; end -- XEP-0352, set by mod_csi
+	if is_inactive(session) then return "inactive"; end
 	return "active";
 end
 
@@ -32,4 +38,4 @@ local function all()
 	return list;
 end
 
-return { state_of = state_of, each = each, all = all };
+return { is_inactive = is_inactive, state_of = state_of, each = each, all = all };

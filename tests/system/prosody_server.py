@@ -1,0 +1,104 @@
+"""A Prosody of a test's own: started, killed, started again, on loopback ports of its own."""
+
+import asyncio
+import itertools
+import socket
+import subprocess
+from pathlib import Path
+
+from xmpp_client import XmppClient
+from xmpp_component import FeedComponent
+
+from sync.sandbox import launch
+from sync.sandbox.prosody import Option, prosody
+
+ROOT = Path(__file__).parent.parent.parent
+DOMAIN, COMPONENT, SECRET, PASSWORD = "localhost", "sync.localhost", "secret of the component", 'pass"word\\ü'
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Prosody:
+    """Accounts u0 … u199. `told`: what the test's component has acked so far, as a database would remember it."""
+
+    def __init__(self, folder: Path, **options: Option) -> None:
+        self.folder = folder
+        self.outbox = folder / "data" / DOMAIN / "convsync_feed.d"
+        self.told: dict[str, int] = {}
+        self.c2s_port, self.component_port = free_port(), free_port()
+        self._names = itertools.count()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.part = prosody(
+            folder,
+            domain=DOMAIN,
+            accounts=[(f"u{i}", PASSWORD) for i in range(200)],
+            c2s_port=self.c2s_port,
+            component_port=self.component_port,
+            component_secret=SECRET,
+            module_path=ROOT / "deploy" / "prosody",
+            more_modules=("convsync_control", "register_ibr", "user_account_management"),
+            more_paths=(Path(__file__).parent / "prosody",),
+            options={"allow_registration": True, "registration_throttle_max": 100, **options},
+        )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def spawn(self) -> None:
+        with (self.folder / "stderr.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*launch.tied(), *self.part.argv],
+                cwd=self.part.cwd,
+                stdout=log,
+                stderr=log,
+                env=launch.environment(self.part.env),
+            )
+
+    async def start(self) -> None:
+        self.spawn()
+        async with asyncio.timeout(20):
+            while not await self.part.answers():  # noqa: ASYNC110 - a listening socket has no event to wait for
+                await asyncio.sleep(0.02)
+
+    def stop(self) -> int:
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(10)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
+    def log(self) -> str:
+        return (self.folder / "prosody.log").read_text(errors="replace")
+
+    def name(self) -> str:
+        """An account that no other test uses."""
+        return f"u{next(self._names)}@{DOMAIN}"
+
+    async def client(self, jid: str, **how: bool) -> XmppClient:
+        return await XmppClient.connect(jid, PASSWORD, self.c2s_port, **how)
+
+    async def component(self) -> FeedComponent:
+        """Connected, not subscribed."""
+        return await FeedComponent.connect(COMPONENT, SECRET, self.component_port, host=DOMAIN)
+
+    async def feed(self) -> FeedComponent:
+        """Subscribed with what was acked so far, everything older fetched and acked, so that a test sees its own."""
+        feed = await self.component()
+        await feed.subscribe(self.told)
+        await feed.caught_up()
+        self.told |= feed.ack_all()
+        feed.events.clear()
+        feed.batches.clear()
+        return feed
+
+    async def control(self, client: XmppClient, what: str, module: str = "convsync_feed") -> None:
+        """load, unload or reload a module in the running server."""
+        await client.iq("set", f"<control xmlns='urn:convsync:test' do='{what}' module='{module}'/>", to=DOMAIN)
