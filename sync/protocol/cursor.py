@@ -1,0 +1,76 @@
+"""The cursor between two pages of a Client Synchronization list, as clients carry it: `<first>`, `<last>`, `after`.
+
+Opaque to clients, url-safe text: a version octet, a check over account and content, the numbers, the peer. The check is
+no secret: it refuses what was cut, altered or given to another account, and someone who forges one on purpose only
+chooses where in his own list to begin. Whatever cannot be read is `item-not-found` (XEP-0059 §2.2), never a guess.
+"""
+
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+from sync.model.conversation import Conversation, Kind
+from sync.model.errors import ItemNotFound
+from sync.model.jid import MAX_JID_BYTES
+from sync.model.query import Cursor, SortKey
+
+_VERSION = 1
+_NUMBERS = struct.Struct(">qq?qqB")  # since, newest, ringing, pinned, activity, kind
+_CHECK_BYTES = 8
+_KINDS = (Kind.CHAT, Kind.GROUP)
+_MAX_CHARS = (1 + _CHECK_BYTES + _NUMBERS.size + MAX_JID_BYTES) * 4 // 3 + 4
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(instant: datetime) -> int:
+    """Since the epoch; exact, where `datetime.timestamp` rounds."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def sort_key(conversation: Conversation, *, pinned_first: bool) -> SortKey:
+    """Where a conversation stands in a list."""
+    return SortKey(
+        ringing=conversation.ringing > 0,
+        pinned=conversation.pinned if pinned_first else 0,
+        activity=microseconds(conversation.activity_at),
+        peer=conversation.key.peer,
+        kind=conversation.key.kind,
+    )
+
+
+def _check(account: str, content: bytes) -> bytes:
+    return sha256(account.encode() + b"\0" + content).digest()[:_CHECK_BYTES]
+
+
+def encode_cursor(cursor: Cursor, *, account: str) -> str:
+    """The cursor as text, for this account only."""
+    sort = cursor.sort
+    numbers = _NUMBERS.pack(
+        cursor.since, cursor.newest, sort.ringing, sort.pinned, sort.activity, _KINDS.index(sort.kind)
+    )
+    content = bytes([_VERSION]) + numbers + sort.peer.encode()
+    return urlsafe_b64encode(_check(account, content) + content).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str, *, account: str) -> Cursor:
+    """The cursor that `encode_cursor` made for this account; anything else is ItemNotFound."""
+    refusal = ItemNotFound("'after' names no item of this list.")
+    if len(text) > _MAX_CHARS or not text.isascii():
+        raise refusal
+    try:
+        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        check, content = data[:_CHECK_BYTES], data[_CHECK_BYTES:]
+        if check != _check(account, content) or content[0] != _VERSION:
+            raise refusal
+        numbers, peer = content[1 : 1 + _NUMBERS.size], content[1 + _NUMBERS.size :].decode()
+        since, newest, ringing, pinned, activity, kind = _NUMBERS.unpack(numbers)
+        sort = SortKey(ringing=ringing, pinned=pinned, activity=activity, peer=peer, kind=_KINDS[kind])
+    except (ValueError, IndexError, struct.error):
+        raise refusal from None
+    cursor = Cursor(since=since, newest=newest, sort=sort)
+    # base64 has several spellings of the same octets; only ours is a cursor that we gave out.
+    if not peer or "\0" in peer or min(since, newest, pinned) < 0 or encode_cursor(cursor, account=account) != text:
+        raise refusal
+    return cursor

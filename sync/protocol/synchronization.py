@@ -1,0 +1,114 @@
+"""Client Synchronization, requests: what Xabber's clients ask and set (docs/dialects.md).
+
+Reads a query or a change of properties into the model's values and refuses, by the name of the field, what it cannot
+take. Whether a stamp is still valid and whether the conversation exists is for the store to say. Answers are made in
+`conversations`.
+"""
+
+from datetime import timedelta
+from xml.etree.ElementTree import Element
+
+from sync.model.conversation import Kind, Status
+from sync.model.errors import BadRequest, ItemNotFound, ServiceUnavailable
+from sync.model.jid import MAX_JID_BYTES
+from sync.model.query import ListQuery, Mute, SetProperties, Unmute
+from sync.protocol import forms, rsm
+from sync.protocol.cursor import decode_cursor
+from sync.protocol.fields import boolean, natural, storable
+from sync.protocol.names import SYNC, XABBER_CHAT, clark
+
+QUERY = clark(SYNC, "query")
+CONVERSATION = clark(SYNC, "conversation")
+KINDS = {XABBER_CHAT: Kind.CHAT}
+_STATUSES = {status.value: status for status in Status}
+_FLAGS = ("pinned_first", "filter_pinned", "filter_archived")
+# The reference server takes fields in Clark notation only, its clients send bare names as well (PROTOCOLS §2).
+_FLAG_OF = {spelling: flag for flag in _FLAGS for spelling in (flag, clark(SYNC, flag))}
+# A longer mute is for ever: existing servers write "for ever" as a hundred years from now.
+_FOR_EVER_SECONDS = 3_170_980_000
+
+
+def decode_query(payload: Element, *, account: str) -> ListQuery:
+    """The payload of an IQ get. A continued list keeps the `since` of its first page, whatever stamp comes with it."""
+    if payload.tag != QUERY:
+        raise ServiceUnavailable("Only 'query' can be asked.")
+    # PROTOCOLS §2: absent, '' or '0' = the full list.
+    since = natural(payload.get("stamp") or "0", "stamp")
+    flags = _flags(_only(payload, forms.FORM))
+    result_set = _only(payload, rsm.SET)
+    paging = rsm.Paging() if result_set is None else rsm.read(result_set)
+    after = None if paging.after is None else decode_cursor(paging.after, account=account)
+    return ListQuery(
+        since=since if after is None else after.since,
+        pinned_first=flags.get("pinned_first", False),
+        pinned=flags.get("filter_pinned"),
+        archived=flags.get("filter_archived"),
+        limit=paging.limit,
+        after=after,
+    )
+
+
+def _only(payload: Element, tag: str) -> Element | None:
+    found = payload.findall(tag)
+    if len(found) > 1:
+        raise BadRequest("There is more than one form or result set.")
+    return found[0] if found else None
+
+
+def _flags(form: Element | None) -> dict[str, bool]:
+    flags: dict[str, bool] = {}
+    if form is None:
+        return flags
+    for var, values in forms.read(form).items():
+        if var == forms.FORM_TYPE:
+            if values != (SYNC,):
+                raise BadRequest("'FORM_TYPE' is not the namespace of the query.")
+            continue
+        flag = _FLAG_OF.get(var)
+        if flag is None:
+            raise BadRequest("The form has an unknown field.")
+        if flag in flags or len(values) != 1:
+            raise BadRequest(f"'{flag}' must have one value.")
+        flags[flag] = boolean(values[0], flag)
+    return flags
+
+
+def decode_set(payload: Element) -> SetProperties:
+    """The payload of an IQ set: any number of properties of one conversation."""
+    if payload.tag != QUERY:
+        raise ServiceUnavailable("Only 'query' can be set.")
+    conversations = payload.findall(CONVERSATION)
+    if len(conversations) != 1:
+        raise BadRequest("One 'conversation' must be named.")
+    conversation = conversations[0]
+    peer, kind = conversation.get("jid"), conversation.get("type", XABBER_CHAT)
+    if not peer:
+        raise BadRequest("'jid' is missing.")
+    # PROTOCOLS §2: an unknown conversation is item-not-found; of a type that we do not keep there is none.
+    if kind not in KINDS or len(peer.encode(errors="replace")) > MAX_JID_BYTES or not storable(peer):
+        raise ItemNotFound("There is no such conversation.")
+    pinned, mute, status = (conversation.get(name) for name in ("pinned", "mute", "status"))
+    if pinned is None and mute is None and status is None:
+        raise BadRequest("There is nothing to set.")
+    return SetProperties(
+        peer=peer,
+        kind=KINDS[kind],
+        pinned=None if pinned is None else natural(pinned, "pinned"),
+        mute=None if mute is None else _mute(mute),
+        status=None if status is None else _status(status),
+    )
+
+
+def _mute(text: str) -> Mute | Unmute:
+    # PROTOCOLS §2: seconds from now, 0 = for ever, empty = unmute.
+    if not text:
+        return Unmute()
+    seconds = natural(text, "mute")
+    return Mute(None) if seconds == 0 or seconds >= _FOR_EVER_SECONDS else Mute(timedelta(seconds=seconds))
+
+
+def _status(text: str) -> Status:
+    status = _STATUSES.get(text)
+    if status is None:
+        raise BadRequest("'status' must be 'active', 'archived' or 'deleted'.")
+    return status
