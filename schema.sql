@@ -63,7 +63,7 @@ CREATE TABLE conversation (
 ) WITH (fillfactor = 70);
 
 CREATE UNIQUE INDEX conversation_by_version ON conversation (account, version);
-CREATE INDEX conversation_by_activity ON conversation (account, activity DESC, peer, kind);
+CREATE INDEX conversation_in_order ON conversation (account, (ringing = 0), (-activity), peer, kind);
 
 -- The recent messages of a conversation, without their text: enough to count unread exactly and to find them by any id.
 CREATE TABLE message (

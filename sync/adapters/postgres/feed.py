@@ -1,0 +1,86 @@
+"""What a host's feed needs remembered beside the lanes' positions: how far streams are committed, and who may
+connect.
+
+A lease lives in a row; its time runs on the database's clock. The row names the holder's database session: when that
+session is gone, so is the holder, and the next process need not wait for the time to run out (a restarted component
+takes over at once). Behind a connection pooler sessions outlive their clients; there the time alone counts.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from sync.adapters.postgres.pool import SETTINGS, Pool, meaning
+from sync.adapters.postgres.statements import sql
+from sync.ports import StreamMark
+from sync.rules.times import microseconds
+
+LEASE = timedelta(seconds=4)  # renewed every second: a dead machine's buckets are taken over within 5 s (DESIGN §7)
+
+
+class PostgresFeedMarks:
+    """The `FeedMarks` port on Postgres."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def marks(self, host: str) -> Sequence[StreamMark]:
+        """`FeedMarks.marks`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("marks"), host)
+        return [StreamMark(**dict(row)) for row in found]
+
+    async def mark(self, host: str, marks: Sequence[StreamMark]) -> None:
+        """`FeedMarks.mark`."""
+        rows = [(host, mark.stream, mark.shard, mark.committed, mark.seen) for mark in marks]
+        if rows:
+            async with self._pool.connection() as connection:
+                await connection.execute(sql("write_marks"), *map(list, zip(*rows, strict=True)))
+
+    async def forget(self, host: str, streams: Sequence[str]) -> None:
+        """`FeedMarks.forget`."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(sql("forget_streams"), host, list(streams))
+            await connection.execute(sql("forget_positions"), host, list(streams))
+
+    async def raise_epochs(self, host: str, now: datetime) -> int:
+        """`FeedMarks.raise_epochs`."""
+        async with self._pool.connection() as connection:
+            done: str = await connection.execute(sql("raise_epochs"), host, microseconds(now))
+        return int(done.rsplit(" ", 1)[-1])
+
+
+class PostgresLeases:
+    """The `Leases` port on Postgres, over a connection of its own: its session is what proves that the holder lives."""
+
+    def __init__(self, dsn: str, *, timeout_seconds: float = 2.0) -> None:
+        self._dsn, self._timeout = dsn, timeout_seconds
+        self._connection: Any = None
+
+    async def acquire(self, name: str, holder: str) -> bool:
+        """`Leases.acquire`."""
+        async with meaning():
+            connection = await self._connected()
+            generation = await connection.fetchval(sql("acquire_lease"), name, holder, LEASE)
+        return generation is not None
+
+    async def release(self, name: str, holder: str) -> None:
+        """`Leases.release`."""
+        async with meaning():
+            connection = await self._connected()
+            await connection.execute(sql("release_lease"), name, holder)
+
+    async def close(self) -> None:
+        """End the session."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _connected(self) -> Any:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._dsn, timeout=self._timeout, command_timeout=self._timeout, server_settings=SETTINGS
+            )
+        return self._connection

@@ -1,0 +1,57 @@
+"""The statement of a conversation list: one snapshot of the account's version, the rows of a page, their calls and
+the count.
+
+The text depends only on which filters are there, so that the server keeps few plans. A list is ordered as `SortKey`
+says; a later page leaves out what was bumped since page one: that comes with the next delta (PROTOCOLS §2).
+"""
+
+from functools import lru_cache
+
+from sync.model.query import ListQuery
+
+Arguments = tuple[object, ...]
+
+
+def page_statement(account: str, query: ListQuery) -> tuple[str, Arguments]:
+    """The SQL and its arguments."""
+    after = query.after
+    arguments: list[object] = [account, query.since, query.limit]
+    if after is not None:
+        sort = after.sort
+        arguments += [after.newest, not sort.ringing, -sort.pinned, -sort.activity, sort.peer, sort.kind]
+    text = page_text(
+        delta=query.since > 0,
+        pinned_first=query.pinned_first,
+        pinned=query.pinned,
+        archived=query.archived,
+        later=after is not None,
+    )
+    return text, tuple(arguments)
+
+
+@lru_cache(maxsize=128)
+def page_text(*, delta: bool, pinned_first: bool, pinned: bool | None, archived: bool | None, later: bool) -> str:
+    """The statement for one combination of filters."""
+    rules = ["c.account = $1", "c.version > $2"]
+    if not delta:
+        rules.append("c.status <> 'deleted'")
+    if pinned is not None:
+        rules.append("c.pinned > 0" if pinned else "c.pinned = 0")
+    if archived is not None:
+        rules.append("c.status = 'archived'" if archived else "c.status <> 'archived'")
+    if later:
+        rules.append("c.version <= $4")
+    pin = "-c.pinned" if pinned_first else "0::bigint"
+    order = f"(c.ringing = 0), {pin}, -c.activity, c.peer, c.kind"
+    place = "($5::boolean, $6::bigint, $7::bigint, $8::text, $9::text)"
+    behind = f"WHERE (({order}) > {place})" if later else ""
+    where = " AND ".join(rules)
+    return f"""
+WITH listed AS (SELECT * FROM conversation c WHERE {where}),
+page AS (SELECT * FROM listed c {behind} ORDER BY {order} LIMIT $3::bigint)
+SELECT a.version AS newest, (SELECT count(*) FROM listed) AS total, c.*,
+    CASE WHEN c.ringing > 0 THEN ARRAY(
+        SELECT call FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND call.state = 'ringing'
+        ORDER BY call.proposed_at DESC) END AS calls
+FROM account a LEFT JOIN page c ON true
+WHERE a.jid = $1 ORDER BY {order}"""  # noqa: S608 - pieces of ours, no input

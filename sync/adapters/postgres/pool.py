@@ -1,0 +1,90 @@
+"""Connections to Postgres: how they are made, how long they may take, and what their errors mean to the service.
+
+Every command has a time limit and so has waiting for a connection, which asyncpg leaves open. The planner is told
+what this application is: every hot statement finds a few rows by key, so plans are made once and never scan.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from sync.model.errors import StoreUnavailable, Uncommittable
+
+Connection = Any  # a pool's connection proxy: asyncpg has no types
+
+SETTINGS = {
+    "application_name": "convsync",
+    "jit": "off",
+    "timezone": "UTC",
+    # With array parameters a generic plan is as good as a custom one; planning anew for each batch is lost time.
+    "plan_cache_mode": "force_generic_plan",
+    # A plan made while a table was small would scan it for as long as the plan is kept.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
+# Rolled back by the server and worth another try (DESIGN §2, invariant 10).
+RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutdown, crash of another backend, statement timeout
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
+)
+REFUSED = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+
+
+class Pool:
+    """A pool of connections with time limits."""
+
+    def __init__(self, dsn: str, *, size: int, timeout_seconds: float = 10.0) -> None:
+        self._dsn, self._size, self._timeout = dsn, size, timeout_seconds
+        self._pool: Any = None
+
+    async def open(self) -> None:
+        """Connect; `StoreUnavailable` when the database does not answer."""
+        async with meaning():
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=self._size,
+                timeout=self._timeout,
+                command_timeout=self._timeout,
+                server_settings=SETTINGS,
+            )
+
+    async def close(self) -> None:
+        """Let running statements end, within the limit."""
+        if self._pool is None:
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for one or a few statements; driver errors come out in the service's words."""
+        async with meaning(), self._pool.acquire(timeout=self._timeout) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def meaning() -> AsyncIterator[None]:
+    """Driver errors in the service's words. What is worth a retry passes as it is."""
+    try:
+        yield
+    except RETRYABLE:
+        raise
+    except REFUSED as error:
+        raise Uncommittable(getattr(error, "constraint_name", None) or type(error).__name__) from None
+    except UNAVAILABLE as error:
+        raise StoreUnavailable(type(error).__name__) from error

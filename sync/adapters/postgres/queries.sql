@@ -1,0 +1,264 @@
+-- Every statement of the adapter: a name, one line of English, the statement. All are PREPAREd in a test.
+-- Batches come as parallel arrays, one for each column.
+
+-- name: create_accounts
+-- Make the accounts that do not exist yet; their tokens start at zero.
+INSERT INTO account (jid, version, floor)
+SELECT jid, 0, 0 FROM unnest($1::text[]) AS new(jid) ORDER BY jid
+ON CONFLICT (jid) DO NOTHING;
+
+-- name: lock_accounts
+-- Lock and read accounts in the one order that every writer keeps.
+SELECT jid, epoch, version, floor, unread, unread_conversations, devices, wakes_open
+FROM account WHERE jid = ANY ($1::text[]) ORDER BY jid FOR UPDATE;
+
+-- name: lock_positions
+-- Lock and read the lanes' positions.
+SELECT host, stream, shard, lane, n
+FROM feed_position
+WHERE (host, stream, shard, lane) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]))
+ORDER BY host, stream, shard, lane FOR UPDATE;
+
+-- name: read_conversations
+-- Read conversations by key.
+SELECT c.* FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted(account, peer, kind)
+JOIN conversation c USING (account, peer, kind);
+
+-- name: read_messages
+-- Find messages by any of their ids.
+SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted(account, peer, kind, key)
+JOIN message m ON (m.account, m.peer, m.kind, m.message_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
+UNION
+SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted(account, peer, kind, key)
+JOIN message m ON (m.account, m.peer, m.kind, m.origin_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
+UNION
+SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted(account, peer, kind, key)
+JOIN message m ON (m.account, m.archive_key) = (wanted.account, wanted.key)
+WHERE (m.peer, m.kind) = (wanted.peer, wanted.kind);
+
+-- name: read_archived
+-- Find messages by archive id.
+SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted(account, peer, kind, key)
+JOIN message m ON (m.account, m.archive_key) = (wanted.account, wanted.key)
+WHERE (m.peer, m.kind) = (wanted.peer, wanted.kind);
+
+-- name: read_unread
+-- The ranks of unread messages, ascending, by conversation.
+SELECT c.account, c.peer, c.kind, array_agg(m.rank ORDER BY m.rank) FILTER (WHERE m.rank IS NOT NULL) AS ranks
+FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted(account, peer, kind)
+JOIN conversation c USING (account, peer, kind)
+LEFT JOIN message m ON (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
+    AND m.rank > c.read_rank AND m.counted AND NOT m.retracted
+GROUP BY c.account, c.peer, c.kind;
+
+-- name: read_calls
+-- Calls by account and session id.
+SELECT call.* FROM unnest($1::text[], $2::text[]) AS wanted(account, sid) JOIN call USING (account, sid);
+
+-- name: read_devices
+-- All devices of these accounts.
+SELECT * FROM device WHERE account = ANY ($1::text[]);
+
+-- name: read_jobs
+-- Open jobs of these accounts, and all that belong to these calls.
+SELECT * FROM push_job WHERE account = ANY ($1::text[]) AND state <> 'done'
+UNION
+SELECT job.* FROM unnest($2::text[], $3::text[]) AS wanted(account, sid)
+JOIN push_job job USING (account, sid) WHERE job.sid IS NOT NULL;
+
+-- name: write_accounts
+-- Store accounts that are locked already.
+UPDATE account SET epoch = new.epoch, version = new.version, floor = new.floor, unread = new.unread,
+    unread_conversations = new.unread_conversations, devices = new.devices, wakes_open = new.wakes_open
+FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
+    $8::boolean[]) AS new(jid, epoch, version, floor, unread, unread_conversations, devices, wakes_open)
+WHERE account.jid = new.jid;
+
+-- name: write_conversations
+-- Store conversations, new or changed.
+INSERT INTO conversation (account, peer, kind, version, activity, status, pinned, muted_until, read_rank, read_id,
+    displayed_rank, displayed_id, unread, ringing, rewritten, last_rank, last_stanza, last_message_id, last_archive_id,
+    last_sent_at, last_retracted)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
+    $8::timestamptz[], $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::integer[], $14::integer[],
+    $15::bigint[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::timestamptz[], $21::boolean[])
+ON CONFLICT (account, peer, kind) DO UPDATE SET version = excluded.version, activity = excluded.activity,
+    status = excluded.status, pinned = excluded.pinned, muted_until = excluded.muted_until,
+    read_rank = excluded.read_rank, read_id = excluded.read_id, displayed_rank = excluded.displayed_rank,
+    displayed_id = excluded.displayed_id, unread = excluded.unread, ringing = excluded.ringing,
+    rewritten = excluded.rewritten, last_rank = excluded.last_rank, last_stanza = excluded.last_stanza,
+    last_message_id = excluded.last_message_id, last_archive_id = excluded.last_archive_id,
+    last_sent_at = excluded.last_sent_at, last_retracted = excluded.last_retracted;
+
+-- name: write_messages
+-- Store entries of the message index; of a known one only `retracted` can have changed.
+INSERT INTO message (account, peer, kind, rank, outgoing, counted, retracted, sent_at, message_key, origin_key,
+    archive_key, archive_id)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::boolean[],
+    $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[])
+ON CONFLICT (account, peer, kind, rank) DO UPDATE SET retracted = excluded.retracted;
+
+-- name: write_changes
+-- Add to the change log.
+INSERT INTO change (account, version, peer, kind, what, target_rank, target_id, stanza)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[]);
+
+-- name: erase_changes
+-- Forget the texts of corrections whose message was retracted.
+UPDATE change SET stanza = NULL
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS gone(account, peer, kind, target_rank)
+WHERE (change.account, change.peer, change.kind, change.target_rank)
+    = (gone.account, gone.peer, gone.kind, gone.target_rank) AND change.stanza IS NOT NULL;
+
+-- name: write_calls
+-- Store calls, new or changed.
+INSERT INTO call (account, peer, sid, session_id, state, version, proposed_at, rings_until, caller, media, answered_by,
+    archive_id, stanza)
+SELECT account, peer, sid, session_id, state, version, proposed_at, rings_until, caller, string_to_array(media, ' '),
+    answered_by, archive_id, stanza
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[],
+    $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
+    AS new(account, peer, sid, session_id, state, version, proposed_at, rings_until, caller, media, answered_by,
+        archive_id, stanza)
+ON CONFLICT (account, peer, sid) DO UPDATE SET state = excluded.state, version = excluded.version,
+    answered_by = excluded.answered_by;
+
+-- name: write_devices
+-- Store devices, new or changed.
+INSERT INTO device (account, device_id, app, environment, alert_token, alert_digest, voip_token, voip_digest, node,
+    secret_digest, name, enabled, bound_to, registered_at, woken_version, woken_at, fetched_version, fetched_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[],
+    $9::text[], $10::bytea[], $11::text[], $12::boolean[], $13::text[], $14::timestamptz[], $15::bigint[],
+    $16::timestamptz[], $17::bigint[], $18::timestamptz[])
+ON CONFLICT (account, device_id) DO UPDATE SET app = excluded.app, environment = excluded.environment,
+    alert_token = excluded.alert_token, alert_digest = excluded.alert_digest, voip_token = excluded.voip_token,
+    voip_digest = excluded.voip_digest, node = excluded.node, secret_digest = excluded.secret_digest,
+    name = excluded.name, enabled = excluded.enabled, bound_to = excluded.bound_to,
+    registered_at = excluded.registered_at, woken_version = excluded.woken_version, woken_at = excluded.woken_at,
+    fetched_version = excluded.fetched_version, fetched_at = excluded.fetched_at;
+
+-- name: drop_tokens
+-- Forget which tokens these devices hold.
+DELETE FROM device_token USING unnest($1::text[], $2::text[]) AS gone(account, device_id)
+WHERE (device_token.account, device_token.device_id) = (gone.account, gone.device_id);
+
+-- name: claim_tokens
+-- The tokens belong to these devices from now on.
+INSERT INTO device_token (app, environment, digest, account, device_id)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[])
+ON CONFLICT (app, environment, digest) DO UPDATE SET account = excluded.account, device_id = excluded.device_id;
+
+-- name: delete_devices
+-- Remove devices.
+DELETE FROM device USING unnest($1::text[], $2::text[]) AS gone(account, device_id)
+WHERE (device.account, device.device_id) = (gone.account, gone.device_id);
+
+-- name: write_jobs
+-- Store push jobs, new or changed.
+INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, sid, voip, silent, collapse, target_rank,
+    created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason)
+SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::smallint[], $5::text[], $6::bigint[], $7::text[],
+    $8::text[], $9::boolean[], $10::boolean[], $11::text[], $12::bigint[], $13::timestamptz[], $14::timestamptz[],
+    $15::timestamptz[], $16::text[], $17::integer[], $18::integer[], $19::timestamptz[], $20::text[], $21::text[])
+ON CONFLICT (account, job_id) DO UPDATE SET version = excluded.version, peer = excluded.peer, silent = excluded.silent,
+    collapse = excluded.collapse, target_rank = excluded.target_rank, not_before = excluded.not_before,
+    state = excluded.state, attempts = excluded.attempts, attempted_at = excluded.attempted_at,
+    outcome = excluded.outcome, reason = excluded.reason;
+
+-- name: write_positions
+-- Move the lanes' positions.
+INSERT INTO feed_position (host, stream, shard, lane, n)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::bigint[])
+ON CONFLICT (host, stream, shard, lane) DO UPDATE SET n = excluded.n;
+
+-- name: write_quarantine
+-- Keep events aside that cannot be committed.
+INSERT INTO quarantine (host, stream, shard, n, account, why, event)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
+ON CONFLICT (host, stream, shard, n) DO NOTHING;
+
+-- name: read_account
+-- One account, by its primary key.
+SELECT jid, epoch, version, floor, unread, unread_conversations, devices, wakes_open FROM account WHERE jid = $1;
+
+-- name: rewrites
+-- Corrections and retractions since a version, oldest first, with the account's newest version.
+SELECT a.version AS newest, found.*
+FROM account a
+LEFT JOIN LATERAL (
+    SELECT * FROM change WHERE change.account = a.jid AND change.version > $2 ORDER BY change.version LIMIT $3
+) AS found ON true
+WHERE a.jid = $1 ORDER BY found.version;
+
+-- name: rewritten_conversations
+-- The conversations with more corrections and retractions than that since a version, with the newest of them.
+SELECT peer, kind, max(version) AS version
+FROM change WHERE account = $1 AND version > $2 AND version <= $3
+GROUP BY peer, kind ORDER BY max(version);
+
+-- name: token_owners
+-- Whose devices hold these tokens.
+SELECT DISTINCT account FROM device_token WHERE app = $1 AND environment = $2 AND digest = ANY ($3::bytea[]);
+
+-- name: due_jobs
+-- Queued jobs that are due, the most urgent lane first.
+SELECT account, job_id, lane, peer, sid FROM push_job
+WHERE state = 'queued' AND lane = ANY ($1::smallint[]) AND not_before <= $2
+ORDER BY lane, not_before LIMIT $3;
+
+-- name: next_job_at
+-- When the next queued job is due.
+SELECT min(not_before) FROM push_job WHERE state = 'queued' AND lane = ANY ($1::smallint[]);
+
+-- name: abandoned_jobs
+-- Jobs that left before an instant and have no outcome.
+SELECT account, job_id, lane, peer, sid FROM push_job
+WHERE state = 'attempted' AND attempted_at < $1 ORDER BY attempted_at LIMIT $2;
+
+-- name: queue_depth
+-- Due jobs by lane, and the age of the oldest.
+SELECT lane, count(*) AS jobs, extract(epoch FROM $1 - min(not_before))::float8 AS oldest
+FROM push_job WHERE state = 'queued' AND not_before <= $1 GROUP BY lane;
+
+-- name: expired_calls
+-- Calls that still count as ringing after their deadline.
+SELECT account, peer, sid FROM call WHERE state = 'ringing' AND rings_until <= $1 ORDER BY rings_until LIMIT $2;
+
+-- name: marks
+-- The streams of a host.
+SELECT stream, shard, committed, seen FROM feed_stream WHERE host = $1 ORDER BY seen, stream;
+
+-- name: write_marks
+-- Remember how far streams are committed and seen; neither goes back.
+INSERT INTO feed_stream (host, stream, shard, committed, seen)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+ON CONFLICT (host, stream, shard) DO UPDATE SET
+    committed = greatest(feed_stream.committed, excluded.committed), seen = greatest(feed_stream.seen, excluded.seen);
+
+-- name: forget_streams
+-- Drop the marks of streams that the module has forgotten.
+DELETE FROM feed_stream WHERE host = $1 AND stream = ANY ($2::text[]);
+
+-- name: forget_positions
+-- Drop the positions of streams that the module has forgotten.
+DELETE FROM feed_position WHERE host = $1 AND stream = ANY ($2::text[]);
+
+-- name: raise_epochs
+-- All accounts of a host start over: a new epoch, and no token given out so far is valid.
+UPDATE account SET epoch = epoch + 1, version = greatest(version + 1, $2), floor = greatest(version + 1, $2)
+WHERE jid IN (SELECT jid FROM account WHERE split_part(jid, '@', -1) = $1 ORDER BY jid FOR UPDATE);
+
+-- name: acquire_lease
+-- Take or renew a lease; a holder whose database session is gone holds nothing.
+INSERT INTO lease (name, holder, generation, expires_at, backend_pid, backend_started_at)
+SELECT $1, $2, 1, now() + $3::interval, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at,
+    backend_pid = excluded.backend_pid, backend_started_at = excluded.backend_started_at,
+    generation = lease.generation + (lease.holder <> excluded.holder)::integer
+WHERE lease.holder = excluded.holder OR lease.expires_at < now() OR NOT EXISTS (
+    SELECT FROM pg_stat_activity WHERE pid = lease.backend_pid AND backend_start = lease.backend_started_at)
+RETURNING generation;
+
+-- name: release_lease
+-- Give a lease back.
+DELETE FROM lease WHERE name = $1 AND holder = $2;

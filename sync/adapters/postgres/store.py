@@ -1,0 +1,126 @@
+"""The store: transactions under the accounts' locks, and the reads of queries and queues.
+
+It loads what `Keys` name in the order of invariant 10 (positions, accounts sorted, then what they protect), runs the
+pure rule, and writes what came out with one statement for each table. It decides nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from sync.adapters.postgres import load, rows, write
+from sync.adapters.postgres.listing import page_statement
+from sync.adapters.postgres.pool import RETRYABLE, Connection, Pool
+from sync.adapters.postgres.statements import sql
+from sync.model.books import Keys, Rule
+from sync.model.call import CallKey
+from sync.model.conversation import Account, ConversationKey, Kind
+from sync.model.errors import StoreUnavailable
+from sync.model.query import ConversationPage, ListedConversation, ListQuery, RewritePage, RewriteQuery
+from sync.ports import Clock, DueJob, Observer
+
+T = TypeVar("T")
+
+ATTEMPTS = 5  # of a transaction that the database rolls back
+
+
+class PostgresStore:
+    """The `Store` port on Postgres."""
+
+    def __init__(self, pool: Pool, clock: Clock, observer: Observer) -> None:
+        self._pool, self._clock, self._observer = pool, clock, observer
+
+    async def transact(self, keys: Keys, rule: Rule[T]) -> T:
+        """`Store.transact`."""
+        for _ in range(ATTEMPTS):
+            try:
+                async with self._pool.connection() as connection:
+                    return await self._transact(connection, keys, rule)
+            except RETRYABLE as error:
+                self._observer.transaction_retried(type(error).__name__)
+        raise StoreUnavailable("retries")
+
+    async def _transact(self, connection: Connection, keys: Keys, rule: Rule[T]) -> T:
+        async with connection.transaction():
+            books = await load.books(connection, keys, self._clock)
+            ruling = rule(books)
+            await write.writes(connection, ruling.writes)
+        return ruling.value
+
+    async def account(self, jid: str) -> Account | None:
+        """`Store.account`."""
+        async with self._pool.connection() as connection:
+            row = await connection.fetchrow(sql("read_account"), jid)
+        return rows.account(row) if row else None
+
+    async def page(self, account: str, query: ListQuery) -> ConversationPage:
+        """`Store.page`."""
+        statement, arguments = page_statement(account, query)
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(statement, *arguments)
+        if not found:
+            return ConversationPage(query=query, newest=query.since, items=(), total=0)
+        newest = query.after.newest if query.after else found[0]["newest"]
+        items = tuple(
+            ListedConversation(
+                conversation=rows.conversation(row), calls=tuple(rows.call(call) for call in row["calls"] or ())
+            )
+            for row in found
+            if row["peer"] is not None
+        )
+        return ConversationPage(query=query, newest=newest, items=items, total=found[0]["total"])
+
+    async def rewrites(self, account: str, query: RewriteQuery) -> RewritePage:
+        """`Store.rewrites`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("rewrites"), account, query.since, query.limit + 1)
+            if not found:
+                return RewritePage(newest=query.since, changes=())
+            newest = found[0]["newest"]
+            if len(found) <= query.limit:
+                changes = tuple(rows.change(row) for row in found if row["peer"] is not None)
+                return RewritePage(newest=newest, changes=changes)
+            many = await connection.fetch(sql("rewritten_conversations"), account, query.since, newest)
+        invalidated = tuple((ConversationKey(account, row["peer"], Kind(row["kind"])), row["version"]) for row in many)
+        return RewritePage(newest=newest, changes=(), invalidated=invalidated)
+
+    async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:
+        """`Store.token_owners`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("token_owners"), app, environment, list(digests))
+        return frozenset(row["account"] for row in found)
+
+    async def due_jobs(self, now: datetime, lanes: Sequence[int], limit: int) -> Sequence[DueJob]:
+        """`Store.due_jobs`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("due_jobs"), list(lanes), now, limit)
+        return [due(row) for row in found]
+
+    async def next_job_at(self, lanes: Sequence[int]) -> datetime | None:
+        """`Store.next_job_at`."""
+        async with self._pool.connection() as connection:
+            found: datetime | None = await connection.fetchval(sql("next_job_at"), list(lanes))
+        return found
+
+    async def abandoned_jobs(self, before: datetime, limit: int) -> Sequence[DueJob]:
+        """`Store.abandoned_jobs`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("abandoned_jobs"), before, limit)
+        return [due(row) for row in found]
+
+    async def queue_depth(self, now: datetime) -> Mapping[int, tuple[int, float]]:
+        """`Store.queue_depth`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("queue_depth"), now)
+        return {row["lane"]: (row["jobs"], row["oldest"]) for row in found}
+
+    async def expired_calls(self, now: datetime, limit: int) -> Sequence[CallKey]:
+        """`Store.expired_calls`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("expired_calls"), now, limit)
+        return [CallKey(row["account"], row["peer"], row["sid"]) for row in found]
+
+
+def due(row: rows.Row) -> DueJob:
+    """A row of due_jobs or abandoned_jobs."""
+    return DueJob(account=row["account"], job_id=str(row["job_id"]), lane=row["lane"], peer=row["peer"], sid=row["sid"])
