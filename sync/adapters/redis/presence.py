@@ -1,0 +1,219 @@
+"""Who is online, in Redis: a hash of sessions for each account, and a marker for each host that vouches for them.
+
+Redis may be flushed, restored from an old copy, or miss writes; then its hashes are half-truths. The marker tells: it
+is set by a complete `reset` under a new random generation, counts each write of the host's one writer, and expires
+unless the writer keeps it. A write that finds another marker than the one it left deletes it. No marker, no
+answer: presence is unknown until the next `reset`. Decides nothing about what presence means.
+
+    convsync:1:vouched:{host}   "generation:writes", expires       convsync:1:online:{host}   accounts with a hash
+    convsync:1:sessions:{account}   resource → msgpack [version, state]
+"""
+
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import msgpack
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from sync.adapters.redis.link import BULK_SECONDS, READ_SECONDS, WRITE_SECONDS, Link
+from sync.model.event import Session, SessionEvent, SessionState
+from sync.model.jid import domain
+from sync.ports import Observer
+from sync.rules.presence import becomes
+
+KEEP_SECONDS = 15  # `complete` comes every few seconds; a copy restored later than this vouches for nothing
+VERSION = 1
+_CHUNK = 500
+_MAX_VALUE_BYTES = 64
+_MAX_SESSIONS = 1000
+
+# Move the marker on if it is as it was left; otherwise something happened to Redis, and nothing in it is vouched for.
+_VOUCH = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) return 1
+end
+redis.call('DEL', KEYS[1]) return 0
+"""
+
+
+class RedisPresence:
+    """`Presence`. One object in a process: it remembers which markers this process left where."""
+
+    def __init__(self, link: Link, *, observer: Observer) -> None:
+        self._link, self._observer = link, observer
+        self._left: dict[
+            str, tuple[str, int]
+        ] = {}  # host → generation and count of its marker, where we are the writer
+        self._torn: dict[str, str] = {}  # host → our generation that is not to be believed any more; "" = none is
+        self._writing = asyncio.Lock()  # markers count writes, so writes come one after the other
+
+    async def sessions(self, account: str) -> tuple[Session, ...] | None:
+        host = domain(account)
+
+        async def look(redis: Redis) -> list[object]:
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.get(_vouched(host))
+                pipe.hgetall(_sessions(account))
+                return await pipe.execute()
+
+        answer = await self._link.run(look, READ_SECONDS)
+        if answer is None:
+            self._observer.presence_unknown("no-answer")
+            return None
+        marker, entries = answer
+        if not isinstance(marker, bytes) or not self._believed(host, marker.decode("ascii", "replace")):
+            self._observer.presence_unknown("incomplete")
+            return None
+        try:
+            return _unpacked(entries)
+        except (ValueError, TypeError, msgpack.UnpackException):
+            self._observer.presence_unknown("malformed")
+            return None
+
+    async def apply(self, events: Sequence[SessionEvent]) -> None:
+        async with self._writing:
+            by_host: dict[str, list[SessionEvent]] = defaultdict(list)
+            for event in events:
+                if domain(event.account) in self._left:  # otherwise nothing vouches for it, and `reset` brings it
+                    by_host[domain(event.account)].append(event)
+            for host, changes in by_host.items():
+                await self._write(host, changes, WRITE_SECONDS)
+
+    async def reset(self, host: str, sessions: Mapping[str, Sequence[Session]]) -> None:
+        async with self._writing:
+            self._left.pop(host, None)
+            self._torn[host] = ""
+            if not await self._forget(host):
+                return
+            del self._torn[host]  # there is no marker any more that could be believed
+            online = [(account, each) for account, each in sessions.items() if each and domain(account) == host]
+            for chunk in _chunks(online):
+
+                async def fill(redis: Redis, chunk: Sequence[tuple[str, Sequence[Session]]] = chunk) -> bool:
+                    async with redis.pipeline(transaction=True) as pipe:
+                        for account, each in chunk:
+                            pipe.hset(_sessions(account), mapping={one.resource: _packed(one) for one in each})
+                        pipe.sadd(_online(host), *(account for account, _ in chunk))
+                        await pipe.execute()
+                    return True
+
+                if not await self._link.run(fill, BULK_SECONDS):
+                    return
+            generation = secrets.token_hex(8)
+            marker = f"{generation}:0"
+            if await self._link.run(lambda redis: redis.set(_vouched(host), marker, ex=KEEP_SECONDS), BULK_SECONDS):
+                self._left[host] = (generation, 0)
+            else:
+                self._torn[host] = generation
+
+    async def complete(self, host: str) -> bool:
+        async with self._writing:
+            if host in self._left:
+                await self._write(host, (), WRITE_SECONDS)
+            elif host in self._torn and await self._unvouch(host):
+                del self._torn[host]
+            return host in self._left
+
+    async def close(self) -> None:
+        """Stop vouching: from now on this process writes nothing any more. The link has its own owner."""
+        async with self._writing:
+            for host in tuple(self._left):
+                self._torn[host] = self._left.pop(host)[0]
+                await self._unvouch(host)
+
+    async def _write(self, host: str, events: Sequence[SessionEvent], seconds: float) -> None:
+        """The events and the marker's next count, all or nothing. Without an answer nothing is vouched for any more."""
+        generation, count = self._left[host]
+        before, after = f"{generation}:{count}", f"{generation}:{count + 1}"
+
+        async def write(redis: Redis) -> bool:
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.eval(_VOUCH, 1, _vouched(host), before, after, str(KEEP_SECONDS))
+                for event in events:
+                    _change(pipe, host, event)
+                return bool((await pipe.execute())[0])
+
+        if await self._link.run(write, seconds):
+            self._left[host] = (generation, count + 1)
+        else:
+            self._torn[host] = self._left.pop(host)[0]
+
+    async def _unvouch(self, host: str) -> bool:
+        return await self._link.run(lambda redis: redis.delete(_vouched(host)), WRITE_SECONDS) is not None
+
+    async def _forget(self, host: str) -> bool:
+        """Delete the marker, then every hash of the host. The index loses an account in the same step as its hash."""
+
+        async def some(redis: Redis) -> int:
+            accounts = cast(list[bytes], await redis.srandmember(_online(host), _CHUNK))
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.delete(_vouched(host))
+                if accounts:
+                    pipe.delete(*(_sessions(account.decode()) for account in accounts))
+                    pipe.srem(_online(host), *accounts)
+                await pipe.execute()
+            return len(accounts)
+
+        while (deleted := await self._link.run(some, BULK_SECONDS)) is not None:
+            if deleted == 0:
+                return True
+        return False
+
+    def _believed(self, host: str, marker: str) -> bool:
+        """In place of our own marker only our own; otherwise another process's, but not one that we left torn."""
+        generation = marker.partition(":")[0]
+        if host in self._left:
+            return generation == self._left[host][0]
+        return self._torn.get(host) not in ("", generation)
+
+
+def _vouched(host: str) -> str:
+    return f"convsync:1:vouched:{{{host}}}"
+
+
+def _online(host: str) -> str:
+    return f"convsync:1:online:{{{host}}}"
+
+
+def _sessions(account: str) -> str:
+    return f"convsync:1:sessions:{{{account}}}"
+
+
+def _change(pipe: Pipeline, host: str, event: SessionEvent) -> None:
+    session = becomes(event)
+    if session is None:
+        pipe.hdel(_sessions(event.account), event.resource)
+    else:
+        pipe.hset(_sessions(event.account), event.resource, _packed(session))
+        pipe.sadd(_online(host), event.account)
+
+
+def _packed(session: Session) -> bytes:
+    packed: bytes = msgpack.packb([VERSION, session.state.value])
+    return packed
+
+
+def _unpacked(entries: object) -> tuple[Session, ...]:
+    """Raises ValueError or TypeError for what this version did not write."""
+    if not isinstance(entries, dict) or len(entries) > _MAX_SESSIONS:
+        raise TypeError("no sessions")
+    found = []
+    for resource, value in entries.items():
+        if len(value) > _MAX_VALUE_BYTES:
+            raise ValueError("too long")
+        version, state = msgpack.unpackb(value, max_array_len=2, max_map_len=0, max_ext_len=0)
+        if version != VERSION:
+            raise ValueError("another version")
+        found.append(Session(resource.decode(), SessionState(state)))
+    return tuple(sorted(found, key=lambda one: one.resource))
+
+
+def _chunks(
+    online: Sequence[tuple[str, Sequence[Session]]],
+) -> Iterator[Sequence[tuple[str, Sequence[Session]]]]:
+    for start in range(0, len(online), _CHUNK):
+        yield online[start : start + _CHUNK]
