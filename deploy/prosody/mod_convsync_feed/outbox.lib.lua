@@ -85,7 +85,7 @@ function outbox:gap(reason)
 		for _, old in ipairs(self.streams) do
 			if old ~= stream then
 				self:_remove_segments(old, math.huge);
-				old.high = old.acked;
+				old.high, old.acked = 0, 0; -- the gap is a better mark than its ack: both sides forget the stream
 			end
 		end
 	end

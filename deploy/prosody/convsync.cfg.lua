@@ -1,0 +1,56 @@
+-- Convsync beside Prosody: what to add to prosody.cfg.lua. Replace example.org and the secret.
+-- deploy/prosody/README.md explains every line.
+
+-- Global section ------------------------------------------------------------------------------------------------------
+
+-- The folder that holds mod_convsync_feed. Debian's prosody-modules need no path of their own.
+plugin_paths = { "/etc/prosody/convsync" }
+
+-- The component connects here: loopback unless it runs on another machine (then use a private network, XEP-0114 has no TLS).
+component_ports = { 5347 }
+component_interfaces = { "127.0.0.1" }
+
+-- The users' host -----------------------------------------------------------------------------------------------------
+
+VirtualHost "example.org"
+	-- Besides what you have. mam is required: Convsync keeps state, the archive keeps the messages.
+	modules_enabled = {
+		"mam"; "carbons"; "pep"; "smacks"; "csi"; "csi_simple"; "blocklist"; "offline";
+		"delegation"; "privilege";
+		"convsync_feed";
+	}
+
+	-- Who may fetch the feed. Nobody else's requests are answered.
+	convsync_feed_components = { "sync.example.org" }
+	-- MB of events to keep for a component that is away. See "When the outbox is full".
+	convsync_feed_outbox_max = 512
+
+	-- What clients ask their own account goes to the component (XEP-0355).
+	delegations = {
+		["https://xabber.com/protocol/synchronization"] = { jid = "sync.example.org" };
+		["https://xabber.com/protocol/rewrite"] = { jid = "sync.example.org" };
+		["urn:xmpp:push:0"] = { jid = "sync.example.org" };
+	}
+
+	-- What the component may do in a user's name (XEP-0356): read the archive, the roster, bookmarks and the blocklist,
+	-- mark conversations as displayed.
+	privileged_entities = {
+		["sync.example.org"] = {
+			roster = "get";
+			message = "outgoing";
+			iq = {
+				["urn:xmpp:mam:2"] = "both";
+				["http://jabber.org/protocol/pubsub"] = "both";
+				["urn:xmpp:blocking"] = "get";
+			};
+		};
+	}
+
+-- The component -------------------------------------------------------------------------------------------------------
+
+Component "sync.example.org"
+	component_secret = "replace this"
+	-- A component that was cut off may come back at once; the default would lock it out until the old connection is noticed.
+	component_conflict_resolve = "kick_old"
+	-- Both are needed here too, or nothing is delegated and nothing is granted.
+	modules_enabled = { "delegation"; "privilege" }
