@@ -258,8 +258,7 @@ def _withdraw(file: Path | None) -> None:
 def _how_to_connect(ready: Ready) -> str:
     first, second = ready["accounts"][:2]
     return f"""
-The sandbox runs. Log in with any XMPP client, without encryption, at {ready["c2s"]["host"]} port
-{ready["c2s"]["port"]}:
+The sandbox runs. Log in with any XMPP client at {ready["c2s"]["host"]} port {ready["c2s"]["port"]}, without encryption:
   {first["jid"]:<20} password {first["password"]}
   {second["jid"]:<20} password {second["password"]}
 Pushes are written to {ready["apns"]["log"]}

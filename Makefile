@@ -1,0 +1,39 @@
+# `make demo` to see it, `make test` to check it; both set up what they need first.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench sandbox lock clean
+
+BIN := .venv/bin
+ACCEPTANCE := ../shared/acceptance/first-light
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+setup: ## Make .venv with the locked dependencies; install Prosody when it is missing
+	@scripts/setup
+
+demo: setup ## Show everything: a missed call, a push, one small answer
+	@$(BIN)/convsync demo
+
+sandbox: setup ## The whole stack on this machine, for your own client, until Ctrl-C
+	@$(BIN)/convsync sandbox
+
+check: setup ## What needs no running server: style, types, imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+test: check ## Everything: the checks, all tests, the black-box acceptance where it is at hand
+	$(BIN)/pytest -n auto
+	@if [ -x $(ACCEPTANCE) ]; then $(ACCEPTANCE); fi
+
+bench: setup ## Measurements, side by side with what users have today
+	$(BIN)/python -m bench
+
+lock: ## Resolve the dependencies again, with hashes for every platform (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev \
+		--output-file requirements.lock pyproject.toml
+
+clean: ## Remove what these commands made: .venv, .data, caches
+	rm -rf .venv .data .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find sync tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
