@@ -78,6 +78,8 @@ class Connection(asyncio.Protocol):
         if tls.selected_alpn_protocol() != "h2":
             transport.close()
             return
+        self._h2.initiate_connection()
+        # After the preface, which announces hyper-h2's own values whatever was asked before.
         self._h2.update_settings(
             {
                 # PUSH §2: "With token auth one stream until the first accepted request."
@@ -85,7 +87,6 @@ class Connection(asyncio.Protocol):
                 SettingCodes.INITIAL_WINDOW_SIZE: self._desk.initial_window,
             }
         )
-        self._h2.initiate_connection()
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
