@@ -80,7 +80,7 @@ class Apns:
         return MemoryProviderTokens(self.key.mint, self.clock)
 
     @asynccontextmanager
-    async def gate(self, tokens: ProviderTokens | None = None, **limits: float) -> AsyncIterator[ApnsGate]:
+    async def gate(self, tokens: ProviderTokens | None = None, **limits: Any) -> AsyncIterator[ApnsGate]:
         """A gate to this simulator, connected."""
         gate = ApnsGate([self.app()], tokens or self.tokens(), limits=GateLimits(**limits))
         await gate.open()

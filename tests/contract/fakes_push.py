@@ -20,8 +20,8 @@ from sync.sandbox.apns.rules import CONTENT, Push, refusal
 class RecordingPushGate:
     """Sends nowhere. `sent` has every request that a service would have seen, oldest first.
 
-    `next_outcomes` are answered first; then what `outcome_of` gives; then the simulator's rules decide. While `released` is
-    cleared `send` waits, to test what happens meanwhile.
+    `next_outcomes` are answered first; then what `outcome_of` gives; then the simulator's rules decide. While
+    `released` is cleared `send` waits, to test what happens meanwhile.
     """
 
     def __init__(self, bundle_ids: dict[str, str]) -> None:

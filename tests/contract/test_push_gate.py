@@ -83,9 +83,10 @@ async def test_an_unregistered_token_is_dead_since_an_instant(bench: Bench) -> N
 async def test_the_payload_may_be_just_so_long(bench: Bench, push_type: PushType, limit: int) -> None:
     make = alert if push_type is PushType.ALERT else voip
     frame = '{"aps":{"alert":"x"},"f":""}'
-    fits = {"aps": {"alert": "x"}, "f": "y" * (limit - len(frame))}
+    filling = "y" * (limit - len(frame))
+    fits = {"aps": {"alert": "x"}, "f": filling}
     assert (await bench.gate.send(make(payload=fits))).verdict is Verdict.ACCEPTED
-    too_long = {**fits, "f": fits["f"] + "y"}
+    too_long = {**fits, "f": filling + "y"}
     assert (await bench.gate.send(make(payload=too_long))).verdict is Verdict.TOO_LARGE
 
 
