@@ -175,11 +175,23 @@ class Sealer(Protocol):
         ...
 
 
-class Mouth(Protocol):
-    """Speaks for the component on its connection."""
+class Wire(Protocol):
+    """The component's connection to the server."""
 
-    async def deliver(self, host: str, account: str, resource: str | None, stanza: Element) -> int:
-        """Hand a stanza to one session of an account, or to all available ones; to how many it went."""
+    def send(self, stanza: Element) -> None:
+        """Write a stanza; dropped when there is no connection (what must not get lost is in the store)."""
+        ...
+
+    async def request(self, iq: Element) -> Element:
+        """Send an IQ get or set and wait for its result; `Refused` for an error or no answer in time."""
+        ...
+
+    def pause(self) -> None:
+        """Stop reading: the server's own queue fills up instead of our memory."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
         ...
 
 

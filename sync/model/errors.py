@@ -109,3 +109,11 @@ class Uncommittable(Exception):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
+
+
+class Refused(Exception):
+    """A request of ours was answered with an error, or not at all; carries the condition."""
+
+    def __init__(self, condition: str) -> None:
+        super().__init__(condition)
+        self.condition = condition

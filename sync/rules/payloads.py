@@ -1,0 +1,115 @@
+"""What a push says (PUSH §5): an opaque account tag, a kind, a version or a deadline; never a name, a JID or a text.
+
+The words that iOS shows when the app's extension does not finish in time are localisation keys of the app.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sync.model.device import PushJob, PushKind
+from sync.model.push import PushRequest, PushType
+from sync.rules.claims import Claim
+
+NOW_OR_NEVER = 0
+HIGH = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """An app's localisation keys and its sound."""
+
+    message: str = "message.new"
+    call: str = "call.incoming"
+    missed: str = "call.missed"
+    update: str = "conversation.updated"
+    sound: str = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """Opaque names, made by the caller with a key: `account` tags the account, `call` a call (16 bytes, None = no
+    call).
+    """
+
+    account: str
+    call: bytes | None = None
+
+
+WORDS: Mapping[PushKind, str] = {
+    PushKind.MESSAGE: "message",
+    PushKind.CALL: "call",
+    PushKind.CALL_FALLBACK: "call",
+    PushKind.CALL_END: "update",
+    PushKind.MISSED: "missed",
+    PushKind.CORRECTED: "update",
+    PushKind.WITHDRAW: "update",
+    PushKind.READ: "update",
+}
+# PUSH §5: the rows that show something make a sound, the others only change what is shown.
+AUDIBLE = frozenset({PushKind.MESSAGE, PushKind.CALL, PushKind.CALL_FALLBACK, PushKind.MISSED})
+
+
+def request(claim: Claim, token: str, names: Names, wording: Wording, *, time_sensitive: bool = False) -> PushRequest:
+    """The push of a claimed job."""
+    job, device = claim.job, claim.device
+    payload = voip(claim, names) if job.voip else alert(claim, names, wording, time_sensitive=time_sensitive)
+    return PushRequest(
+        app=device.app,
+        environment=device.environment,
+        token=token,
+        push_type=PushType.VOIP if job.voip else PushType.ALERT,
+        priority=HIGH,
+        expiration=NOW_OR_NEVER if job.voip else int(job.deadline.timestamp()),
+        collapse_id=None if job.voip else collapse_id(job, names),
+        apns_id=job.job_id,
+        payload=payload,
+    )
+
+
+def alert(claim: Claim, names: Names, wording: Wording, *, time_sensitive: bool) -> dict[str, object]:
+    """A filtered high-priority alert."""
+    job = claim.job
+    aps: dict[str, object] = {
+        "alert": {"loc-key": getattr(wording, WORDS[job.kind])},
+        "mutable-content": 1,
+    }
+    if job.kind in AUDIBLE and not job.silent:
+        aps["sound"] = wording.sound
+    if time_sensitive and job.kind in (PushKind.CALL, PushKind.CALL_FALLBACK):
+        aps["interruption-level"] = "time-sensitive"
+    kind = PushKind.CALL if job.kind is PushKind.CALL_FALLBACK else job.kind
+    extra: dict[str, object] = {"a": names.account, "k": kind.value, "v": job.version}
+    if names.call is not None:
+        extra["c"] = call_uuid(names.call)
+        if claim.call is not None and job.kind in (PushKind.CALL, PushKind.CALL_FALLBACK):
+            extra |= call_extra(claim.call.rings_until, claim.call.media)
+    return {"aps": aps, "x": extra}
+
+
+def voip(claim: Claim, names: Names) -> dict[str, object]:
+    """A push that rings: what CallKit needs at once, nothing else."""
+    extra: dict[str, object] = {"a": names.account, "k": PushKind.CALL.value, "v": claim.job.version}
+    if names.call is not None and claim.call is not None:
+        extra |= {"c": call_uuid(names.call), **call_extra(claim.call.rings_until, claim.call.media)}
+    return {"x": extra}
+
+
+def call_extra(rings_until: datetime, media: tuple[str, ...]) -> dict[str, object]:
+    """Until when it rings, and with what."""
+    return {"exp": int(rings_until.timestamp()), "m": " ".join(media)}
+
+
+def call_uuid(name: bytes) -> str:
+    """The UUID that the app uses with CallKit: the same for every push about the call, so that it cannot ring twice."""
+    return str(UUID(bytes=name[:16], version=4))
+
+
+def collapse_id(job: PushJob, names: Names) -> str | None:
+    """`apns-collapse-id`: one notification for each account, stranger's message, or call (at most 64 bytes)."""
+    if job.collapse is None:
+        return None
+    if job.collapse == "c":
+        return f"c:{(names.call or b'').hex()[:32]}"
+    return f"{job.collapse}:{names.account}"

@@ -1,0 +1,227 @@
+"""The feed of one host: subscribing, what both sides remember, acks, and how far behind we are (docs/feed.md).
+
+Positions are the store's; this part keeps the low-water mark of each stream in memory, persists it, and only then
+acknowledges. It notices when one side has lost memory and raises the epochs of the host's accounts.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element
+
+from sync.model.errors import Behind, Refused, RequestError, StoreUnavailable
+from sync.model.event import FeedPosition, Session
+from sync.ports import Clock, FeedMarks, Observer, Presence, StreamMark, Wire
+from sync.protocol import envelope, feed, hello
+from sync.protocol.hello import Hello
+from sync.service.ingest import Ingest
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+
+
+class Progress:
+    """How far one stream came in, and how far it is committed without a gap."""
+
+    def __init__(self, shard: str, committed: int, head: int) -> None:
+        self.shard = shard
+        self.committed = committed
+        self.head = head
+        self.received = committed
+        self.acked = committed
+        self._ahead: set[int] = set()
+
+    def done(self, n: int) -> None:
+        """Event n is committed."""
+        if n > self.committed:
+            self._ahead.add(n)
+        while self.committed + 1 in self._ahead:
+            self.committed += 1
+            self._ahead.remove(self.committed)
+
+
+class HostFeed:
+    """The feed of one host."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        component: str,
+        wire: Wire,
+        marks: FeedMarks,
+        presence: Presence,
+        clock: Clock,
+        observer: Observer,
+        freshness_seconds: float,
+    ) -> None:
+        self.host = host
+        self._component, self._wire, self._marks, self._presence = component, wire, marks, presence
+        self._clock, self._observer = clock, observer
+        self._freshness = freshness_seconds
+        self._streams: dict[str, Progress] = {}
+        self._moved = asyncio.Event()
+        self._caught_up = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self.subscribed = False
+
+    # ---- subscribing -----------------------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """The connection is up: subscribe."""
+        self._wanted.set()
+
+    def disconnected(self) -> None:
+        """The connection is gone. What was received and not committed comes again."""
+        self._wanted.clear()
+        self._caught_up.clear()
+        self._set_subscribed(False)
+
+    async def run(self) -> None:
+        """Subscribe whenever there is a connection, and acknowledge, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._subscribing(), name=f"subscribe-{self.host}")
+            group.create_task(self._acknowledging(), name=f"ack-{self.host}")
+
+    async def _subscribing(self) -> None:
+        while True:
+            await self._wanted.wait()
+            try:
+                await self._subscribe()
+                self._wanted.clear()
+            except (Refused, RequestError, StoreUnavailable) as error:
+                log.warning("the feed was not subscribed", extra={"host": self.host, "reason": str(error)})
+                await self._clock.sleep(RETRY_SECONDS)
+
+    async def _subscribe(self) -> None:
+        known = {mark.stream: mark for mark in await self._marks.marks(self.host)}
+        payload = feed.subscribe((mark.stream, mark.committed) for mark in known.values())
+        # Batches follow the hello at once, on the same connection: what they belong to must be known before they come.
+        self._streams = {name: Progress(mark.shard, mark.committed, mark.seen) for name, mark in known.items()}
+        request = envelope.iq("set", sender=self._component, to=self.host, request_id="subscribe", payload=payload)
+        answer = await self._wire.request(request)
+        if not len(answer):
+            raise Refused("no-hello")
+        said = hello.decode_hello(answer[0], host=self.host)
+        await self._compare(known, said)
+        await self._marks.mark(
+            self.host,
+            [
+                StreamMark(stream=s.id, shard=said.shard, committed=progress.committed, seen=max(s.high, progress.head))
+                for s in said.streams
+                if (progress := self._progress(s.id, said.shard))
+            ],
+        )
+        for stream in said.streams:
+            progress = self._progress(stream.id, said.shard)
+            progress.head = max(progress.head, stream.high)
+        await self._presence.reset(self.host, by_account(said))
+        self._set_subscribed(True)
+        self._look()
+        log.info(
+            "the feed is subscribed",
+            extra={"host": self.host, "server": said.server, "version": said.server_version},
+        )
+
+    async def _compare(self, known: dict[str, StreamMark], said: Hello) -> None:
+        """docs/feed.md §6: has either side lost memory?"""
+        held = {stream.id: stream for stream in said.streams}
+        torn = [name for name, mark in known.items() if name in held and mark.committed > held[name].high]
+        vanished = [name for name, mark in known.items() if name not in held]
+        lost = [name for name in vanished if known[name].seen > known[name].committed]
+        for why, streams in (("component", said.regressed), ("outbox", (*torn, *lost))):
+            if streams:
+                accounts = await self._marks.raise_epochs(self.host, self._clock.now())
+                self._observer.epoch_raised(why)
+                log.error(
+                    "a side of the feed has lost memory; clients start over",
+                    extra={"host": self.host, "reason": why, "accounts": accounts},
+                )
+        if gone := [*vanished, *torn]:
+            await self._marks.forget(self.host, gone)
+        for name in gone:
+            self._streams.pop(name, None)
+
+    # ---- batches ---------------------------------------------------------------------------------------------------
+
+    def take(self, frame: Element, ingest: Ingest) -> None:
+        """A batch came in. Raises FrameError when the frame cannot be trusted."""
+        batch = feed.decode_feed(frame, host=self.host)
+        progress = self._progress(batch.stream, batch.shard)
+        first = batch.events[0].position.n
+        if first > progress.received + 1:
+            # Something between was lost on the way: start over from what is committed.
+            log.error("the feed skipped events", extra={"host": self.host, "n": first})
+            self._wanted.set()
+            return
+        progress.head = max(progress.head, batch.head)
+        new = [event for event in batch.events if event.position.n > progress.received]
+        progress.received = max(progress.received, batch.last)
+        ingest.put(new)
+        self._observer.feed_lag(self.host, progress.head - progress.committed)
+        self._look()
+
+    def committed(self, positions: Sequence[FeedPosition]) -> None:
+        """These events are committed."""
+        for position in positions:
+            progress = self._streams.get(position.stream)
+            if progress is not None:
+                progress.done(position.n)
+        self._moved.set()
+
+    async def fresh(self) -> None:
+        """Wait until everything that the module has reported as its head has come in; `Behind` after the limit."""
+        if self._caught_up.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._freshness):
+                await self._caught_up.wait()
+        except TimeoutError:
+            raise Behind from None
+
+    def _look(self) -> None:
+        if self.subscribed and all(p.received >= p.head for p in self._streams.values()):
+            self._caught_up.set()
+        else:
+            self._caught_up.clear()
+
+    def _progress(self, stream: str, shard: str) -> Progress:
+        return self._streams.setdefault(stream, Progress(shard, 0, 0))
+
+    def _set_subscribed(self, value: bool) -> None:
+        self.subscribed = value
+        self._observer.connection(self.host, value)
+
+    # ---- acks ------------------------------------------------------------------------------------------------------
+
+    async def _acknowledging(self) -> None:
+        """Persist the low-water marks, then send them; what moves meanwhile goes with the next round."""
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            try:
+                await self.acknowledge()
+            except StoreUnavailable:
+                self._moved.set()
+                await self._clock.sleep(RETRY_SECONDS)
+
+    async def acknowledge(self) -> None:
+        """One round of acks: those streams that moved."""
+        moved = [(name, p, p.committed) for name, p in self._streams.items() if p.committed > p.acked]
+        await self._marks.mark(
+            self.host,
+            [StreamMark(stream=name, shard=p.shard, committed=n, seen=max(p.head, n)) for name, p, n in moved],
+        )
+        for name, progress, n in moved:
+            progress.acked = n
+            self._wire.send(envelope.message(sender=self._component, to=self.host, payload=feed.ack(name, n)))
+            self._observer.feed_lag(self.host, progress.head - n)
+
+
+def by_account(said: Hello) -> dict[str, list[Session]]:
+    """The sessions of a hello, by account."""
+    found: dict[str, list[Session]] = {}
+    for present in said.sessions:
+        found.setdefault(present.account, []).append(present.session)
+    return found

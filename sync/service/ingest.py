@@ -1,0 +1,199 @@
+"""Takes events from the feed and commits them in groups (DESIGN §4): steps (2) and (3) of the flow.
+
+Never waits on purpose: a batch is whatever arrived while the previous commit was under way. Lanes are shared out
+among a few workers; a lane's events stay in order. What waits is bounded: beyond the high-water mark the connection
+is not read. An event that cannot be committed is found by bisection and quarantined; a database that is away is
+waited for.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+from time import perf_counter
+
+from sync.model.books import Books, Ruling
+from sync.model.device import PushJob
+from sync.model.errors import StoreUnavailable, Uncommittable
+from sync.model.event import AccountEvent, AccountState, Event, FeedPosition, Malformed, MessageEvent, SessionEvent
+from sync.model.jid import LANES, lane
+from sync.ports import Clock, Observer, Presence, Store, Wire
+from sync.rules.decide import keys
+from sync.rules.fold import Policies, Report, take
+
+log = logging.getLogger(__name__)
+
+KINDS = {MessageEvent: "message", SessionEvent: "session", AccountEvent: "account", Malformed: "malformed"}
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # while the database is away; the last one repeats
+
+
+class Ingest:
+    """The lanes. `committed` is told of each event's position after its commit, `due` of the push jobs that it made."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        presence: Presence,
+        wire: Wire,
+        clock: Clock,
+        observer: Observer,
+        policies: Policies,
+        workers: int,
+        batch: int,
+        queue: int,
+        committed: Callable[[Sequence[FeedPosition]], None],
+        due: Callable[[Sequence[PushJob]], None],
+    ) -> None:
+        self._store, self._presence, self._wire, self._clock, self._observer = store, presence, wire, clock, observer
+        self._policies = policies
+        self._batch = batch
+        self._high, self._low = queue, queue // 4
+        self._committed, self._due = committed, due
+        self._queues: list[deque[tuple[int, Event]]] = [deque() for _ in range(workers)]
+        self._arrived = [asyncio.Event() for _ in range(workers)]
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._taken = [0] * LANES  # events of each lane that came in, and that were committed
+        self._done = [0] * LANES
+        self._barriers: list[list[tuple[int, asyncio.Future[None]]]] = [[] for _ in range(LANES)]
+        self._waiting = 0
+        self._paused = False
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Events of one stream, in order. Returns at once; over the high-water mark the connection pauses."""
+        for event in events:
+            where = lane(event.account)
+            self._taken[where] += 1
+            worker = where % len(self._queues)
+            self._queues[worker].append((where, event))
+            self._arrived[worker].set()
+        self._waiting += len(events)
+        if self._waiting:
+            self._idle.clear()
+        if self._waiting > self._high and not self._paused:
+            self._paused = True
+            self._wire.pause()
+
+    async def barrier(self, account: str) -> None:
+        """Wait until everything of the account's lane that has come in so far is committed."""
+        where = lane(account)
+        if self._done[where] < self._taken[where]:
+            passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._barriers[where].append((self._taken[where], passed))
+            await passed
+
+    async def drain(self) -> None:
+        """Wait until nothing is waiting."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for worker in range(len(self._queues)):
+                group.create_task(self._work(worker), name=f"ingest-{worker}")
+
+    async def _work(self, worker: int) -> None:
+        queue, arrived = self._queues[worker], self._arrived[worker]
+        while True:
+            await arrived.wait()
+            arrived.clear()
+            while queue:
+                events = self._next(queue)
+                await self._commit(events)
+                self._finished(events)
+
+    def _next(self, queue: deque[tuple[int, Event]]) -> list[Event]:
+        """A batch: what is there, up to the limit. The deletion of an account ends it: what follows is another
+        account.
+        """
+        events: list[Event] = []
+        while queue and len(events) < self._batch:
+            _, event = queue.popleft()
+            events.append(event)
+            if isinstance(event, AccountEvent) and event.state is AccountState.DELETED:
+                break
+        return events
+
+    async def _commit(self, events: Sequence[Event]) -> None:
+        """One transaction, tried until the database takes it, or says that it never will."""
+        for attempt in count():
+            began = perf_counter()
+            try:
+                report = await self._store.transact(keys(events), partial(self._take, events))
+            except StoreUnavailable as error:
+                self._observer.transaction_retried("unavailable")
+                if attempt == 0:
+                    log.warning("the database is away, events wait", extra={"reason": str(error)})
+                await self._clock.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            except Exception as error:  # noqa: BLE001 - a bug in a rule must stop one event, not the feed
+                await self._isolate(events, error)
+                return
+            else:
+                await self._after(events, report, perf_counter() - began)
+                return
+
+    def _take(self, events: Sequence[Event], books: Books) -> Ruling[Report]:
+        return take(events, books, self._policies)
+
+    async def _isolate(self, events: Sequence[Event], error: Exception) -> None:
+        """Bisect until one event stands alone, and set that one aside."""
+        why = error.name if isinstance(error, Uncommittable) else type(error).__name__
+        if len(events) > 1:
+            middle = len(events) // 2
+            await self._commit(events[:middle])
+            await self._commit(events[middle:])
+            return
+        event = events[0]
+        if isinstance(event, Malformed) and event.why.startswith("uncommittable"):
+            # Not even its XML can be stored: keep the place, without the text.
+            event = Malformed(position=event.position, account="", why=event.why, xml="")
+        else:
+            log.error("an event cannot be committed", extra={"reason": why, "n": event.position.n})
+            xml = event.stanza if isinstance(event, MessageEvent) else getattr(event, "xml", "")
+            event = Malformed(position=event.position, account=event.account, why=f"uncommittable:{why}", xml=xml)
+        await self._commit([event])
+
+    async def _after(self, events: Sequence[Event], report: Report, seconds: float) -> None:
+        """The commit stands: tell those who wait for it. Presence first, so that a claim sees it."""
+        sessions = [event for event in events if isinstance(event, SessionEvent)]
+        if sessions:
+            await self._presence.apply(sessions)
+        if report.jobs:
+            self._due(report.jobs)
+        self._observer.batch_committed(len(events), seconds)
+        for kind, many in Counter(KINDS[type(event)] for event in events).items():
+            self._observer.events_committed(kind, many)
+        for why, many in report.ignored.items():
+            for _ in range(many):
+                self._observer.ignored(why)
+        for why, many in report.suppressed.items():
+            for _ in range(many):
+                self._observer.suppressed(why)
+        for event in events:
+            if isinstance(event, Malformed):
+                self._observer.quarantined(event.why)
+
+    def _finished(self, events: Sequence[Event]) -> None:
+        """Move the marks, open the barriers, read on."""
+        self._committed([event.position for event in events])
+        for event in events:
+            self._done[lane(event.account)] += 1
+        for where in {lane(event.account) for event in events}:
+            self._open_barriers(where)
+        self._waiting -= len(events)
+        if self._waiting == 0:
+            self._idle.set()
+        if self._paused and self._waiting <= self._low:
+            self._paused = False
+            self._wire.resume()
+
+    def _open_barriers(self, where: int) -> None:
+        waiting = self._barriers[where]
+        passed = [future for target, future in waiting if target <= self._done[where]]
+        self._barriers[where] = [(target, future) for target, future in waiting if target > self._done[where]]
+        for future in passed:
+            if not future.done():
+                future.set_result(None)

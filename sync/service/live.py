@@ -1,0 +1,62 @@
+"""Live notices: tells a user's other connected clients what one of them changed (step 5 of the flow).
+
+A notice may get lost, since the client's next query says the same; nobody waits for it, and a client that never
+answers is not waited for either.
+"""
+
+import asyncio
+import logging
+from xml.etree.ElementTree import Element
+
+from sync.model.errors import Refused
+from sync.model.event import SessionState
+from sync.model.jid import domain
+from sync.ports import Observer, Presence, Wire
+from sync.protocol import envelope, feed
+
+log = logging.getLogger(__name__)
+
+AVAILABLE = frozenset({SessionState.ACTIVE, SessionState.INACTIVE})
+MAX_PENDING = 1000  # notices without the module's answer; beyond that they are dropped and counted
+
+
+class Live:
+    """Hands stanzas to sessions through the feed module."""
+
+    def __init__(self, *, component: str, wire: Wire, presence: Presence, observer: Observer) -> None:
+        self._component, self._wire, self._presence, self._observer = component, wire, presence, observer
+        self._pending: set[asyncio.Task[None]] = set()
+        self._count = 0
+
+    async def notice(self, account: str, stanza: Element, *, kind: str, beside: str | None) -> None:
+        """Hand `stanza` to every available session of the account but `beside`; to all where presence is not known."""
+        sessions = await self._presence.sessions(account)
+        if sessions is None:
+            self.hand(account, None, stanza, kind=kind)
+            return
+        for session in sessions:
+            if session.resource != beside and session.state in AVAILABLE:
+                self.hand(account, session.resource, stanza, kind=kind)
+
+    def hand(self, account: str, resource: str | None, stanza: Element, *, kind: str) -> None:
+        """Hand a stanza to one session, or to all, without waiting. What is handed over first arrives first."""
+        if len(self._pending) >= MAX_PENDING:
+            self._observer.notice(kind, "dropped")
+            return
+        self._count += 1
+        payload = feed.deliver(stanza, account=account, resource=resource)
+        request = envelope.iq(
+            "set", sender=self._component, to=domain(account), request_id=f"deliver-{self._count}", payload=payload
+        )
+        task = asyncio.ensure_future(self._deliver(request, kind))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _deliver(self, request: Element, kind: str) -> None:
+        try:
+            await self._wire.request(request)
+        except Refused as refused:
+            log.info("a notice was not delivered", extra={"reason": refused.condition})
+            self._observer.notice(kind, "refused")
+        else:
+            self._observer.notice(kind, "sent")

@@ -1,0 +1,214 @@
+"""Claims due push jobs, sends them, records what became of them (step 7 of the flow).
+
+Two lanes of workers: calls have their own, so that no burst of messages stands before a ringing phone. A claim is its
+own short transaction that commits "attempted" before the first byte leaves; the outcome is another. Hints say that
+something is due at once; without them the queue is looked at every few seconds, and whatever a crashed process left
+behind is found there.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from time import perf_counter
+from typing import TypeVar
+
+from sync.model.books import Books, Keys, Ruling
+from sync.model.conversation import ConversationKey
+from sync.model.device import Lane, PushJob, PushKind
+from sync.model.errors import StoreUnavailable
+from sync.model.push import PushOutcome, PushRequest, PushType, Verdict
+from sync.model.query import App
+from sync.ports import Clock, DueJob, Observer, Presence, PushGate, Sealer, Store
+from sync.rules.claims import Claim, Claimed, claim, settle
+from sync.rules.fold import Policies
+from sync.rules.payloads import Names, Wording, request
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ROUND = 64  # jobs claimed in one transaction
+LOOK_SECONDS = 2.0  # how long a worker sleeps at most
+ABANDONED_AFTER = timedelta(seconds=30)  # longer than any send takes: its worker is dead
+
+LANES: Mapping[str, tuple[Lane, ...]] = {"calls": (Lane.CALLS,), "messages": (Lane.MESSAGES, Lane.UPDATES)}
+
+
+class Pusher:
+    """The workers of both lanes."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        gate: PushGate,
+        presence: Presence,
+        sealer: Sealer,
+        clock: Clock,
+        observer: Observer,
+        policies: Policies,
+        apps: Mapping[str, App],
+        wordings: Mapping[str, Wording],
+        in_flight: int,
+    ) -> None:
+        self._store, self._gate, self._presence, self._sealer = store, gate, presence, sealer
+        self._clock, self._observer, self._policies = clock, observer, policies
+        self._apps, self._wordings = apps, wordings
+        self._slots = {name: asyncio.Semaphore(in_flight) for name in LANES}
+        self._hints = {name: asyncio.Event() for name in LANES}
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def hint(self, jobs: Sequence[PushJob] = ()) -> None:
+        """Something may be due: these jobs, or anything."""
+        lanes = {job.lane for job in jobs}
+        for name, own in LANES.items():
+            if not jobs or lanes & set(own):
+                self._hints[name].set()
+
+    async def run(self) -> None:
+        """Push until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for name in LANES:
+                group.create_task(self._work(name), name=f"push-{name}")
+
+    async def drain(self) -> None:
+        """Wait for the answers to what has left."""
+        if self._sending:
+            await asyncio.wait(self._sending)
+
+    async def _work(self, name: str) -> None:
+        while True:
+            self._hints[name].clear()
+            try:
+                busy = await self.round(name)
+                pause = 0.0 if busy else await self._until_next(name)
+            except StoreUnavailable:
+                pause = LOOK_SECONDS
+            except Exception:
+                # One bad job must not end the pushes of all: it is looked at again, and again it is said.
+                log.exception("a round of pushes failed")
+                pause = LOOK_SECONDS
+            if pause > 0:
+                await self._wait(name, pause)
+
+    async def _wait(self, name: str, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hints[name].wait()
+        except TimeoutError:
+            pass
+
+    async def _until_next(self, name: str) -> float:
+        due = await self._store.next_job_at(LANES[name])
+        if due is None:
+            return LOOK_SECONDS
+        return min(max((due - self._clock.now()).total_seconds(), 0.001), LOOK_SECONDS)
+
+    async def round(self, name: str) -> bool:
+        """Claim what is due and start to send it; False when there was nothing."""
+        due = await self._store.due_jobs(self._clock.now(), LANES[name], ROUND)
+        if not due:
+            return False
+        claimed = await self._claim(due)
+        for why in claimed.suppressed:
+            self._observer.suppressed(why)
+        for found in claimed.claims:
+            await self._slots[name].acquire()
+            task = asyncio.ensure_future(self._send(found))
+            self._sending.add(task)
+            task.add_done_callback(partial(self._sent, name))
+        return True
+
+    def _sent(self, name: str, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        self._slots[name].release()
+
+    async def _claim(self, due: Sequence[DueJob]) -> Claimed:
+        accounts = {job.account for job in due}
+        presence = {account: await self._presence.sessions(account) for account in accounts}
+        rule = partial(claim, [job.job_id for job in due], presence)
+        return await self._store.transact(keys_of(due), partial(self._with_policies, rule))
+
+    def _with_policies(self, rule: Callable[[Books, Policies], Ruling[T]], books: Books) -> Ruling[T]:
+        return rule(books, self._policies)
+
+    async def _send(self, found: Claim) -> None:
+        began = perf_counter()
+        app = self._apps.get(found.device.app)
+        if app is None:
+            outcome = PushOutcome(verdict=Verdict.REJECTED, reason="app-not-configured")
+        else:
+            outcome = await self._gate.send(self._request(found, app))
+        self._tell(found, outcome, perf_counter() - began)
+        await self._settle(found.job, outcome)
+
+    def _request(self, found: Claim, app: App) -> PushRequest:
+        device = found.device
+        token = device.voip_token if found.job.voip else device.alert_token
+        opened = self._sealer.open(token.sealed) if token is not None else ""
+        names = Names(
+            account=self._sealer.digest(f"account {device.account}").hex()[:32],
+            call=self._sealer.digest(f"call {device.account} {found.job.peer} {found.job.sid}")
+            if found.job.sid is not None
+            else None,
+        )
+        wording = self._wordings.get(app.name, Wording())
+        return request(found, opened, names, wording, time_sensitive=app.time_sensitive)
+
+    def _tell(self, found: Claim, outcome: PushOutcome, seconds: float) -> None:
+        job = found.job
+        self._observer.push(
+            app=found.device.app,
+            environment=found.device.environment,
+            push_type=PushType.VOIP if job.voip else PushType.ALERT,
+            priority=10,
+            kind=job.kind,
+            outcome=outcome.verdict,
+            reason=outcome.reason,
+            seconds=seconds,
+        )
+        if job.kind is PushKind.CALL and found.call is not None and outcome.verdict is Verdict.ACCEPTED:
+            self._observer.call_to_push((self._clock.now() - found.call.proposed_at).total_seconds())
+
+    async def _settle(self, job: PushJob, outcome: PushOutcome) -> None:
+        """Record the outcome, however long that takes: until it is recorded the attempt counts as uncertain."""
+        due = DueJob(account=job.account, job_id=job.job_id, lane=job.lane, peer=job.peer, sid=job.sid)
+        rule = partial(settle, job.job_id, job.account, outcome)
+        while True:
+            try:
+                removed = await self._store.transact(keys_of([due]), partial(self._with_policies, rule))
+            except StoreUnavailable:
+                await self._clock.sleep(LOOK_SECONDS)
+            else:
+                break
+        if removed:
+            self._observer.token_removed(outcome.reason or "unknown")
+        self.hint([job])
+
+    async def recover(self) -> None:
+        """Jobs that left with a process that died: nobody knows whether they arrived."""
+        before = self._clock.now() - ABANDONED_AFTER
+        for due in await self._store.abandoned_jobs(before, ROUND):
+            outcome = PushOutcome(verdict=Verdict.UNCERTAIN, reason="worker-died")
+            rule = partial(settle, due.job_id, due.account, outcome)
+            await self._store.transact(keys_of([due]), partial(self._with_policies, rule))
+            self.hint()
+
+    async def measure(self, now: datetime) -> None:
+        """Tell how many jobs are due."""
+        depth = await self._store.queue_depth(now)
+        for lane in Lane:
+            jobs, oldest = depth.get(lane, (0, 0.0))
+            self._observer.queue_depth(lane.name.lower(), jobs, oldest)
+
+
+def keys_of(due: Sequence[DueJob]) -> Keys:
+    """The rows that claiming or settling these jobs needs."""
+    return Keys(
+        accounts=frozenset(job.account for job in due),
+        conversations=frozenset(ConversationKey(job.account, job.peer) for job in due if job.peer),
+        calls=frozenset((job.account, job.sid) for job in due if job.sid is not None),
+        devices=True,
+    )

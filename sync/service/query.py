@@ -1,0 +1,106 @@
+"""Answers what users ask about their conversations, and sets what they set (step 6 of the flow).
+
+A query is answered after everything that arrived before it is committed (invariant 11), out of one snapshot. "Nothing
+new" costs one primary-key read. A query by a device that was woken proves that the wake arrived.
+"""
+
+import asyncio
+import logging
+from dataclasses import replace
+from functools import partial
+from xml.etree.ElementTree import Element
+
+from sync.model.books import Keys
+from sync.model.conversation import Account, Conversation, ConversationKey
+from sync.model.errors import ItemNotFound, StoreUnavailable
+from sync.model.query import ConversationPage, ListedConversation, ListQuery, SetProperties
+from sync.ports import Clock, Observer, Store
+from sync.protocol import conversations, rewrite, synchronization
+from sync.rules.devices import fetched
+from sync.rules.properties import set_properties
+from sync.service.live import Live
+
+log = logging.getLogger(__name__)
+
+EVERYTHING = 1  # as `since`: all that ever had a version, tombstones included
+
+
+class Queries:
+    """The dialects' requests, answered from the store."""
+
+    def __init__(self, *, store: Store, live: Live, clock: Clock, observer: Observer) -> None:
+        self._store, self._live, self._clock, self._observer = store, live, clock, observer
+        self._recording: set[asyncio.Task[None]] = set()
+
+    async def conversations(self, account: str, resource: str | None, payload: Element) -> Element:
+        """Client Synchronization, get: the list, or what changed."""
+        query = synchronization.decode_query(payload, account=account)
+        owner = await self._store.account(account)
+        page = await self._page(account, owner, query)
+        if owner is not None and owner.wakes_open and resource is not None:
+            self._record(account, resource, page.newest)
+        return conversations.encode_page(page, account=account, now=self._clock.now())
+
+    async def _page(self, account: str, owner: Account | None, query: ListQuery) -> ConversationPage:
+        if owner is None:
+            return ConversationPage(query=query, newest=0, items=(), total=0)
+        if query.after is not None:
+            # A list that was begun in an earlier epoch cannot be continued: the client starts over (XEP-0059 §2.2).
+            if query.after.newest < owner.floor:
+                raise ItemNotFound("The page to continue from is not there any more.")
+            return await self._store.page(account, query)
+        if query.since == owner.version > 0:
+            return ConversationPage(query=query, newest=owner.version, items=(), total=0)
+        # PROTOCOLS §2: a stamp that is too old, or from a future that this database has lost.
+        if query.since and not owner.floor <= query.since <= owner.version:
+            query = replace(query, since=EVERYTHING)
+        return await self._store.page(account, query)
+
+    async def set(self, account: str, resource: str | None, payload: Element) -> None:
+        """Client Synchronization, set: properties of one conversation; the other clients are told."""
+        request = synchronization.decode_set(payload)
+        changed = await self._set(account, request)
+        if changed is None:
+            return
+        listed = ListedConversation(conversation=changed)
+        if changed.ringing:
+            page = await self._store.page(account, ListQuery(since=changed.version - 1))
+            listed = next((item for item in page.items if item.conversation.key == changed.key), listed)
+        notice = conversations.notice(
+            listed,
+            account=account,
+            newest=changed.version,
+            now=self._clock.now(),
+            request_id=f"sync-{changed.version}",
+        )
+        await self._live.notice(account, notice, kind="synchronization", beside=resource)
+
+    async def _set(self, account: str, request: SetProperties) -> Conversation | None:
+        key = ConversationKey(account, request.peer, request.kind)
+        keys = Keys(accounts=frozenset({account}), conversations=frozenset({key}))
+        return await self._store.transact(keys, partial(set_properties, account, request))
+
+    async def rewrites(self, account: str, resource: str | None, payload: Element, kind: str) -> Element:
+        """Rewrite, get: headlines to the asking session, then the result."""
+        query = rewrite.decode_query(payload, kind=kind)
+        page = await self._store.rewrites(account, query)
+        if resource is not None:
+            for headline in rewrite.headlines(page, account=account, to=f"{account}/{resource}"):
+                self._live.hand(account, resource, headline, kind="rewrite")
+        return rewrite.result(page)
+
+    def _record(self, account: str, resource: str, version: int) -> None:
+        """After the answer: the device has fetched. The answer does not wait for it."""
+        task = asyncio.ensure_future(self._fetched(account, resource, version))
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
+
+    async def _fetched(self, account: str, resource: str, version: int) -> None:
+        keys = Keys(accounts=frozenset({account}), devices=True)
+        try:
+            delays = await self._store.transact(keys, partial(fetched, account, resource, version))
+        except StoreUnavailable:
+            log.warning("a fetch was not recorded: the device may be woken once more")
+            return
+        for seconds in delays:
+            self._observer.wake_to_fetch("wake", seconds)
