@@ -63,6 +63,8 @@ class FeedBatch:
 
 def decode_feed(frame: Element, *, host: str) -> FeedBatch:
     """A `<feed/>` that came from `host`. Raises FrameError."""
+    if frame.tag != FRAME:
+        raise FrameError("'feed' is missing.")
     stream, shard = key(frame, "stream"), key(frame, "shard")
     last, head = count(frame, "last"), count(frame, "head")
     events: list[Event] = []
