@@ -31,7 +31,7 @@ bench: setup ## Measurements, side by side with what users have today
 	$(BIN)/python -m bench
 
 lock: ## Resolve the dependencies again, with hashes for every platform (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev \
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev --custom-compile-command "make lock" \
 		--output-file requirements.lock pyproject.toml
 
 clean: ## Remove what these commands made: .venv, .data, caches
