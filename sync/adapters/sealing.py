@@ -17,12 +17,10 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from sync.model.errors import SealBroken
+
 # Another key than Fernet's own two halves, though from the same secret: one key, one purpose.
 _DIGEST_PURPOSE = b"convsync digest 1"
-
-
-class SealBroken(Exception):
-    """No configured sealing key opens this value: the key that sealed it was removed, or the value is damaged."""
 
 
 class Sealer:

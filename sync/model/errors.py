@@ -117,3 +117,7 @@ class Refused(Exception):
     def __init__(self, condition: str) -> None:
         super().__init__(condition)
         self.condition = condition
+
+
+class SealBroken(Exception):
+    """No configured sealing key opens this value: the key that sealed it was removed, or the value is damaged."""

@@ -6,19 +6,20 @@ acknowledges. It notices when one side has lost memory and raises the epochs of 
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import Behind, Refused, RequestError, StoreUnavailable
 from sync.model.event import FeedPosition, Session
 from sync.ports import Clock, FeedMarks, Observer, Presence, StreamMark, Wire
 from sync.protocol import envelope, feed, hello
-from sync.protocol.hello import Hello
+from sync.protocol.hello import Hello, PresentSession
 from sync.service.ingest import Ingest
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+VOUCH_SECONDS = 5.0
 
 
 class Progress:
@@ -83,6 +84,7 @@ class HostFeed:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._subscribing(), name=f"subscribe-{self.host}")
             group.create_task(self._acknowledging(), name=f"ack-{self.host}")
+            group.create_task(self._vouching(), name=f"presence-{self.host}")
 
     async def _subscribing(self) -> None:
         while True:
@@ -93,6 +95,23 @@ class HostFeed:
             except (Refused, RequestError, StoreUnavailable) as error:
                 log.warning("the feed was not subscribed", extra={"host": self.host, "reason": str(error)})
                 await self._clock.sleep(RETRY_SECONDS)
+
+    async def _vouching(self) -> None:
+        """Keep presence known: what Redis has lost is asked for anew."""
+        while True:
+            await self._clock.sleep(VOUCH_SECONDS)
+            try:
+                if self.subscribed and not await self._presence.complete(self.host):
+                    payload = feed.sessions_request()
+                    request = envelope.iq(
+                        "get", sender=self._component, to=self.host, request_id="sessions", payload=payload
+                    )
+                    answer = await self._wire.request(request)
+                    if len(answer):
+                        found = hello.decode_sessions(answer[0], host=self.host)
+                        await self._presence.reset(self.host, by_account(found))
+            except (Refused, RequestError) as error:
+                log.warning("the sessions of the host are not known", extra={"host": self.host, "reason": str(error)})
 
     async def _subscribe(self) -> None:
         known = {mark.stream: mark for mark in await self._marks.marks(self.host)}
@@ -116,7 +135,7 @@ class HostFeed:
         for stream in said.streams:
             progress = self._progress(stream.id, said.shard)
             progress.head = max(progress.head, stream.high)
-        await self._presence.reset(self.host, by_account(said))
+        await self._presence.reset(self.host, by_account(said.sessions))
         self._set_subscribed(True)
         self._look()
         log.info(
@@ -219,9 +238,9 @@ class HostFeed:
             self._observer.feed_lag(self.host, progress.head - n)
 
 
-def by_account(said: Hello) -> dict[str, list[Session]]:
-    """The sessions of a hello, by account."""
+def by_account(sessions: Iterable[PresentSession]) -> dict[str, list[Session]]:
+    """Sessions by account."""
     found: dict[str, list[Session]] = {}
-    for present in said.sessions:
+    for present in sessions:
         found.setdefault(present.account, []).append(present.session)
     return found

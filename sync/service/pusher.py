@@ -17,7 +17,7 @@ from typing import TypeVar
 from sync.model.books import Books, Keys, Ruling
 from sync.model.conversation import ConversationKey
 from sync.model.device import Lane, PushJob, PushKind
-from sync.model.errors import StoreUnavailable
+from sync.model.errors import SealBroken, StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, PushType, Verdict
 from sync.model.query import App
 from sync.ports import Clock, DueJob, Observer, Presence, PushGate, Sealer, Store
@@ -137,10 +137,14 @@ class Pusher:
     async def _send(self, found: Claim) -> None:
         began = perf_counter()
         app = self._apps.get(found.device.app)
-        if app is None:
-            outcome = PushOutcome(verdict=Verdict.REJECTED, reason="app-not-configured")
-        else:
-            outcome = await self._gate.send(self._request(found, app))
+        try:
+            if app is None:
+                outcome = PushOutcome(verdict=Verdict.REJECTED, reason="app-not-configured")
+            else:
+                outcome = await self._gate.send(self._request(found, app))
+        except SealBroken:
+            log.error("a push token cannot be opened: a key is missing in [secrets]")
+            outcome = PushOutcome(verdict=Verdict.REJECTED, reason="sealed")
         self._tell(found, outcome, perf_counter() - began)
         await self._settle(found.job, outcome)
 

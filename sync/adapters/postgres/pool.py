@@ -60,6 +60,11 @@ class Pool:
                 server_settings=SETTINGS,
             )
 
+    @property
+    def raw(self) -> Any:
+        """asyncpg's own pool, for the parts of this adapter that bring their own time limits."""
+        return self._pool
+
     async def close(self) -> None:
         """Let running statements end, within the limit."""
         if self._pool is None:

@@ -1,0 +1,1 @@
+"""XMPP: the component's connection (XEP-0114) on slixmpp."""

@@ -1,0 +1,214 @@
+"""The component's one connection to its server, on slixmpp: handshake, reconnecting, back-pressure, answers to own
+requests.
+
+Stanzas go to a callback as plain elements in the order in which they came, before anything else is read; what they
+mean is decided elsewhere. slixmpp does the stream and the handshake; its stanza objects, plugins and send queue are
+not used: the queue is lost with the connection anyway, and a batch of events costs a tenth when nothing is matched
+against it.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from slixmpp.componentxmpp import ComponentXMPP
+
+from sync.model.errors import Refused
+from sync.protocol.envelope import IQ
+from sync.protocol.names import COMPONENT, STANZAS, clark
+from sync.protocol.serialise import serialise
+
+log = logging.getLogger(__name__)
+
+STANZA_TAGS = frozenset(clark(COMPONENT, name) for name in ("iq", "message", "presence"))
+BACK_OFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # between attempts to connect, each with up to half as much again
+CONNECT_SECONDS = 5.0
+REQUEST_SECONDS = 10.0  # for the server's answer to a request of ours
+
+
+class Stream(ComponentXMPP):
+    """slixmpp's component stream, with stanzas handed on as elements instead of being dispatched."""
+
+    def __init__(self, jid: str, secret: str, on_stanza: Callable[[Element], None]) -> None:
+        super().__init__(jid, secret)  # type: ignore[no-untyped-call]  # slixmpp's own
+        self._on_stanza = on_stanza
+
+    def _spawn_event(self, xml: Element) -> None:
+        if xml.tag in STANZA_TAGS:
+            self._on_stanza(xml)
+        else:
+            super()._spawn_event(xml)
+
+
+class Link:
+    """The `Wire` port, and the life of the connection. `on_up` and `on_down` are told of each change, once each."""
+
+    def __init__(
+        self,
+        *,
+        jid: str,
+        secret: str,
+        server: str,
+        port: int,
+        on_stanza: Callable[[Element], None],
+        on_up: Callable[[], None],
+        on_down: Callable[[], None],
+    ) -> None:
+        self._jid, self._secret, self._server, self._port = jid, secret, server, port
+        self._on_stanza, self._on_up, self._on_down = on_stanza, on_up, on_down
+        self._stream: Stream | None = None
+        self._down = asyncio.Event()
+        self._waiting: dict[str, asyncio.Future[Element]] = {}
+        self._count = 0
+        self._paused = False
+        self.up = False
+        self.refused: str | None = None  # why the server does not take us, while it does not
+
+    # ---- Wire ------------------------------------------------------------------------------------------------------
+
+    def send(self, stanza: Element) -> None:
+        """`Wire.send`."""
+        if self.up and self._stream is not None:
+            self._stream.send_raw(serialise(stanza))
+
+    async def request(self, iq: Element) -> Element:
+        """`Wire.request`."""
+        if not self.up:
+            raise Refused("not-connected")
+        self._count += 1
+        request_id = f"{iq.get('id', '')}-{self._count}"
+        iq.set("id", request_id)
+        answered: asyncio.Future[Element] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = answered
+        try:
+            self.send(iq)
+            async with asyncio.timeout(REQUEST_SECONDS):
+                answer = await answered
+        except TimeoutError:
+            raise Refused("no-answer") from None
+        finally:
+            del self._waiting[request_id]
+        if answer.get("from") != iq.get("to"):
+            raise Refused("another-sender")
+        if answer.get("type") != "result":
+            raise Refused(condition(answer))
+        return answer
+
+    def pause(self) -> None:
+        """`Wire.pause`."""
+        self._paused = True
+        self._read(False)
+
+    def resume(self) -> None:
+        """`Wire.resume`."""
+        self._paused = False
+        self._read(True)
+
+    # ---- the connection's life -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep connected until cancelled. slixmpp does not reconnect by itself."""
+        failures = 0
+        try:
+            while True:
+                if await self._connect():
+                    failures = 0
+                    await self._down.wait()
+                pause = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)]
+                failures += 1
+                await asyncio.sleep(pause * (1 + random.random() / 2))  # noqa: S311 - jitter, not a secret
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection; what was sent leaves first."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(Exception):
+                stream.send_raw("</stream:stream>")
+            if stream.transport is not None:
+                stream.transport.close()
+        self._lost()
+
+    async def _connect(self) -> bool:
+        self._down.clear()
+        self.refused = None
+        stream = Stream(self._jid, self._secret, self._took)
+        ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def settle(value: bool) -> None:
+            if not ready.done():
+                ready.set_result(value)
+
+        stream.add_event_handler("session_start", lambda _: settle(True))
+
+        def lost(_: object) -> None:
+            settle(False)
+            if self._stream is stream:
+                self._lost()
+
+        stream.add_event_handler("stream_error", self._refuse)
+        stream.add_event_handler("disconnected", lost)
+        self._stream = stream
+        try:
+            # Not by stream.connect(): that one retries for ever by itself and resolves names through DNS SRV.
+            async with asyncio.timeout(CONNECT_SECONDS):
+                loop = asyncio.get_running_loop()
+                await loop.create_connection(lambda: stream, self._server, self._port)
+                connected = await ready
+        except (OSError, TimeoutError) as error:
+            self.refused = self.refused or type(error).__name__
+            connected = False
+        if not connected:
+            log.warning("no connection to the server", extra={"reason": self.refused or "closed"})
+            if stream.transport is not None:
+                stream.transport.abort()
+            return False
+        self.up = True
+        log.info("connected to the server")
+        self._read(not self._paused)
+        self._on_up()
+        return True
+
+    def _refuse(self, error: Any) -> None:
+        self.refused = str(error["condition"])
+
+    def _lost(self) -> None:
+        """The connection is gone: whoever waits for an answer learns it now."""
+        self._down.set()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Refused("disconnected"))
+        if self.up:
+            self.up = False
+            log.warning("the connection to the server is lost", extra={"reason": self.refused or "closed"})
+            self._on_down()
+
+    def _took(self, stanza: Element) -> None:
+        if stanza.tag == IQ and stanza.get("type") in ("result", "error"):
+            future = self._waiting.get(stanza.get("id", ""))
+            if future is not None and not future.done():
+                future.set_result(stanza)
+            return
+        self._on_stanza(stanza)
+
+    def _read(self, on: bool) -> None:
+        transport = self._stream.transport if self._stream is not None else None
+        if transport is None:
+            return
+        if on:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+
+def condition(answer: Element) -> str:
+    """The defined condition of an error (RFC 6120 §8.3.3)."""
+    for child in answer.iter():
+        if child.tag.startswith("{" + STANZAS + "}") and not child.tag.endswith("}text"):
+            return child.tag.rpartition("}")[2]
+    return "undefined-condition"

@@ -1,0 +1,215 @@
+"""Where stanzas come in: sorts them, bounds how many requests are under way, and turns every failure into its XMPP
+error.
+
+Batches of the feed are taken at once, in order. IQs are answered by tasks, at most a fixed number at a time: the
+server has no time limit of its own for a delegated request, so each one gets an answer, whatever happens here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from time import perf_counter
+from xml.etree.ElementTree import Element
+
+from sync.model.errors import (
+    BadRequest,
+    FeatureNotImplemented,
+    InternalServerError,
+    RequestError,
+    ServiceUnavailable,
+    StoreUnavailable,
+)
+from sync.model.jid import domain, resource
+from sync.model.query import EnablePush, RegisterDevice, UnregisterDevice
+from sync.ports import Observer, Wire
+from sync.protocol import commands, delegation, disco, envelope, feed, push
+from sync.protocol.delegation import Delegated
+from sync.protocol.feed import FrameError
+from sync.protocol.names import PUSH, REWRITE, SYNC, namespace
+from sync.service.feed import HostFeed
+from sync.service.ingest import Ingest
+from sync.service.query import Queries
+from sync.service.registration import Registrations
+
+log = logging.getLogger(__name__)
+
+MAX_REQUESTS = 1000  # under way at a time; an answer is milliseconds of work, so more only wait longer
+DIALECTS = {SYNC: "synchronization", REWRITE: "rewrite", PUSH: "push"}
+
+
+class Overloaded(RequestError):
+    """More requests than can be answered in time."""
+
+    condition = "resource-constraint"
+    type = "wait"
+    text = "Too many requests are under way. Ask again in a moment."
+
+
+class Door:
+    """Everything that the server sends."""
+
+    def __init__(
+        self,
+        *,
+        component: str,
+        version: str,
+        wire: Wire,
+        feeds: Mapping[str, HostFeed],
+        ingest: Ingest,
+        queries: Queries,
+        registrations: Registrations,
+        observer: Observer,
+    ) -> None:
+        self._component, self._version, self._wire = component, version, wire
+        self._feeds, self._ingest, self._queries, self._registrations = feeds, ingest, queries, registrations
+        self._observer = observer
+        self._requests: set[asyncio.Task[None]] = set()
+
+    def take(self, stanza: Element) -> None:
+        """One stanza from the server. Returns at once and never raises."""
+        if stanza.tag == envelope.MESSAGE:
+            self._message(stanza)
+        elif stanza.tag == envelope.IQ and stanza.get("type") in ("get", "set"):
+            if delegation.is_delegated(stanza):
+                self._delegated(stanza)
+            else:
+                self._start(self._answer_command(stanza), lambda refusal: envelope.error(stanza, refusal))
+
+    async def drain(self) -> None:
+        """Wait until every request is answered."""
+        if self._requests:
+            await asyncio.wait(self._requests)
+
+    # ---- the feed --------------------------------------------------------------------------------------------------
+
+    def _message(self, stanza: Element) -> None:
+        frame = stanza.find(feed.FRAME)
+        if frame is None:
+            return  # advertisements of delegation and privilege, and whatever else is said to us
+        sender = stanza.get("from", "")
+        host = self._feeds.get(sender)
+        if host is None:
+            log.error("a feed came from a host that is not configured", extra={"host": sender})
+            self._observer.ignored("foreign-host")
+            return
+        try:
+            host.take(frame, self._ingest)
+        except FrameError as error:
+            log.error("a batch of the feed cannot be trusted", extra={"host": sender, "reason": error.text})
+            self._observer.ignored("bad-frame")
+            host.connected()  # subscribes anew: the module sends again from what is committed
+
+    # ---- requests --------------------------------------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[None, None, None], refuse: Callable[[RequestError], Element]) -> None:
+        if len(self._requests) >= MAX_REQUESTS:
+            work.close()
+            self._wire.send(refuse(Overloaded()))
+            return
+        task = asyncio.ensure_future(work)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+
+    def _delegated(self, stanza: Element) -> None:
+        try:
+            asked = delegation.unwrap(stanza)
+        except RequestError as refusal:
+            self._wire.send(envelope.error(stanza, refusal))
+            return
+        self._start(self._answer_delegated(asked), lambda refusal: delegation.wrap_error(asked, refusal))
+
+    async def _answer_delegated(self, asked: Delegated) -> None:
+        began = perf_counter()
+        dialect = DIALECTS.get(namespace(asked.payload.tag), "other")
+        try:
+            answer, outcome = delegation.wrap_result(asked, await self._ask(asked)), "result"
+        except Exception as error:  # noqa: BLE001 - the client gets an answer, whatever breaks
+            refusal = told(error)
+            answer, outcome = delegation.wrap_error(asked, refusal), refusal.condition
+        self._wire.send(answer)
+        self._observer.query(dialect, outcome, perf_counter() - began)
+
+    async def _ask(self, asked: Delegated) -> Element | None:
+        """The user's own account only (invariant 8), after what came before the question (invariant 11)."""
+        account, name = delegation.account_of(asked), resource(asked.sender)
+        asking = namespace(asked.payload.tag)
+        if asking not in DIALECTS:
+            raise ServiceUnavailable
+        if asking != PUSH:
+            await self._fresh(account)
+        if asking == REWRITE:
+            return await self._queries.rewrites(account, name, asked.payload, asked.kind)
+        if asking == SYNC and asked.kind == "get":
+            return await self._queries.conversations(account, name, asked.payload)
+        if asking == SYNC:
+            await self._queries.set(account, name, asked.payload)
+        else:
+            await self._push(asked)
+        return None
+
+    async def _fresh(self, account: str) -> None:
+        host = self._feeds.get(domain(account))
+        if host is not None:
+            await host.fresh()
+        await self._ingest.barrier(account)
+
+    async def _push(self, asked: Delegated) -> None:
+        request = push.decode_push(asked.payload, kind=asked.kind, sender=asked.sender)
+        if isinstance(request, EnablePush):
+            await self._registrations.enable(request)
+        else:
+            await self._registrations.disable(request)
+
+    # ---- requests to the component itself --------------------------------------------------------------------------
+
+    async def _answer_command(self, stanza: Element) -> None:
+        began = perf_counter()
+        try:
+            answer, outcome = envelope.result(stanza, await self._command(stanza)), "result"
+        except Exception as error:  # noqa: BLE001 - as above
+            refusal = told(error)
+            answer, outcome = envelope.error(stanza, refusal), refusal.condition
+        self._wire.send(answer)
+        self._observer.query("component", outcome, perf_counter() - began)
+
+    async def _command(self, stanza: Element) -> Element:
+        # RFC 6120 §8.2.3: a request has exactly one payload.
+        if len(stanza) != 1:
+            raise BadRequest("There is not one payload.")
+        payload, kind = stanza[0], stanza.get("type")
+        if kind == "get" and payload.tag == disco.INFO:
+            return disco.info(payload, commands=commands.NAMES)
+        if kind == "get" and payload.tag == disco.ITEMS:
+            return disco.items(payload, component=self._component, commands=commands.NAMES)
+        if kind == "get" and payload.tag == disco.VERSION_QUERY:
+            return disco.version(self._version)
+        if kind == "set" and payload.tag == commands.COMMAND:
+            return await self._run(payload, stanza)
+        raise ServiceUnavailable
+
+    async def _run(self, payload: Element, stanza: Element) -> Element:
+        sender = stanza.get("from", "")
+        if domain(sender) not in self._feeds:
+            raise FeatureNotImplemented("Only accounts of the configured hosts can register devices.")
+        command = commands.decode_command(payload, sender=sender, request_id=stanza.get("id", ""))
+        match command.request:
+            case RegisterDevice() as request:
+                return commands.registered(command, await self._registrations.register(request))
+            case UnregisterDevice() as request:
+                await self._registrations.unregister(request)
+                return commands.unregistered(command)
+            case commands.Cancel():
+                return commands.canceled(command)
+            case _:
+                return commands.form(command)
+
+
+def told(error: Exception) -> RequestError:
+    """What the asker is told: a refusal as it is, of a failure on our side never the exception's own words."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, StoreUnavailable):
+        log.warning("a request met the database away", extra={"reason": str(error)})
+    else:
+        log.error("a request failed", exc_info=error)
+    return InternalServerError()
