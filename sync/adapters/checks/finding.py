@@ -1,0 +1,40 @@
+"""What a check found: one line, and the configuration's field that mends it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+LIMIT_SECONDS = 5.0  # for each step that waits for somebody
+
+
+class Level(StrEnum):
+    """How bad it is; only a fault fails the check."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """`subject` was looked at, `detail` is what was seen, without secrets. `field` (section.key) mends a fault."""
+
+    subject: str
+    level: Level
+    detail: str
+    field: str | None = None
+
+    def __str__(self) -> str:
+        mend = f"  → {self.field}" if self.field else ""
+        return f"{self.level:<5} {self.subject}: {self.detail}{mend}"
+
+
+def ok(subject: str, detail: str) -> Finding:
+    return Finding(subject=subject, level=Level.OK, detail=detail)
+
+
+def note(subject: str, detail: str, field: str | None = None) -> Finding:
+    return Finding(subject=subject, level=Level.NOTE, detail=detail, field=field)
+
+
+def fault(subject: str, detail: str, field: str | None = None) -> Finding:
+    return Finding(subject=subject, level=Level.FAULT, detail=detail, field=field)
