@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from xml.etree.ElementTree import Element
 
 from sync.adapters.apns.gate import ApnsApp, ApnsGate
 from sync.adapters.apns.provider_key import ProviderKey
 from sync.adapters.http import Condition, Pages
 from sync.adapters.memory import MemoryPresence
-from sync.adapters.metrics import Metrics
+from sync.adapters.metrics import CONTENT_TYPE, Metrics
 from sync.adapters.postgres import migrate
 from sync.adapters.postgres.feed import PostgresFeedMarks, PostgresLeases
 from sync.adapters.postgres.pool import Pool
@@ -50,15 +51,12 @@ from sync.service.pusher import Pusher
 from sync.service.query import Queries
 from sync.service.registration import Registrations
 from sync.service.timers import Timers
+from sync.startup import CannotStart
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 10.0
 PING_SECONDS = 1.0
-
-
-class StartError(Exception):
-    """The service cannot start; the text is the sentence that the operator reads."""
 
 
 class SystemClock:
@@ -85,7 +83,7 @@ class NoGate:
 
 
 async def serve(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; the exit status. Raises `StartError`."""
+    """Run until SIGTERM or SIGINT; the exit status. Raises `CannotStart`."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -148,10 +146,10 @@ async def open_pool(config: Config, stack: AsyncExitStack) -> Pool:
         async with pool.connection() as connection:
             found = await migrate.installed(connection)
     except StoreUnavailable as error:
-        raise StartError(f"[postgres] dsn: the database does not answer ({error}).") from None
+        raise CannotStart(f"[postgres] dsn: the database does not answer ({error}).") from None
     if found != migrate.VERSION:
         was = f"version {found}" if found else "missing"
-        raise StartError(f"[postgres] dsn: the schema is {was}; run `convsync schema --config FILE` first.")
+        raise CannotStart(f"[postgres] dsn: the schema is {was}; run `convsync schema --config FILE` first.")
     return pool
 
 
@@ -163,14 +161,14 @@ async def open_gate(config: Config, pool: Pool, sealer: Sealer, stack: AsyncExit
         pem = config.apns.key_file.read_text(encoding="ascii")
         key = ProviderKey(team_id=config.apns.team_id, key_id=config.apns.key_id, pem=pem)
     except (OSError, ValueError) as error:
-        raise StartError(f"[apns] key_file: this is no signing key ({type(error).__name__}).") from None
+        raise CannotStart(f"[apns] key_file: this is no signing key ({type(error).__name__}).") from None
     tokens = PostgresProviderTokens(pool.raw, key=key, seal=sealer, clock=SystemClock())
     apps = [
         ApnsApp(
             name=app.name,
             bundle_id=app.bundle_id,
             environment=app.environment,
-            server=app.server,
+            server=app.server and f"https://{app.server}",
             ca_file=app.ca_file,
         )
         for app in config.apns.apps
@@ -209,11 +207,11 @@ async def build(config: Config, stack: AsyncExitStack) -> "Service":
         presence=presence,
         leases=leases,
     )
-    pages = Pages(readiness=service.readiness, exposition=metrics.exposition, content_type=metrics.content_type)
+    pages = Pages(readiness=service.readiness, exposition=metrics.exposition, content_type=CONTENT_TYPE)
     try:
         await pages.start(config.http.listen, config.http.port)
     except OSError as error:
-        raise StartError(f"[http] port: cannot listen on {config.http.port} ({error.strerror}).") from None
+        raise CannotStart(f"[http] port: cannot listen on {config.http.port} ({error.strerror}).") from None
     stack.push_async_callback(pages.close)
     return service
 
@@ -244,7 +242,7 @@ class Service:
             secret=component.password,
             server=component.server,
             port=component.port,
-            on_stanza=lambda stanza: self._door.take(stanza),
+            on_stanza=self._take,
             on_up=self._up,
             on_down=self._down,
         )
@@ -316,6 +314,9 @@ class Service:
 
     # ---- joints ----------------------------------------------------------------------------------------------------
 
+    def _take(self, stanza: Element) -> None:
+        self._door.take(stanza)
+
     def _up(self) -> None:
         for feed in self._feeds.values():
             feed.connected()
@@ -354,7 +355,7 @@ class Service:
         done, _ = await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task is not stopping]
         for task in failed:
-            log.critical("a part of the service failed", exc_info=task.exception(), extra={"part": task.get_name()})
+            log.critical("a part of the service failed", exc_info=task.exception(), extra={"task": task.get_name()})
         await self._stop()
         for task in (stopping, *parts):
             task.cancel()
