@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.adapters.apns import ApnsApp, ApnsGate, GateLimits, ProviderKey
-from sync.model.push import Environment, PushRequest, PushType
+from sync.adapters.apns.line import Line
+from sync.model.push import Environment, PushRequest, PushType, Verdict
 from sync.ports import ProviderTokens
 from sync.sandbox.apns.faults import read_fault
 from sync.sandbox.apns.server import Settings, Simulator
@@ -21,6 +22,17 @@ from tests.contract.fakes_push import MemoryProviderTokens
 
 TEAM, KEY, APP = "TEAM123456", "KEY1234567", "org.example.chat"
 ALERT, VOIP = "a" * 64, "f" * 64
+
+
+def numbered(number: int) -> str:
+    """The alert token of one device of many."""
+    return f"a{number:063x}"
+
+
+def only_line(gate: ApnsGate) -> Line:
+    """The line of a gate that has one server."""
+    (line,) = gate._lines.values()
+    return line
 
 
 def new_key() -> tuple[ProviderKey, bytes]:
@@ -86,6 +98,13 @@ class Apns:
         await gate.open()
         yield gate
         await gate.close()
+
+    @asynccontextmanager
+    async def warm_gate(self, **limits: Any) -> AsyncIterator[ApnsGate]:
+        """A gate whose connection has had its first accepted push, so that many streams may be open."""
+        async with self.gate(**limits) as gate:
+            assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
+            yield gate
 
     def fault(self, kind: str, **more: Any) -> None:
         self.simulator.faults.post(read_fault({"kind": kind, **more}))
