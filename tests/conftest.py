@@ -15,13 +15,14 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
 import redis.asyncio
 
-from sync.sandbox import launch, postgres, valkey
+from sync.sandbox import launch, postgres, stack, valkey
 from sync.sandbox.parts import Part
 
 SCHEMA = Path(__file__).parent.parent / "schema.sql"
@@ -132,3 +133,16 @@ async def redis_url(redis_server: str) -> AsyncIterator[str]:
     await client.flushall()
     yield redis_server
     await client.aclose()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sandbox(server_folder: Path) -> AsyncIterator[dict[str, Any]]:
+    """The whole stack, as the ready file describes it; one for each worker."""
+    async with stack.sandbox(stack.Options(accounts=100, data=server_folder / "sandbox")) as ready:
+        yield ready
+
+
+@pytest.fixture(scope="session")
+def accounts(sandbox: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """`next(accounts)` is one that no other test of this worker has, with `jid` and `password`."""
+    return iter(sandbox["accounts"])

@@ -1,0 +1,139 @@
+"""`convsync sandbox` as a user runs it: the ready file, kills, Ctrl-C, several at once."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sync.sandbox.cli import sandbox
+from tests.adapters.processes import REPOSITORY, WHO, gone, listens, modes, python
+
+PARTS = {"server", "component", "postgres", "redis", "apns"}
+COMMAND = ("-m", "sync", "sandbox")
+
+Ready = dict[str, Any]
+
+
+def read(file: Path) -> Ready | None:
+    try:
+        found = json.loads(file.read_text())
+    except FileNotFoundError:
+        return None
+    assert isinstance(found, dict)
+    return found
+
+
+class Box:
+    """A sandbox that a test started."""
+
+    def __init__(self, process: asyncio.subprocess.Process, file: Path) -> None:
+        self.process, self.file = process, file
+
+    async def ready(self, when: Callable[[Ready], bool] = lambda _: True, seconds: float = 30) -> Ready:
+        """The ready file's content, once it is as wanted. Another process writes it, so there is nothing to wait on."""
+        async with asyncio.timeout(seconds):
+            while True:
+                assert self.process.returncode is None, "the sandbox ended"
+                if (found := read(self.file)) and when(found):
+                    return found
+                await asyncio.sleep(0.02)
+
+
+def ports(ready: Ready) -> set[int]:
+    return {ready["c2s"]["port"]} | {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", json.dumps(ready))}
+
+
+@asynccontextmanager
+async def started(folder: Path, who: str = WHO[0]) -> AsyncIterator[Box]:
+    os.makedirs(folder, exist_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        *(*python(who, folder), *COMMAND, "--data", str(folder / "data"), "--ready-file", str(folder / "ready.json")),
+        cwd=REPOSITORY,
+        env={**os.environ, "HOME": str(folder)},
+    )
+    try:
+        yield Box(process, folder / "ready.json")
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that whoever it is given to can reach; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("who", WHO)
+async def test_sigterm_leaves_no_process_no_port_no_opened_folder(who: str, place: Path) -> None:
+    async with started(place, who) as box:
+        before = modes(place)
+        ready = await box.ready()
+        assert set(ready["pids"]) == PARTS
+        assert [account["jid"] for account in ready["accounts"]] == [
+            f"{name}@localhost" for name in ("alice", "bob", "carol", "dave")
+        ]
+        assert all(listens(port) for port in ports(ready))
+        box.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(15):
+            assert await box.process.wait() == 0
+        for pid in ready["pids"].values():
+            await gone(pid)
+        assert not any(listens(port) for port in ports(ready))
+        assert not box.file.exists()
+        assert modes(place) == before
+
+
+async def test_a_killed_part_is_back_within_two_seconds_on_its_port(tmp_path: Path) -> None:
+    async with started(tmp_path / "box") as box:
+        first = ready = await box.ready()
+        for part in sorted(PARTS):
+            pid, killed_at = ready["pids"][part], time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            ready = await box.ready(lambda found, part=part, pid=pid: found["pids"][part] != pid)  # type: ignore[misc]
+            async with asyncio.timeout(5):
+                while not all(listens(port) for port in ports(ready)):  # noqa: ASYNC110 - no event for a port
+                    await asyncio.sleep(0.02)
+            assert time.monotonic() - killed_at < 2, part
+            assert {**ready, "pids": None} == {**first, "pids": None}
+
+
+async def test_a_killed_sandbox_leaves_no_orphans(tmp_path: Path) -> None:
+    async with started(tmp_path / "box") as box:
+        ready = await box.ready()
+        box.process.send_signal(signal.SIGKILL)
+        for pid in ready["pids"].values():
+            await gone(pid)
+
+
+async def test_data_and_ports_of_last_time_are_used_again(tmp_path: Path) -> None:
+    seen = []
+    for _ in range(2):
+        async with started(tmp_path / "box") as box:
+            seen.append({**await box.ready(), "pids": None})
+    assert seen[0] == seen[1]
+
+
+async def test_several_run_at_once(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        boxes = [await stack.enter_async_context(started(tmp_path / name)) for name in ("one", "other")]
+        one, other = [await box.ready() for box in boxes]
+        assert not ports(one) & ports(other)
+
+
+def test_ejabberd_is_declined_in_one_sentence() -> None:
+    result = CliRunner().invoke(sandbox, ["--server", "ejabberd"])
+    assert result.exit_code == 2
+    assert result.output == "The sandbox of this version has Prosody only: use --server prosody.\n"
