@@ -1,2 +1,189 @@
+"""The commands. Decides exit status and wording: 0 well, 1 something outside is wrong, 2 the configuration is.
+
+What is asked for goes to standard output, everything else to standard error, and no fault of an operator ends in a
+traceback. Commands import what they need when they run: `serve` never loads the sandbox, and `--version` nothing.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from sync.adapters.checks import Finding
+    from sync.config import Config
+
+ELSEWHERE = {  # command → (module, attribute); they need convsync[sandbox]
+    "sandbox": ("sync.sandbox.cli", "sandbox"),
+    "demo": ("sync.sandbox.demo", "demo"),
+}
+
+
+class Commands(click.Group):
+    """Our commands, and those of the sandbox, which are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = ELSEWHERE[cmd_name]
+        try:
+            command: click.Command = getattr(import_module(module), attribute)
+        except ModuleNotFoundError as missing:
+            return _unavailable(cmd_name, missing.name or module)
+        return command
+
+
+@click.group(cls=Commands)
+@click.version_option(package_name="convsync", prog_name="convsync")
+def cli() -> None:
+    """Versioned conversations, pending calls and pushes for XMPP servers."""
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """The option that every command with a configuration has."""
+    return click.option(
+        "--config",
+        "path",
+        type=click.Path(path_type=Path),
+        envvar="CONVSYNC_CONFIG",
+        required=True,
+        help="The configuration file. Also: CONVSYNC_CONFIG.",
+    )(command)
+
+
+@cli.command()
+@configured
+def serve(path: Path) -> None:
+    """Run the component until SIGTERM or Ctrl-C."""
+    from sync import logs  # noqa: PLC0415
+    from sync.startup import CannotStart  # noqa: PLC0415
+
+    config = _load(path)
+    _warn(config, path)
+    logs.configure(config.log.level, config.log.format)
+    from sync import app  # noqa: PLC0415
+
+    try:
+        status = asyncio.run(app.serve(config))
+    except CannotStart as reason:
+        _fail(str(reason))
+    except KeyboardInterrupt:
+        status = 130  # as a shell reports SIGINT
+    sys.exit(status)
+
+
+@cli.command()
+@configured
+def check(path: Path) -> None:
+    """Look at everything that the component needs, and name what is wrong."""
+    config = _load(path)
+    click.echo(f"ok    config: {path} is valid")
+    for warning in config.warnings(path):
+        click.echo(f"note  config: {warning}")
+    faults = asyncio.run(_checked(config))
+    click.echo(f"{faults} fault{'' if faults == 1 else 's'} found." if faults else "Everything is in place.", err=True)
+    sys.exit(1 if faults else 0)
+
+
+@cli.command()
+@configured
+def schema(path: Path) -> None:
+    """Install the database's schema, or bring it up to date."""
+    from sync.adapters import checks  # noqa: PLC0415
+    from sync.adapters.postgres import migrate  # noqa: PLC0415
+    from sync.model.errors import StoreUnavailable  # noqa: PLC0415
+
+    config = _load(path)
+    try:
+        click.echo(asyncio.run(migrate.install(config.postgres.dsn.get_secret_value())))
+    except StoreUnavailable as error:
+        _fail(f"The database cannot be used: {checks.why(_cause(error))} (postgres.dsn).")
+    except checks.DATABASE_ERRORS as error:
+        _fail(f"The database cannot be used: {checks.why(error)} (postgres.dsn).")
+    except migrate.SchemaError as error:
+        _fail(str(error))
+
+
+@cli.command("new-key")
+def new_key() -> None:
+    """Print a new key for [secrets]."""
+    from cryptography.fernet import Fernet  # noqa: PLC0415
+
+    click.echo(Fernet.generate_key().decode())
+
+
 def main() -> None:
-    raise SystemExit("not yet")
+    """The entry point."""
+    cli()
+
+
+async def _checked(config: "Config") -> int:
+    """Print each finding as soon as it is there; the number of faults."""
+    from sync.adapters import checks  # noqa: PLC0415
+    from sync.adapters.postgres.migrate import VERSION  # noqa: PLC0415
+
+    faults = 0
+
+    def show(findings: "list[Finding]") -> None:
+        nonlocal faults
+        for finding in findings:
+            click.echo(str(finding))
+            faults += finding.level is checks.Level.FAULT
+
+    dsn, link = config.postgres.dsn.get_secret_value(), config.component
+    show(await checks.postgres(dsn, expected=VERSION))
+    show(await checks.redis(config.redis.url.get_secret_value() if config.redis else None))
+    holders = await checks.lease_holders(dsn)
+    show(
+        await checks.component(jid=link.jid, secret=link.password, server=link.server, port=link.port, holders=holders)
+    )
+    if config.apns is None:
+        click.echo("note  apns: not configured: nobody is pushed to")
+        return faults
+    apps = [(app.name, *app.address, app.ca_file) for app in config.apns.apps]
+    key = config.apns
+    show(await checks.apns(team_id=key.team_id, key_id=key.key_id, key_file=key.key_file, apps=apps))
+    return faults
+
+
+def _load(path: Path) -> "Config":
+    from sync.config import ConfigError, load  # noqa: PLC0415
+
+    try:
+        return load(path)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+
+
+def _warn(config: "Config", path: Path) -> None:
+    for warning in config.warnings(path):
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _cause(error: Exception) -> Exception:
+    """The driver's own error, which says more."""
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error
+
+
+def _unavailable(name: str, missing: str) -> click.Command:
+    """Stands in for a command whose packages are not installed."""
+
+    def say(**_: Any) -> NoReturn:
+        _fail(f"`convsync {name}` needs {missing}, which is not installed: pip install 'convsync[sandbox]'.")
+
+    return click.Command(
+        name, callback=say, help="Not installed: it comes with convsync[sandbox].", add_help_option=False
+    )
+
+
+def _fail(sentence: str) -> NoReturn:
+    click.echo(sentence, err=True)
+    sys.exit(1)
