@@ -83,8 +83,9 @@ def encode_conversation(item: ListedConversation, *, account: str, now: datetime
     calls = SubElement(element, _METADATA, {"node": JMI})
     for call in item.calls:
         if call.stanza is not None and call.rings(now):
-            propose = SubElement(calls, clark(JMI, "call"))
-            propose.append(_named(parse(call.stanza), account, call.archive_id, call.proposed_at))
+            SubElement(calls, clark(SYNC, "call")).append(
+                _named(parse(call.stanza), account, call.archive_id, call.proposed_at)
+            )
     return element
 
 
@@ -93,7 +94,8 @@ def _last_message(last: LastMessage, account: str) -> Element:
     stored = parse(last.stanza) if last.stanza else Element(_MESSAGE)
     message = Element(_MESSAGE, dict(stored.attrib))
     if last.retracted:
-        # XEP-0424 §5: a tombstone keeps the addresses and says when; its text is gone.
+        # XEP-0424 §5: a tombstone keeps the addresses, its text is gone, and `stamp` must be there. When it was retracted
+        # is not kept with the message; the time of the message stands in.
         SubElement(message, _RETRACTED, {"stamp": stamp(last.sent_at)})
     else:
         # XEP-0308 §3: a correction has ids of its own; the message it shows is the original.

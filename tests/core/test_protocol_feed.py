@@ -9,6 +9,7 @@ from sync.model.event import Malformed, MessageEvent
 from sync.protocol import feed
 from sync.protocol.feed import FeedBatch, FrameError, decode_feed
 from sync.protocol.hello import decode_hello, decode_sessions
+from sync.protocol.names import FEED
 from sync.protocol.serialise import parse, serialise
 
 GOOD = "<event n='{}' kind='account' account='ann@ex.org' at='1' state='created'/>"
@@ -21,12 +22,12 @@ HELLO = (
 
 
 def _frame(*events: str | Element) -> Element:
-    text = f"<feed xmlns='{feed.FEED}' stream='s1' shard='0' last='{len(events)}' head='{len(events)}'/>"
+    text = f"<feed xmlns='{FEED}' stream='s1' shard='0' last='{len(events)}' head='{len(events)}'/>"
     frame = parse(text)
     for n, event in enumerate(events, 1):
         element = event
         if isinstance(event, str):
-            element = parse(f"<x xmlns='{feed.FEED}'>{event.format(n)}</x>")[0]
+            element = parse(f"<x xmlns='{FEED}'>{event.format(n)}</x>")[0]
         assert isinstance(element, Element)
         element.set("n", str(n))
         frame.append(element)

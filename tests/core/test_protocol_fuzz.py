@@ -161,7 +161,7 @@ def grown(root: str) -> st.SearchStrategy[Element]:
 
 @st.composite
 def changed(draw: st.DrawFn, file: str) -> Element:
-    root = deepcopy(draw(st.sampled_from([parameter.values[0][0] for parameter in load(file)])))
+    root: Element = deepcopy(draw(st.sampled_from([parameter.values[0][0] for parameter in load(file)])))
     for _ in range(draw(st.integers(1, 3))):
         element = draw(st.sampled_from(list(root.iter())))
         match draw(st.sampled_from(["set", "unset", "text", "clone", "remove", "rename"])):
