@@ -94,8 +94,8 @@ def _last_message(last: LastMessage, account: str) -> Element:
     stored = parse(last.stanza) if last.stanza else Element(_MESSAGE)
     message = Element(_MESSAGE, dict(stored.attrib))
     if last.retracted:
-        # XEP-0424 §5: a tombstone keeps the addresses, its text is gone, and `stamp` must be there. When it was retracted
-        # is not kept with the message; the time of the message stands in.
+        # XEP-0424 §5: a tombstone keeps the addresses, its text is gone, and `stamp` must be there. The instant of the
+        # retraction is not kept; the message's stands in.
         SubElement(message, _RETRACTED, {"stamp": stamp(last.sent_at)})
     else:
         # XEP-0308 §3: a correction has ids of its own; the message it shows is the original.
