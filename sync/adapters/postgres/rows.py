@@ -1,6 +1,7 @@
 """Rows ⇄ values. Records stay in this adapter."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from sync.model.call import Call, CallKey, CallState
@@ -19,7 +20,7 @@ from sync.model.conversation import (
 )
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind, SealedToken
 from sync.model.push import Environment
-from sync.rules.times import instant, microseconds
+from sync.rules.times import FOR_EVER, instant, microseconds
 
 Row = Any  # asyncpg.Record has no types
 Columns = Sequence[Sequence[object]]
@@ -33,6 +34,11 @@ def columns(rows: Iterable[Sequence[object]], width: int) -> Columns:
 def key(row: Row) -> ConversationKey:
     """The key of the conversation that a row belongs to."""
     return ConversationKey(row["account"], row["peer"], Kind(row["kind"]))
+
+
+def end(value: datetime | None) -> datetime | None:
+    """An instant; asyncpg gives 'infinity' as the far end of time without a time zone."""
+    return FOR_EVER if value is not None and value.tzinfo is None else value
 
 
 def account(row: Row) -> Account:
@@ -72,7 +78,7 @@ def conversation(row: Row) -> Conversation:
         activity_at=instant(row["activity"]),
         status=Status(row["status"]),
         pinned=row["pinned"],
-        muted_until=row["muted_until"],
+        muted_until=end(row["muted_until"]),
         read=Pointer(row["read_rank"], row["read_id"]),
         displayed=Pointer(row["displayed_rank"], row["displayed_id"]),
         unread=row["unread"],
