@@ -73,8 +73,10 @@ async def conversations(connection: Connection, keys: Keys, wanted: set[Conversa
 
 
 async def devices(connection: Connection, keys: Keys, found: Books) -> None:
-    """Devices and jobs of those accounts that have devices: most have none."""
-    owners = [account.jid for account in found.accounts.values() if account.devices]
+    """Devices and jobs. The feed, which makes accounts, passes over those without devices, as most are; whoever comes
+    for a job must find it, also when its device has left.
+    """
+    owners = [account.jid for account in found.accounts.values() if account.devices or not keys.create]
     if not owners:
         return
     for row in await connection.fetch(sql("read_devices"), owners):
