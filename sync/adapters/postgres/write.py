@@ -47,15 +47,15 @@ async def devices(connection: Connection, out: Writes) -> None:
     await batch(connection, "delete_devices", out.deleted_devices)
     if not out.devices:
         return
-    held = [
-        (device.app, device.environment, token.digest, device.account, device.device_id)
+    held = {  # by token: a phone may give the same one for alerts and calls
+        (device.app, device.environment, token.digest): (device.account, device.device_id)
         for device in out.devices
         for token in (device.alert_token, device.voip_token)
         if token is not None
-    ]
+    }
     await batch(connection, "write_devices", map(rows.device_row, out.devices))
     await batch(connection, "drop_tokens", ((device.account, device.device_id) for device in out.devices))
-    await batch(connection, "claim_tokens", held)
+    await batch(connection, "claim_tokens", ((*token, *holder) for token, holder in held.items()))
 
 
 async def delete_accounts(connection: Connection, accounts: list[str]) -> None:
