@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+from asyncpg.exceptions._base import DataError as UnencodableError  # hidden by the server's DataError
 
 from sync.model.errors import StoreUnavailable, Uncommittable
 
@@ -38,7 +39,12 @@ UNAVAILABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InternalClientError,
 )
-REFUSED = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+REFUSED = (
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,
+    UnencodableError,  # the driver's own: an InterfaceError, though trying again is of no use
+)
 
 
 class Pool:
