@@ -162,6 +162,7 @@ SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::smallint[], $5::tex
     $15::timestamptz[], $16::text[], $17::integer[], $18::integer[], $19::timestamptz[], $20::text[], $21::text[])
 ON CONFLICT (account, job_id) DO UPDATE SET version = excluded.version, peer = excluded.peer, silent = excluded.silent,
     collapse = excluded.collapse, target_rank = excluded.target_rank, not_before = excluded.not_before,
+    deadline = excluded.deadline, repeat = excluded.repeat,
     state = excluded.state, attempts = excluded.attempts, attempted_at = excluded.attempted_at,
     outcome = excluded.outcome, reason = excluded.reason;
 
