@@ -1,0 +1,44 @@
+"""The stores that pass the contract: in memory, and on a real Postgres."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sync.adapters.postgres.feed import PostgresFeedMarks
+from sync.adapters.postgres.pool import Pool
+from sync.adapters.postgres.store import PostgresStore
+from sync.ports import FeedMarks, Store
+from tests.contract.fakes_observer import RecordingObserver
+from tests.contract.fakes_store import MemoryStore, SetClock
+from tests.contract.samples import NOW, owned, storing
+
+
+@dataclass
+class Bench:
+    """A store and the marks beside it, with the clock that both are shown."""
+
+    store: Store
+    marks: FeedMarks
+    clock: SetClock
+    pool: Pool | None = None
+
+    async def put(self, *accounts: str, **rows: Any) -> None:
+        """Store rows as they are."""
+        await self.store.transact(owned(*accounts), storing(**rows))
+
+
+def in_memory() -> Bench:
+    clock = SetClock(NOW)
+    store = MemoryStore(clock)
+    return Bench(store, store, clock)
+
+
+@asynccontextmanager
+async def on_postgres(dsn: str, size: int = 4) -> AsyncIterator[Bench]:
+    clock, pool = SetClock(NOW), Pool(dsn, size=size)
+    await pool.open()
+    try:
+        yield Bench(PostgresStore(pool, clock, RecordingObserver()), PostgresFeedMarks(pool), clock, pool)
+    finally:
+        await pool.close()
