@@ -19,17 +19,19 @@ _VALUE = re.compile(r'[&<>"\r\n\t]')
 _TEXT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _ESCAPES = _TEXT_ESCAPES | str.maketrans({'"': "&quot;", "\n": "&#10;", "\t": "&#9;"})
 
-_SEEN_MAX = 1024
-_split: dict[str, tuple[str, str]] = {}  # tag → (namespace, local name); bounded, as senders choose the names
+_SEEN_MAX, _SEEN_CHARS = 1024, 128  # senders choose the names: what is remembered of them is bounded
+_split: dict[str, tuple[str, str]] = {}  # tag → (namespace, local name)
 
 
 def _names(tag: str) -> tuple[str, str]:
     known = _split.get(tag)
     if known is None:
         namespace, _, local = tag[1:].rpartition("}") if tag[:1] == "{" else ("", "", tag)
-        if len(_split) >= _SEEN_MAX:
-            _split.clear()
-        known = _split[tag] = (namespace, local)
+        known = (namespace, local)
+        if len(tag) <= _SEEN_CHARS:
+            if len(_split) >= _SEEN_MAX:
+                _split.clear()
+            _split[tag] = known
     return known
 
 
