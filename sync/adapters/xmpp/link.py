@@ -37,6 +37,11 @@ class Stream(ComponentXMPP):
         super().__init__(jid, secret)  # type: ignore[no-untyped-call]  # slixmpp's own
         self._on_stanza = on_stanza
 
+    def send(self, data: Any, use_filters: bool = True) -> None:
+        """slixmpp's own stanzas (the handshake, stream errors) leave at once, not by a queue."""
+        del use_filters
+        self.send_raw(str(data))
+
     def _spawn_event(self, xml: Element) -> None:
         if xml.tag in STANZA_TAGS:
             self._on_stanza(xml)
