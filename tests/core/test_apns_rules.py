@@ -201,7 +201,7 @@ NOW = 1_800_000_000
 SIGNER, PUBLIC = new_key()
 
 
-def bearer(issued_at: int = NOW, *, key: str = SIGNER.pem, kid: str = KEY, team: str = TEAM) -> str:
+def bearer(issued_at: object = NOW, *, key: str = SIGNER.pem, kid: str = KEY, team: str = TEAM) -> str:
     return "bearer " + jwt.encode({"iss": team, "iat": issued_at}, key, algorithm="ES256", headers={"kid": kid})
 
 
@@ -216,6 +216,9 @@ def desk() -> ProviderDesk:
         (bearer(NOW - 3600), None),
         (bearer(NOW - 3601), "ExpiredProviderToken"),
         (bearer(NOW + 60), None),
+        (bearer(str(NOW)), None),
+        (bearer("today"), "InvalidProviderToken"),
+        (bearer(None), "InvalidProviderToken"),
         (bearer(NOW + 61), "InvalidProviderToken"),
         (bearer(kid="OTHER"), "InvalidProviderToken"),
         (bearer(team="OTHER"), "InvalidProviderToken"),

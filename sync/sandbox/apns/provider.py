@@ -68,7 +68,11 @@ class ProviderDesk:
             )
         except jwt.PyJWTError:
             return None
-        issued_at = claims.get("iat")
-        if header.get("kid") != self._key_id or claims.get("iss") != self._team_id or not isinstance(issued_at, int):
+        if header.get("kid") != self._key_id or claims.get("iss") != self._team_id:
+            return None
+        try:
+            # A client that is in use (kalyke-apns) writes the number as text, and APNs takes it.
+            issued_at = int(claims["iat"])
+        except (KeyError, TypeError, ValueError):
             return None
         return issued_at if issued_at <= self._now() + AHEAD_SECONDS else None
