@@ -39,7 +39,7 @@ async def test_a_stream_above_the_last_id_of_goaway_was_not_accepted(server: Apn
         server.fault("goaway", last_stream_id=1, reason="Shutdown", push_type="voip")
         assert (await gate.send(voip())).verdict is Verdict.NOT_SENT
         assert (await gate.send(voip())).verdict is Verdict.ACCEPTED
-        assert (gate.counts().opened, gate.counts().connections) == (2, 1)
+        assert (gate.counts().opened, gate.counts().goaways) == (2, 1)
 
 
 async def test_a_stream_up_to_the_last_id_of_goaway_is_uncertain(server: Apns) -> None:

@@ -51,18 +51,22 @@ class Line:
         self._failures = 0
         self._closed = False
         self.opened = 0
-        self.goaways = 0
+        self._past_goaways = 0
 
     @property
     def connections(self) -> int:
         """How many connections are up."""
-        return len(self._leaving) + (self._current is not None)
+        return len(self._up())
+
+    @property
+    def goaways(self) -> int:
+        """How often the server has said GOAWAY."""
+        return self._past_goaways + sum(connection.goaways for connection in self._up())
 
     @property
     def in_flight(self) -> int:
         """Pushes that were given a stream and have no answer yet."""
-        current = self._current.in_flight if self._current is not None else 0
-        return current + sum(connection.in_flight for connection in self._leaving)
+        return sum(connection.in_flight for connection in self._up())
 
     @property
     def waiting(self) -> int:
@@ -102,6 +106,9 @@ class Line:
         for connection in list(self._leaving):
             await connection.gone(max(0.0, end - asyncio.get_running_loop().time()))
 
+    def _up(self) -> set[Connection]:
+        return self._leaving if self._current is None else self._leaving | {self._current}
+
     def _pausing(self) -> bool:
         return self._resume is not None and self._current is None
 
@@ -133,7 +140,7 @@ class Line:
             self._pause_or_connect(proven=connection.proven)
         if connection.lost.done() and connection in self._leaving:
             self._leaving.discard(connection)
-            self.goaways += connection.goaways
+            self._past_goaways += connection.goaways
         self._pump()
 
     def _pause_or_connect(self, *, proven: bool) -> None:
