@@ -82,8 +82,18 @@ class Prosody:
         """An account that no other test uses."""
         return f"u{next(self._names)}@{DOMAIN}"
 
-    async def client(self, jid: str, **how: bool) -> XmppClient:
-        return await XmppClient.connect(jid, PASSWORD, self.c2s_port, **how)
+    async def client(
+        self,
+        jid: str,
+        *,
+        presence: bool = True,
+        carbons: bool = False,
+        sm: bool = False,
+        resume: XmppClient | None = None,
+    ) -> XmppClient:
+        return await XmppClient.connect(
+            jid, PASSWORD, self.c2s_port, presence=presence, carbons=carbons, sm=sm, resume=resume
+        )
 
     async def component(self) -> FeedComponent:
         """Connected, not subscribed."""

@@ -272,7 +272,7 @@ async def test_bodiless_messages_come_with_their_archive_id(server: Prosody, fee
         event = await feed.event(
             lambda e, d=direction: (
                 e.kind == "message" and e.stanza.get("id") == sent and e.element.get("direction") == d
-            )  # type: ignore[misc]
+            )
         )
         assert event.element.get("archive-id")
     await client.close()
@@ -411,7 +411,7 @@ async def test_the_components_own_messages_are_no_events(server: Prosody, feed: 
         f"<forwarded xmlns='urn:xmpp:forward:0'>{marked}</forwarded></privilege></message>"
     )
     for message_id in ("own", "mark"):
-        await client.wait_for(lambda e, i=message_id: e.get("id") == i, past=True)  # type: ignore[misc]
+        await client.wait_for(lambda e, i=message_id: e.get("id") == i, past=True)
     await settled(feed, client)
     assert of(feed, one, other) == []
     client.message(other, f"<body>hidden?</body><convsync xmlns='{NS}'/>")  # a client's mark means nothing
@@ -447,7 +447,7 @@ async def test_the_life_of_a_session(server: Prosody, feed: FeedComponent) -> No
     await client.available()
     await client.cut()
     await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
-    again = await server.client(f"{one}/phone", resume=client)  # type: ignore[arg-type]
+    again = await server.client(f"{one}/phone", resume=client)
     await again.close()
     await feed.event(lambda e: e.element.get("state") == "unbound" and e.element.get("account") == one)
     lived = " ".join(e.element.get("state", "") for e in feed.events if e.element.get("account") == one)
@@ -475,12 +475,27 @@ async def test_resending_by_stream_management_is_no_event(server: Prosody, feed:
     await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
     sender.chat(one, "slept")
     await feed.message("slept")
-    again = await server.client(f"{one}/a", resume=client)  # type: ignore[arg-type]
+    again = await server.client(f"{one}/a", resume=client)
     await again.wait_for(lambda e: e.findtext(CLIENT + "body") == "slept", past=True)
     await settled(feed, again)
     assert len(of(feed, one)) == 1
     await again.close()
     await sender.close()
+
+
+async def test_a_bounce_that_is_resent_is_no_second_event(server: Prosody, feed: FeedComponent) -> None:
+    one = server.name()
+    client = await server.client(f"{one}/a", sm=True)
+    client.forgetful = True
+    client.chat(f"nobody@{DOMAIN}", "bounces")
+    await client.wait_for(lambda e: e.get("type") == "error", past=True)
+    await client.cut()
+    await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
+    again = await server.client(f"{one}/a", resume=client)
+    await again.wait_for(lambda e: e.get("type") == "error", past=True)
+    await settled(feed, again)
+    assert [direction for _, direction, _ in of(feed, one)] == ["out", "in"]
+    await again.close()
 
 
 async def test_accounts_that_are_made_and_deleted(server: Prosody, feed: FeedComponent) -> None:
@@ -713,11 +728,24 @@ async def test_deliver_reaches_one_session_or_every_available_one(server: Prosod
     assert await feed.deliver(one, note(COMPONENT, 3), "silent") == 0
     assert await feed.deliver(server.name(), note(COMPONENT, 4)) == 0
     assert [e.get("id") for e in phone.received if (e.get("id") or "").startswith("n")] == ["n2"]
-    again = await server.client(f"{one}/asleep", resume=asleep)  # type: ignore[arg-type]
+    again = await server.client(f"{one}/asleep", resume=asleep)
     await again.ping()
     assert not [e for e in again.received if (e.get("id") or "").startswith("n")]
     for session in (web, phone, silent, again):
         await session.close()
+
+
+async def test_a_delivery_survives_the_loss_of_the_connection(server: Prosody, feed: FeedComponent) -> None:
+    one = server.name()
+    web = await server.client(f"{one}/web", sm=True)
+    web.forgetful = True
+    assert await feed.deliver(one, note(one), "web") == 1
+    await web.wait_for(lambda e: e.get("id") == "n1", past=True)
+    await web.cut()
+    await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
+    again = await server.client(f"{one}/web", resume=web)
+    await again.wait_for(lambda e: e.get("id") == "n1", past=True)
+    await again.close()
 
 
 async def test_a_delivered_message_is_not_archived_and_makes_no_event(server: Prosody, feed: FeedComponent) -> None:
@@ -728,7 +756,7 @@ async def test_a_delivered_message_is_not_archived_and_makes_no_event(server: Pr
         attributes = f"xmlns='jabber:client' type='{kind}' id='d{kind}' from='{COMPONENT}'"
         stanza = f"<message {attributes}><body>secret</body></message>"
         assert await feed.deliver(one, stanza, "web") == 1
-        await web.wait_for(lambda e, k=kind: e.get("id") == f"d{k}", past=True)  # type: ignore[misc]
+        await web.wait_for(lambda e, k=kind: e.get("id") == f"d{k}", past=True)
     await settled(feed, web, other)
     assert of(feed, one) == []
     fin = await web.iq("set", "<query xmlns='urn:xmpp:mam:2'/>")

@@ -168,6 +168,7 @@ class XmppClient(XmlStream):
         self.features: ET.Element
         self.sm_id: str | None = None
         self.handled = 0  # stanzas since stream management was enabled
+        self.forgetful = False  # True: nothing that comes is handled, so all of it is resent on resumption
 
     @property
     def jid(self) -> str:
@@ -239,7 +240,7 @@ class XmppClient(XmlStream):
         elif element.tag == f"{{{SM}}}r":
             self.send(f"<a xmlns='{SM}' h='{self.handled}'/>")
         elif element.tag.startswith(CLIENT):
-            self.handled += 1
+            self.handled += not self.forgetful
             if _name(element) == "iq" and element.get("type") in ("get", "set"):
                 address = f" to={quoteattr(element.get('from', ''))}" if element.get("from") else ""
                 self.send(f"<iq type='result' id={quoteattr(element.get('id', ''))}{address}/>")

@@ -9,7 +9,7 @@ local host = module.host;
 local xmlns_feed = "urn:convsync:feed:0";
 local requests = {};
 
--- Inside Prosody client stanzas carry no namespace; with one, stream management would not count them.
+-- Inside Prosody client stanzas carry no namespace; other modules look for their children without one.
 local function strip_client_namespace(element)
 	if element.attr.xmlns ~= "jabber:client" then return; end
 	element.attr.xmlns = nil;
