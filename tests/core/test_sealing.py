@@ -3,7 +3,8 @@
 import pytest
 from cryptography.fernet import Fernet
 
-from sync.adapters.sealing import SealBroken, Sealer
+from sync.adapters.sealing import Sealer
+from sync.model.errors import SealBroken
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 

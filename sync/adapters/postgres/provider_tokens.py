@@ -13,6 +13,7 @@ from typing import Protocol
 
 import asyncpg
 
+from sync.model.errors import SealBroken
 from sync.ports import Clock
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Seal(Protocol):
         ...
 
     def open(self, sealed: bytes) -> str:
-        """What was sealed; raises when no key fits."""
+        """What was sealed. Raises SealBroken."""
         ...
 
 
@@ -129,6 +130,6 @@ class PostgresProviderTokens:
     def _opened(self, sealed: bytes, minted_at: datetime) -> _Token | None:
         try:
             return _Token(self._seal.open(sealed), minted_at)
-        except Exception as wrong:  # noqa: BLE001 - any Seal may fail in its own way; without a readable token one is minted
-            logger.warning("the stored provider token cannot be opened, a new one is minted: %s", type(wrong).__name__)
+        except SealBroken:
+            logger.warning("the stored provider token cannot be opened, a new one is minted")
             return None
