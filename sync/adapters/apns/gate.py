@@ -79,8 +79,9 @@ class ApnsGate:
                 self._lines[key] = Line(*app.address, _tls(app.ca_file), self._limits)
 
     async def open(self) -> None:
-        """Connect to every server, so that the first push finds a warm line. Never fails; pushes will try again."""
-        await asyncio.gather(*(line.open() for line in self._lines.values()))
+        """Connect and get a provider token, so that the first call finds both. Never fails; pushes will try again."""
+        end = asyncio.get_running_loop().time() + self._limits.send_seconds
+        await asyncio.gather(self._bearer(end), *(line.open() for line in self._lines.values()))
 
     async def send(self, request: PushRequest) -> PushOutcome:
         """See PushGate. REJECTED and TOO_LARGE without a status were decided here, before anything left."""
