@@ -16,9 +16,10 @@ local function strip_client_namespace(element)
 	for child in element:childtags() do strip_client_namespace(child); end
 end
 
-local function takes_deliveries(session)
-	-- A hibernated session would queue it and wake the server's own push.
-	return session.full_jid and session.presence and not session.hibernating;
+local function takes_deliveries(session, named)
+	-- A hibernated session would queue it and wake the server's own push. A session that is named has asked for
+	-- something, perhaps before its first presence, as clients do that sync first; others must be available.
+	return session.full_jid and (named or session.presence) and not session.hibernating;
 end
 
 -- ignore: told of each stanza before it is written, so that it makes no event.
@@ -41,7 +42,8 @@ function requests.deliver(event, ignore)
 	end
 	local targets = {};
 	presence.each(account, function (session, name)
-		if (not deliver.attr.resource or deliver.attr.resource == name) and takes_deliveries(session) then
+		local named = deliver.attr.resource == name;
+		if (named or not deliver.attr.resource) and takes_deliveries(session, named) then
 			table.insert(targets, session);
 		end
 	end);
