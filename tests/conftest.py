@@ -7,6 +7,7 @@ start their own.
 """
 
 import asyncio
+import os
 import secrets
 import shutil
 import socket
@@ -58,9 +59,19 @@ async def up(part: Part) -> None:
             await asyncio.sleep(0.02)
 
 
+MEMORY = Path("/dev/shm")  # noqa: S108
+ENOUGH_BYTES = 2 * 1024**3
+
+
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="convsync-test-"))
+    """In memory where there is enough: a database is 500 files, cloned in 15 ms there and in 300 ms on a disk."""
+    fast = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
+    home = MEMORY if fast else Path(tempfile.gettempdir())
+    for stale in home.glob("convsync-test-*"):  # a killed worker's
+        if not Path("/proc", stale.name.split("-")[2]).exists():
+            shutil.rmtree(stale, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"convsync-test-{os.getpid()}-", dir=home))
     yield folder
     shutil.rmtree(folder)
 
