@@ -117,14 +117,15 @@ class FeedComponent(XmlStream):
 
     async def event(self, fits: Callable[[Event], bool]) -> Event:
         """The first event, past or future, that fits."""
-        return (await self.until(lambda: any(fits(e) for e in self.events)), next(filter(fits, self.events)))[1]
+        await self.until(lambda: any(fits(e) for e in self.events))
+        return next(filter(fits, self.events))
 
     async def message(self, body: str, direction: str = "in") -> Event:
         return await self.event(lambda e: e.body == body and e.element.get("direction") == direction)
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Returns when `done` holds; asked after every batch."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not done():
                 if self.closed:
                     raise ConnectionError("the component's stream has ended")
