@@ -20,6 +20,8 @@ from sync.rules.fold import Policies
 from sync.rules.wakes import attentive, ended, fetched_since, job_id, new_job
 
 WAKES = frozenset({PushKind.MESSAGE, PushKind.CORRECTED, PushKind.WITHDRAW, PushKind.READ, PushKind.MISSED})
+# What ends something that a phone shows goes out from a muted conversation too.
+TAKES_BACK = frozenset({PushKind.WITHDRAW, PushKind.READ, PushKind.CALL_END})
 RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
 
 
@@ -84,7 +86,8 @@ class Round:
         attempt = replace(job, state=JobState.ATTEMPTED, attempts=job.attempts + 1, attempted_at=now)
         call = call_of(job, self._books)
         self._jobs.append(attempt)
-        if job.voip and call is not None and job.attempts == 0:
+        filtering = device.app in self._policies.wakes.filtering_apps  # the others show what they get (PUSH §5)
+        if job.voip and call is not None and job.attempts == 0 and filtering:
             self._jobs.append(fallback(device, call, now + self._policies.calls.fallback, now))
         if job.kind in WAKES:
             device = replace(device, woken_version=max(device.woken_version, job.version), woken_at=now)
@@ -110,7 +113,7 @@ def reason_not_to(
     conversation = books.conversations.get(ConversationKey(job.account, job.peer)) if job.peer else None
     if job.deadline <= books.now:
         return "expired"
-    if conversation is not None and conversation.muted(books.now):
+    if conversation is not None and conversation.muted(books.now) and job.kind not in TAKES_BACK:
         return "muted"
     if job.kind is PushKind.CALL_END:
         return "fetched" if fetched_since(device, job) else None
@@ -120,7 +123,9 @@ def reason_not_to(
         account.unread == 0 or (conversation is not None and conversation.unread == 0)
     ):
         return "read"
-    if job.kind is PushKind.CORRECTED and (conversation is None or (job.target_rank or 0) <= conversation.read.rank):
+    if job.kind is PushKind.CORRECTED and (
+        account.unread == 0 or (conversation is not None and (job.target_rank or 0) <= conversation.read.rank)
+    ):
         return "read"
     if device.fetched_version >= job.version:
         return "fetched"
@@ -167,7 +172,7 @@ def settle(job_id: str, account: str, outcome: PushOutcome, books: Books, polici
             for other in waiting
             if other.device_id == job.device_id and other.state is JobState.QUEUED
         )
-    removed = verdict is Verdict.DEAD_TOKEN and device is not None and is_dead(device, outcome)
+    removed = verdict is Verdict.DEAD_TOKEN and device is not None and is_dead(device, job, outcome)
     if removed and device is not None:
         if job.voip:
             writes.devices.append(replace(device, voip_token=None))
@@ -177,9 +182,13 @@ def settle(job_id: str, account: str, outcome: PushOutcome, books: Books, polici
     return Ruling(writes=writes, value=removed)
 
 
-def is_dead(device: Device, outcome: PushOutcome) -> bool:
-    """PUSH §2: a verdict of death counts only if the token was not registered anew since."""
-    return outcome.dead_since_at is None or outcome.dead_since_at > device.registered_at
+def is_dead(device: Device, job: PushJob, outcome: PushOutcome) -> bool:
+    """PUSH §2: a verdict of death counts only if the token was not registered anew since. Where the vendor names no
+    instant, the push itself is one: what was registered after it left is another token.
+    """
+    if outcome.dead_since_at is not None:
+        return outcome.dead_since_at > device.registered_at
+    return job.attempted_at is None or job.attempted_at >= device.registered_at
 
 
 def without_device(account: Account) -> Account:

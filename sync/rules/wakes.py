@@ -129,16 +129,20 @@ def message(
     if attentive(phone.device, effect.sessions):
         return "attentive"
     due = next_wake(phone.device, policy, now)
+    life = MESSAGE_LIFE if effect.known else STRANGER_LIFE
     peer = conversation.key.peer
     queued = phone.queued(PushKind.MESSAGE)
     if queued is not None:
         joined = replace(
             queued,
             version=effect.version,
-            peer=peer if queued.peer == peer else "",
+            peer=shared_peer(queued, peer),
             silent=queued.silent and not effect.known,
             collapse="w" if effect.known else queued.collapse,
-            not_before=min(queued.not_before, due),
+            # What the vendor refused waits for its time (PUSH §2: back off, keep only the newest wake).
+            not_before=queued.not_before if queued.attempts else min(queued.not_before, due),
+            deadline=max(queued.deadline, now + life),
+            repeat=0,
         )
         return [joined]
     job = new_job(phone.device, PushKind.MESSAGE, effect.version, now)
@@ -149,7 +153,7 @@ def message(
             silent=not effect.known,
             collapse="w" if effect.known else "u",
             not_before=due,
-            deadline=now + (MESSAGE_LIFE if effect.known else STRANGER_LIFE),
+            deadline=now + life,
         )
     ]
 
@@ -165,7 +169,7 @@ def correct(
     if attentive(phone.device, effect.sessions):
         return "attentive"
     job = new_job(phone.device, PushKind.CORRECTED, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, job, effect.target_rank, policy, now)
+    return update(phone, replace(job, peer=effect.conversation.peer), effect.target_rank, policy, now)
 
 
 def withdraw(effect: MessageWithdrawn, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
@@ -173,7 +177,7 @@ def withdraw(effect: MessageWithdrawn, phone: Phone, policy: WakePolicy, now: da
     if not shows(phone, effect.target_rank):
         return "not-shown"
     job = new_job(phone.device, PushKind.WITHDRAW, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, job, effect.target_rank, policy, now)
+    return update(phone, replace(job, peer=effect.conversation.peer), effect.target_rank, policy, now)
 
 
 def read_elsewhere(effect: ReadElsewhere, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
@@ -183,7 +187,7 @@ def read_elsewhere(effect: ReadElsewhere, phone: Phone, policy: WakePolicy, now:
     if not shows(phone, effect.first_rank):
         return "not-shown"
     job = new_job(phone.device, PushKind.READ, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, job, effect.first_rank, policy, now)
+    return update(phone, replace(job, peer=effect.conversation.peer), effect.first_rank, policy, now)
 
 
 def ring(
@@ -248,9 +252,15 @@ def update(phone: Phone, job: PushJob, rank: int, policy: WakePolicy, now: datet
     """A wake about something that the phone shows: one queued job of its kind, announcing the newest version."""
     queued = phone.queued(job.kind)
     if queued is not None:
-        return [replace(queued, version=job.version, target_rank=min(rank, queued.target_rank or rank))]
+        newest = max(rank, queued.target_rank or rank)
+        return [replace(queued, version=job.version, peer=shared_peer(queued, job.peer), target_rank=newest)]
     due = next_wake(phone.device, policy, now)
     return [replace(job, collapse="w", target_rank=rank, not_before=due, deadline=now + LIFE[job.kind])]
+
+
+def shared_peer(queued: PushJob, peer: str) -> str:
+    """The conversation of a wake that another one joins: none when there are two."""
+    return peer if queued.peer == peer else ""
 
 
 def shows(phone: Phone, rank: int) -> bool:
