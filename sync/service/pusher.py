@@ -8,6 +8,7 @@ behind is found there.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,7 +17,7 @@ from typing import TypeVar
 
 from sync.model.books import Books, Keys, Ruling
 from sync.model.conversation import ConversationKey
-from sync.model.device import Lane, PushJob, PushKind
+from sync.model.device import JobState, Lane, PushJob, PushKind
 from sync.model.errors import SealBroken, StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, PushType, Verdict
 from sync.model.query import App
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ROUND = 64  # jobs claimed in one transaction
+KNOWN = 1024  # due jobs remembered for each lane; what falls out is found in the queue
 LOOK_SECONDS = 2.0  # how long a worker sleeps at most
 ABANDONED_AFTER = timedelta(seconds=30)  # longer than any send takes: its worker is dead
 
@@ -58,13 +60,16 @@ class Pusher:
         self._apps, self._wordings = apps, wordings
         self._slots = {name: asyncio.Semaphore(in_flight) for name in LANES}
         self._hints = {name: asyncio.Event() for name in LANES}
+        self._known: dict[str, deque[DueJob]] = {name: deque(maxlen=KNOWN) for name in LANES}
         self._sending: set[asyncio.Task[None]] = set()
 
     def hint(self, jobs: Sequence[PushJob] = ()) -> None:
-        """Something may be due: these jobs, or anything."""
-        lanes = {job.lane for job in jobs}
+        """Something may be due: these jobs, which need not be looked for, or anything."""
+        now = self._clock.now()
         for name, own in LANES.items():
-            if not jobs or lanes & set(own):
+            mine = [job for job in jobs if job.lane in own]
+            self._known[name].extend(due_of(job) for job in mine if is_due(job, now))
+            if mine or not jobs:
                 self._hints[name].set()
 
     async def run(self) -> None:
@@ -108,7 +113,9 @@ class Pusher:
 
     async def round(self, name: str) -> bool:
         """Claim what is due and start to send it; False when there was nothing."""
-        due = await self._store.due_jobs(self._clock.now(), LANES[name], ROUND)
+        known = self._known[name]
+        due: Sequence[DueJob] = [known.popleft() for _ in range(min(len(known), ROUND))]
+        due = due or await self._store.due_jobs(self._clock.now(), LANES[name], ROUND)
         if not due:
             return False
         claimed = await self._claim(due)
@@ -178,7 +185,7 @@ class Pusher:
 
     async def _settle(self, job: PushJob, outcome: PushOutcome) -> None:
         """Record the outcome, however long that takes: until it is recorded the attempt counts as uncertain."""
-        due = DueJob(account=job.account, job_id=job.job_id, lane=job.lane, peer=job.peer, sid=job.sid)
+        due = due_of(job)
         rule = partial(settle, job.job_id, job.account, outcome)
         while True:
             try:
@@ -206,6 +213,16 @@ class Pusher:
         for lane in Lane:
             jobs, oldest = depth.get(lane, (0, 0.0))
             self._observer.queue_depth(lane.name.lower(), jobs, oldest)
+
+
+def due_of(job: PushJob) -> DueJob:
+    """The job as the queue names it."""
+    return DueJob(account=job.account, job_id=job.job_id, lane=job.lane, peer=job.peer, sid=job.sid)
+
+
+def is_due(job: PushJob, now: datetime) -> bool:
+    """True for a job to claim now."""
+    return job.state is JobState.QUEUED and job.not_before <= now
 
 
 def keys_of(due: Sequence[DueJob]) -> Keys:

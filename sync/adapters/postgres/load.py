@@ -20,15 +20,11 @@ async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
     await accounts(connection, keys, found)
     # The instant of the transaction is taken under the lock: a version must not be older than what the lock waited for.
     found.now = clock.now()
-    wanted = set(keys.conversations)
-    if keys.calls:
-        for row in await connection.fetch(sql("read_calls"), *columns(keys.calls, 2)):
-            call = rows.call(row)
-            found.calls[call.key] = call
-            wanted.add(ConversationKey(call.key.account, call.key.peer))
-    await conversations(connection, keys, wanted, found)
-    if keys.devices:
-        await devices(connection, keys, found)
+    await named_rows(connection, keys, found)
+    if keys.unread_of:
+        found.unread = {key: [] for key in keys.unread_of}
+        for row in await connection.fetch(sql("read_unread"), *columns(map(parts, keys.unread_of), 3)):
+            found.unread[rows.key(row)] = row["ranks"] or []
     return found
 
 
@@ -56,34 +52,42 @@ async def accounts(connection: Connection, keys: Keys, found: Books) -> None:
         found.accounts[row["jid"]] = rows.account(row)
 
 
-async def conversations(connection: Connection, keys: Keys, wanted: set[ConversationKey], found: Books) -> None:
-    """The conversations, and of their message indexes what was asked for."""
-    if wanted:
-        for row in await connection.fetch(sql("read_conversations"), *columns(map(parts, wanted), 3)):
-            found.conversations[rows.key(row)] = rows.conversation(row)
-    for name, ids in (("read_messages", keys.ids), ("read_archived", keys.archived)):
-        if ids:
-            lookups = [(*parts(conversation), identifier) for conversation, identifier in ids]
-            for row in await connection.fetch(sql(name), *columns(lookups, 4)):
-                found.messages.setdefault(rows.key(row), []).append(rows.message(row))
-    if keys.unread_of:
-        found.unread = {key: [] for key in keys.unread_of}
-        for row in await connection.fetch(sql("read_unread"), *columns(map(parts, keys.unread_of), 3)):
-            found.unread[rows.key(row)] = row["ranks"] or []
-
-
-async def devices(connection: Connection, keys: Keys, found: Books) -> None:
-    """Devices and jobs. The feed, which makes accounts, passes over those without devices, as most are; whoever comes
-    for a job must find it, also when its device has left.
-    """
-    owners = [account.jid for account in found.accounts.values() if account.devices or not keys.create]
-    if not owners:
+async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
+    """What the locks protect: conversations, messages by id, calls, devices and jobs."""
+    owners = owners_of_devices(keys, found)
+    if not (keys.conversations or keys.calls or keys.ids or keys.archived or owners):
         return
-    for row in await connection.fetch(sql("read_devices"), owners):
-        found.devices.setdefault(row["account"], []).append(rows.device(row))
-    calls = [(account, sid) for account, sid in keys.calls if account in set(owners)]
-    for row in await connection.fetch(sql("read_jobs"), owners, *columns(calls, 2)):
-        found.jobs.setdefault(row["account"], []).append(rows.job(row))
+    ids, archived = (
+        [(*parts(conversation), identifier) for conversation, identifier in lookups]
+        for lookups in (keys.ids, keys.archived)
+    )
+    read = await connection.fetchrow(
+        sql("read_rows"),
+        *columns(map(parts, keys.conversations), 3),
+        *columns(keys.calls, 2),
+        *columns(ids, 4),
+        *columns(archived, 4),
+        owners,
+    )
+    for row in read["conversations"]:
+        found.conversations[rows.key(row)] = rows.conversation(row)
+    for call in map(rows.call, read["calls"]):
+        found.calls[call.key] = call
+    for message in map(rows.message, read["messages"]):
+        found.messages.setdefault(message.conversation, []).append(message)
+    for device in map(rows.device, read["devices"]):
+        found.devices.setdefault(device.account, []).append(device)
+    for job in map(rows.job, read["jobs"]):
+        found.jobs.setdefault(job.account, []).append(job)
+
+
+def owners_of_devices(keys: Keys, found: Books) -> list[str]:
+    """Whose devices and jobs are read. The feed, which makes accounts, passes over those without devices, as most
+    are; whoever comes for a job must find it, also when its device has left.
+    """
+    if not keys.devices:
+        return []
+    return [account.jid for account in found.accounts.values() if account.devices or not keys.create]
 
 
 def parts(key: ConversationKey) -> tuple[str, str, str]:

@@ -50,8 +50,17 @@ REFUSED = (
 class Pool:
     """A pool of connections with time limits."""
 
-    def __init__(self, dsn: str, *, size: int, timeout_seconds: float = 10.0) -> None:
-        self._dsn, self._size, self._timeout = dsn, size, timeout_seconds
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        size: int,
+        connect_seconds: float = 5.0,
+        statement_seconds: float = 10.0,
+        prepared: bool = True,
+    ) -> None:
+        self._dsn, self._size, self._prepared = dsn, size, prepared
+        self._connect_seconds, self._seconds = connect_seconds, statement_seconds
         self._pool: Any = None
 
     async def open(self) -> None:
@@ -61,9 +70,11 @@ class Pool:
                 self._dsn,
                 min_size=1,
                 max_size=self._size,
-                timeout=self._timeout,
-                command_timeout=self._timeout,
-                server_settings=SETTINGS,
+                timeout=self._connect_seconds,
+                command_timeout=self._seconds,
+                # A pooler in transaction mode may give each statement another session, and takes no settings.
+                server_settings=SETTINGS if self._prepared else None,
+                **({} if self._prepared else {"statement_cache_size": 0}),
             )
 
     @property
@@ -76,7 +87,7 @@ class Pool:
         if self._pool is None:
             return
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._seconds):
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
@@ -84,7 +95,7 @@ class Pool:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection for one or a few statements; driver errors come out in the service's words."""
-        async with meaning(), self._pool.acquire(timeout=self._timeout) as connection:
+        async with meaning(), self._pool.acquire(timeout=self._connect_seconds) as connection:
             yield connection
 
 

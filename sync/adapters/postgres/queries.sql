@@ -19,28 +19,50 @@ FROM feed_position
 WHERE (host, stream, shard, lane) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]))
 ORDER BY host, stream, shard, lane FOR UPDATE;
 
--- name: read_conversations
--- Read conversations by key.
-SELECT c.* FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted(account, peer, kind)
-JOIN conversation c USING (account, peer, kind);
-
--- name: read_messages
--- Find messages by any of their ids.
-SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted(account, peer, kind, key)
-JOIN message m ON (m.account, m.peer, m.kind, m.message_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
-UNION
-SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted(account, peer, kind, key)
-JOIN message m ON (m.account, m.peer, m.kind, m.origin_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
-UNION
-SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted(account, peer, kind, key)
-JOIN message m ON (m.account, m.archive_key) = (wanted.account, wanted.key)
-WHERE (m.peer, m.kind) = (wanted.peer, wanted.kind);
-
--- name: read_archived
--- Find messages by archive id.
-SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted(account, peer, kind, key)
-JOIN message m ON (m.account, m.archive_key) = (wanted.account, wanted.key)
-WHERE (m.peer, m.kind) = (wanted.peer, wanted.kind);
+-- name: read_rows
+-- Everything that a transaction reads after its locks, in one round trip: an array of rows for each table.
+SELECT
+    -- the conversations by key, and those of the calls
+    ARRAY(
+        SELECT c FROM (
+            SELECT account, peer, kind FROM unnest($1::text[], $2::text[], $3::text[]) AS named(account, peer, kind)
+            UNION
+            SELECT call.account, call.peer, 'chat' FROM unnest($4::text[], $5::text[]) AS named(account, sid)
+            JOIN call USING (account, sid)
+        ) AS wanted JOIN conversation c USING (account, peer, kind)
+    ) AS conversations,
+    -- the calls by account and session id
+    ARRAY(
+        SELECT call FROM unnest($4::text[], $5::text[]) AS wanted(account, sid) JOIN call USING (account, sid)
+    ) AS calls,
+    -- messages by any of their ids, and by archive id alone; one that is found twice comes twice
+    ARRAY(
+        SELECT m FROM unnest($6::text[], $7::text[], $8::text[], $9::text[]) AS wanted(account, peer, kind, key)
+        JOIN message m
+        ON (m.account, m.peer, m.kind, m.message_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
+        UNION ALL
+        SELECT m FROM unnest($6::text[], $7::text[], $8::text[], $9::text[]) AS wanted(account, peer, kind, key)
+        JOIN message m
+        ON (m.account, m.peer, m.kind, m.origin_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
+        UNION ALL
+        SELECT m FROM (
+            SELECT * FROM unnest($6::text[], $7::text[], $8::text[], $9::text[])
+            UNION ALL
+            SELECT * FROM unnest($10::text[], $11::text[], $12::text[], $13::text[])
+        ) AS wanted(account, peer, kind, key)
+        JOIN message m ON (m.account, m.archive_key) = (wanted.account, wanted.key)
+        WHERE (m.peer, m.kind) = (wanted.peer, wanted.kind)
+    ) AS messages,
+    -- the accounts' devices
+    ARRAY(SELECT device FROM device WHERE account = ANY ($14::text[])) AS devices,
+    -- the accounts' open jobs, and all jobs of the calls; likewise
+    ARRAY(
+        SELECT job FROM push_job job WHERE account = ANY ($14::text[]) AND state <> 'done'
+        UNION ALL
+        SELECT job FROM unnest($4::text[], $5::text[]) AS wanted(account, sid)
+        JOIN push_job job USING (account, sid)
+        WHERE job.sid IS NOT NULL AND job.state = 'done' AND account = ANY ($14::text[])
+    ) AS jobs;
 
 -- name: read_unread
 -- The ranks of unread messages, ascending, by conversation.
@@ -50,21 +72,6 @@ JOIN conversation c USING (account, peer, kind)
 LEFT JOIN message m ON (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
     AND m.rank > c.read_rank AND m.counted AND NOT m.retracted
 GROUP BY c.account, c.peer, c.kind;
-
--- name: read_calls
--- Calls by account and session id.
-SELECT call.* FROM unnest($1::text[], $2::text[]) AS wanted(account, sid) JOIN call USING (account, sid);
-
--- name: read_devices
--- All devices of these accounts.
-SELECT * FROM device WHERE account = ANY ($1::text[]);
-
--- name: read_jobs
--- Open jobs of these accounts, and all that belong to these calls.
-SELECT * FROM push_job WHERE account = ANY ($1::text[]) AND state <> 'done'
-UNION
-SELECT job.* FROM unnest($2::text[], $3::text[]) AS wanted(account, sid)
-JOIN push_job job USING (account, sid) WHERE job.sid IS NOT NULL;
 
 -- name: write_accounts
 -- Store accounts that are locked already.

@@ -1,12 +1,13 @@
 """The named statements of queries.sql, and of delete statements that are the same for every table."""
 
 import re
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Final
 
 STATE_TABLES: Final = ("conversation", "message", "change", "call", "device", "device_token", "push_job")
 
+_PARAMETER = re.compile(r"\$(\d+)")
 _HEAD = re.compile(r"^-- name: (\w+)\n-- (.+)\n", re.MULTILINE)
 
 
@@ -25,3 +26,25 @@ def statements() -> dict[str, str]:
 def sql(name: str) -> str:
     """The statement of that name."""
     return statements()[name]
+
+
+@cache
+def together(names: tuple[str, ...]) -> str:
+    """Statements that write to different tables as one, their parameters numbered on: a round trip for all of them.
+
+    They all see what was there before the first of them; none of them reads what another writes.
+    """
+    if len(names) == 1:
+        return sql(names[0])
+    parts: list[str] = []
+    shift = 0
+    for name in names:
+        text = sql(name)
+        numbers = {int(number) for number in _PARAMETER.findall(text)}
+        parts.append(f"{name}_done AS ({_PARAMETER.sub(partial(_shifted, shift), text)})")
+        shift += max(numbers)
+    return f"WITH {', '.join(parts)} SELECT 1"
+
+
+def _shifted(shift: int, parameter: re.Match[str]) -> str:
+    return f"${int(parameter.group(1)) + shift}"

@@ -1,50 +1,63 @@
-"""Writes what a rule decided: one statement for each table that changed, whole batches as arrays."""
+"""Writes what a rule decided: one statement for each table that changed, whole batches as arrays, all in one round
+trip.
+"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sync.adapters.postgres import rows
 from sync.adapters.postgres.pool import Connection
 from sync.adapters.postgres.rows import columns
-from sync.adapters.postgres.statements import STATE_TABLES, sql
-from sync.model.books import Writes
+from sync.adapters.postgres.statements import STATE_TABLES, sql, together
+from sync.model.books import Quarantined, Writes
+
+Rows = Iterable[Sequence[object]]
 
 
 async def writes(connection: Connection, out: Writes) -> None:
     """All of it, accounts first (invariant 10)."""
     if out.deleted_accounts:
         await delete_accounts(connection, out.deleted_accounts)
-    await batch(connection, "write_accounts", map(rows.account_row, out.accounts))
-    await batch(connection, "write_conversations", map(rows.conversation_row, out.conversations))
-    await batch(connection, "write_messages", map(rows.message_row, out.messages))
-    await batch(connection, "write_changes", map(rows.change_row, out.changes))
-    await batch(connection, "erase_changes", ((key.account, key.peer, key.kind, rank) for key, rank in out.erased))
-    await batch(connection, "write_calls", map(rows.call_row, out.calls))
-    await devices(connection, out)
-    await batch(connection, "write_jobs", map(rows.job_row, out.jobs))
-    await batch(
-        connection, "write_positions", ((p.host, p.stream, p.shard, p.lane, n) for p, n in out.positions.items())
-    )
-    await batch(
+    await batches(
         connection,
-        "write_quarantine",
-        (
-            (q.position.host, q.position.stream, q.position.shard, q.position.n, q.account, q.why, q.event)
-            for q in out.quarantined
-        ),
+        {
+            "write_accounts": map(rows.account_row, out.accounts),
+            "write_conversations": map(rows.conversation_row, out.conversations),
+            "write_messages": map(rows.message_row, out.messages),
+            "write_changes": map(rows.change_row, out.changes),
+            "write_calls": map(rows.call_row, out.calls),
+            "write_jobs": map(rows.job_row, out.jobs),
+            "write_positions": ((p.host, p.stream, p.shard, p.lane, n) for p, n in out.positions.items()),
+            "write_quarantine": map(quarantined_row, out.quarantined),
+        },
     )
+    # After the changes: what is erased may have come in this very transaction.
+    await one(connection, "erase_changes", ((key.account, key.peer, key.kind, rank) for key, rank in out.erased))
+    if out.deleted_devices or out.devices:
+        await devices(connection, out)
 
 
-async def batch(connection: Connection, name: str, values: Iterable[Sequence[object]]) -> None:
-    """One statement with its rows as parallel arrays; nothing when there are none."""
-    found = columns(values, 0)
-    if found:
-        await connection.execute(sql(name), *found)
+async def batches(connection: Connection, values: Mapping[str, Rows]) -> None:
+    """The named statements, those that have rows, each with its rows as parallel arrays, in one round trip."""
+    names: list[str] = []
+    arguments: list[Sequence[object]] = []
+    for name, found in values.items():
+        if arrays := columns(found, 0):
+            names.append(name)
+            arguments.extend(arrays)
+    if names:
+        await connection.execute(together(tuple(names)), *arguments)
+
+
+def quarantined_row(value: Quarantined) -> tuple[object, ...]:
+    """In the order of write_quarantine."""
+    where = value.position
+    return where.host, where.stream, where.shard, where.n, value.account, value.why, value.event
 
 
 async def devices(connection: Connection, out: Writes) -> None:
     """Devices that left, then those that came or changed, with the tokens that they hold now."""
-    await batch(connection, "drop_tokens", out.deleted_devices)
-    await batch(connection, "delete_devices", out.deleted_devices)
+    await one(connection, "drop_tokens", out.deleted_devices)
+    await one(connection, "delete_devices", out.deleted_devices)
     if not out.devices:
         return
     held = {  # by token: a phone may give the same one for alerts and calls
@@ -53,9 +66,14 @@ async def devices(connection: Connection, out: Writes) -> None:
         for token in (device.alert_token, device.voip_token)
         if token is not None
     }
-    await batch(connection, "write_devices", map(rows.device_row, out.devices))
-    await batch(connection, "drop_tokens", ((device.account, device.device_id) for device in out.devices))
-    await batch(connection, "claim_tokens", ((*token, *holder) for token, holder in held.items()))
+    await one(connection, "write_devices", map(rows.device_row, out.devices))
+    await one(connection, "drop_tokens", ((device.account, device.device_id) for device in out.devices))
+    await one(connection, "claim_tokens", ((*token, *holder) for token, holder in held.items()))
+
+
+async def one(connection: Connection, name: str, found: Rows) -> None:
+    """One statement with its rows."""
+    await batches(connection, {name: found})
 
 
 async def delete_accounts(connection: Connection, accounts: list[str]) -> None:

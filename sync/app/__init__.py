@@ -1,0 +1,34 @@
+"""The composition root: the only place that constructs (DESIGN §5).
+
+`drivers` opens what talks to the outside, `settings` turns the configuration into values, `service` joins the parts
+and is their life from start to a graceful stop.
+"""
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+
+from sync.adapters.http import Pages
+from sync.adapters.metrics import CONTENT_TYPE
+from sync.app.drivers import open_drivers
+from sync.app.service import Service
+from sync.config import Config
+from sync.startup import CannotStart
+
+
+async def serve(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; the exit status. Raises `CannotStart`."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        drivers = await open_drivers(config, stack)
+        service = Service(config, drivers)
+        pages = Pages(readiness=service.readiness, exposition=drivers.metrics.exposition, content_type=CONTENT_TYPE)
+        try:
+            await pages.start(config.http.listen, config.http.port)
+        except OSError as error:
+            raise CannotStart(f"[http] port: cannot listen on {config.http.port} ({error.strerror}).") from None
+        stack.push_async_callback(pages.close)
+        return await service.run(stop)

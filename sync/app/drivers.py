@@ -1,0 +1,131 @@
+"""The drivers, opened in the order in which they need each other, and closed in the opposite one.
+
+Whatever keeps the service from starting ends here in one sentence that names the section and the key.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sync.adapters.apns.gate import ApnsApp, ApnsGate
+from sync.adapters.apns.provider_key import ProviderKey
+from sync.adapters.memory import MemoryPresence
+from sync.adapters.metrics import Metrics
+from sync.adapters.postgres import migrate
+from sync.adapters.postgres.feed import PostgresLeases
+from sync.adapters.postgres.pool import Pool
+from sync.adapters.postgres.provider_tokens import PostgresProviderTokens
+from sync.adapters.redis.link import Link as RedisLink
+from sync.adapters.redis.presence import RedisPresence
+from sync.adapters.sealing import Sealer
+from sync.config import Config
+from sync.model.errors import StoreUnavailable
+from sync.model.push import PushOutcome, PushRequest, Verdict
+from sync.ports import Clock, Presence, PushGate
+from sync.startup import CannotStart
+
+
+class SystemClock:
+    """The `Clock` port."""
+
+    def now(self) -> datetime:
+        """`Clock.now`."""
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        """`Clock.sleep`."""
+        await asyncio.sleep(seconds)
+
+
+class NoGate:
+    """The `PushGate` of a service without apps: no device can register, so nothing is ever sent."""
+
+    async def send(self, request: PushRequest) -> PushOutcome:
+        """`PushGate.send`."""
+        return PushOutcome(verdict=Verdict.REJECTED, reason=f"no-gate-for-{request.environment}")
+
+    async def close(self) -> None:
+        """`PushGate.close`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drivers:
+    """Everything that talks to the outside, but for the server's connection: that one needs the service."""
+
+    metrics: Metrics
+    clock: Clock
+    pool: Pool
+    leases: PostgresLeases
+    sealer: Sealer
+    gate: PushGate
+    presence: Presence
+
+
+async def open_drivers(config: Config, stack: AsyncExitStack) -> Drivers:
+    """All of them. Raises `CannotStart`."""
+    metrics, clock = Metrics(), SystemClock()
+    pool = await open_pool(config, stack)
+    sealer = Sealer(config.secrets.ring)
+    gate = await open_gate(config, pool, sealer, stack)
+    presence = open_presence(config, metrics, stack)
+    leases = PostgresLeases(config.postgres.dsn.get_secret_value())
+    stack.push_async_callback(leases.close)
+    return Drivers(metrics=metrics, clock=clock, pool=pool, leases=leases, sealer=sealer, gate=gate, presence=presence)
+
+
+async def open_pool(config: Config, stack: AsyncExitStack) -> Pool:
+    """The database, with a schema that is ours."""
+    pool = Pool(
+        config.postgres.dsn.get_secret_value(),
+        size=config.postgres.pool,
+        connect_seconds=config.postgres.connect_timeout_seconds,
+        statement_seconds=config.postgres.statement_timeout_seconds,
+        prepared=not config.postgres.transaction_pooler,
+    )
+    try:
+        await pool.open()
+        stack.push_async_callback(pool.close)
+        async with pool.connection() as connection:
+            found = await migrate.installed(connection)
+    except StoreUnavailable as error:
+        raise CannotStart(f"[postgres] dsn: the database does not answer ({error}).") from None
+    if found != migrate.VERSION:
+        was = f"version {found}" if found else "missing"
+        raise CannotStart(f"[postgres] dsn: the schema is {was}; run `convsync schema --config FILE` first.")
+    return pool
+
+
+async def open_gate(config: Config, pool: Pool, sealer: Sealer, stack: AsyncExitStack) -> PushGate:
+    """Apple's push service, with warm connections."""
+    if config.apns is None:
+        return NoGate()
+    try:
+        pem = config.apns.key_file.read_text(encoding="ascii")
+        key = ProviderKey(team_id=config.apns.team_id, key_id=config.apns.key_id, pem=pem)
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"[apns] key_file: this is no signing key ({type(error).__name__}).") from None
+    tokens = PostgresProviderTokens(pool.raw, key=key, seal=sealer, clock=SystemClock())
+    apps = [
+        ApnsApp(
+            name=app.name,
+            bundle_id=app.bundle_id,
+            environment=app.environment,
+            server=app.server and f"https://{app.server}",
+            ca_file=app.ca_file,
+        )
+        for app in config.apns.apps
+    ]
+    gate = ApnsGate(apps, tokens)
+    await gate.open()
+    stack.push_async_callback(gate.close)
+    return gate
+
+
+def open_presence(config: Config, metrics: Metrics, stack: AsyncExitStack) -> Presence:
+    """Who is online: in Redis for all processes, or in this one's memory."""
+    if config.redis is None:
+        return MemoryPresence()
+    link = RedisLink(config.redis.url.get_secret_value(), observer=metrics)
+    stack.push_async_callback(link.close)
+    return RedisPresence(link, observer=metrics)

@@ -1,0 +1,234 @@
+"""The parts, joined, and their life.
+
+Start: the lease before the connection, so that no two processes ever speak as one component. Stop: stop reading,
+drain what was read, acknowledge it, let the pushes under way finish, close. What is cut short is not lost: the module
+sends unacknowledged events again, and an attempted push without an outcome counts as uncertain.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from importlib.metadata import version
+from xml.etree.ElementTree import Element
+
+from sync.adapters.http import Condition
+from sync.adapters.postgres.feed import PostgresFeedMarks
+from sync.adapters.postgres.store import PostgresStore
+from sync.adapters.xmpp.link import Link
+from sync.app import settings
+from sync.app.drivers import Drivers
+from sync.config import Config
+from sync.model.errors import StoreUnavailable
+from sync.model.event import FeedPosition
+from sync.ports import Store
+from sync.service.door import Door
+from sync.service.feed import HostFeed
+from sync.service.ingest import Ingest
+from sync.service.leader import Leader
+from sync.service.live import Live
+from sync.service.pusher import Pusher
+from sync.service.query import Queries
+from sync.service.registration import Registrations
+from sync.service.timers import Timers
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 10.0
+PING_SECONDS = 1.0
+
+
+class Service:
+    """One process that serves."""
+
+    def __init__(self, config: Config, drivers: Drivers) -> None:
+        self._config, self._drivers = config, drivers
+        self._policies = settings.policies(config)
+        self._link_task: asyncio.Task[None] | None = None
+        self._link = self._make_link()
+        self._feeds = {host: self._make_feed(host) for host in config.component.hosts}
+        store = PostgresStore(drivers.pool, drivers.clock, drivers.metrics)
+        self._pusher = self._make_pusher(store)
+        self._ingest = self._make_ingest(store)
+        self._timers = Timers(
+            store=store,
+            pusher=self._pusher,
+            clock=drivers.clock,
+            observer=drivers.metrics,
+            policies=self._policies,
+        )
+        self._door = self._make_door(store)
+        self._leader = Leader(
+            config.component.jid,
+            f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+            leases=drivers.leases,
+            clock=drivers.clock,
+            observer=drivers.metrics,
+            on_held=self._lead,
+            on_lost=self._step_back,
+        )
+
+    # ---- the parts -------------------------------------------------------------------------------------------------
+
+    def _make_link(self) -> Link:
+        component = self._config.component
+        return Link(
+            jid=component.jid,
+            secret=component.password,
+            server=component.server,
+            port=component.port,
+            on_stanza=self._take,
+            on_up=self._up,
+            on_down=self._down,
+        )
+
+    def _make_feed(self, host: str) -> HostFeed:
+        return HostFeed(
+            host,
+            component=self._config.component.jid,
+            wire=self._link,
+            marks=PostgresFeedMarks(self._drivers.pool),
+            presence=self._drivers.presence,
+            clock=self._drivers.clock,
+            observer=self._drivers.metrics,
+            freshness_seconds=self._config.ingest.freshness_seconds,
+        )
+
+    def _make_pusher(self, store: Store) -> Pusher:
+        return Pusher(
+            store=store,
+            gate=self._drivers.gate,
+            presence=self._drivers.presence,
+            sealer=self._drivers.sealer,
+            clock=self._drivers.clock,
+            observer=self._drivers.metrics,
+            policies=self._policies,
+            apps=settings.apps(self._config),
+            wordings=settings.wordings(self._config),
+            in_flight=self._config.push.sends_in_flight,
+        )
+
+    def _make_ingest(self, store: Store) -> Ingest:
+        return Ingest(
+            store=store,
+            presence=self._drivers.presence,
+            wire=self._link,
+            clock=self._drivers.clock,
+            observer=self._drivers.metrics,
+            policies=self._policies,
+            workers=self._config.ingest.workers,
+            batch=self._config.ingest.batch,
+            queue=self._config.ingest.queue,
+            committed=self._committed,
+            due=self._pusher.hint,
+        )
+
+    def _make_door(self, store: Store) -> Door:
+        jid, metrics = self._config.component.jid, self._drivers.metrics
+        live = Live(component=jid, wire=self._link, presence=self._drivers.presence, observer=metrics)
+        return Door(
+            component=jid,
+            version=version("convsync"),
+            wire=self._link,
+            feeds=self._feeds,
+            ingest=self._ingest,
+            queries=Queries(store=store, live=live, clock=self._drivers.clock, observer=metrics),
+            registrations=Registrations(
+                component=jid,
+                store=store,
+                sealer=self._drivers.sealer,
+                apps=settings.apps(self._config),
+                random_name=lambda: secrets.token_urlsafe(24),
+            ),
+            observer=metrics,
+        )
+
+    # ---- joints ----------------------------------------------------------------------------------------------------
+
+    def _take(self, stanza: Element) -> None:
+        self._door.take(stanza)
+
+    def _up(self) -> None:
+        for feed in self._feeds.values():
+            feed.connected()
+
+    def _down(self) -> None:
+        for feed in self._feeds.values():
+            feed.disconnected()
+
+    def _lead(self) -> None:
+        self._link_task = asyncio.ensure_future(self._link.run())
+
+    def _step_back(self) -> None:
+        if self._link_task is not None:
+            self._link_task.cancel()
+            self._link_task = None
+
+    def _committed(self, positions: Sequence[FeedPosition]) -> None:
+        for host in {position.host for position in positions}:
+            self._feeds[host].committed([position for position in positions if position.host == host])
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Serve until `stop`, or until a part fails that must not."""
+        parts = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("ingest", self._ingest.run()),
+                ("pusher", self._pusher.run()),
+                ("timers", self._timers.run()),
+                ("leader", self._leader.run()),
+                *((f"feed-{host}", feed.run()) for host, feed in self._feeds.items()),
+            )
+        ]
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        done, _ = await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in done if task is not stopping]
+        for task in failed:
+            log.critical("a part of the service failed", exc_info=task.exception(), extra={"task": task.get_name()})
+        await self._stop()
+        for task in (stopping, *parts):
+            task.cancel()
+        await asyncio.gather(stopping, *parts, return_exceptions=True)
+        return 1 if failed else 0
+
+    async def _stop(self) -> None:
+        """Stop reading → drain → flush → close, within a limit."""
+        log.info("stopping")
+        self._link.pause()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._ingest.drain()
+                await self._door.drain()
+                for feed in self._feeds.values():
+                    await feed.acknowledge()
+                await self._pusher.drain()
+        except (TimeoutError, StoreUnavailable) as error:
+            log.warning("not everything was drained; the module sends it again", extra={"reason": str(error)})
+        self._step_back()
+        self._link.close()
+        try:
+            await self._leader.release()
+        except StoreUnavailable:
+            log.warning("the lease was not released; it runs out by itself")
+
+    async def readiness(self) -> Sequence[Condition]:
+        """What must hold before this process serves."""
+        try:
+            async with asyncio.timeout(PING_SECONDS), self._drivers.pool.connection() as connection:
+                await connection.fetchval("SELECT 1")
+            database = ""
+        except (StoreUnavailable, TimeoutError):
+            database = "the database does not answer"
+        return [
+            Condition(name="postgres", ok=not database, detail=database),
+            Condition(name="lease", ok=self._leader.held, detail="another process speaks for the component"),
+            Condition(name="server", ok=self._link.up, detail=self._link.refused or "not connected"),
+            *(
+                Condition(name=f"feed:{host}", ok=feed.subscribed, detail="not subscribed: is the feed module loaded?")
+                for host, feed in self._feeds.items()
+            ),
+        ]

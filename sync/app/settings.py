@@ -1,0 +1,60 @@
+"""The configuration in the words of the rules and the service: they are handed values, not settings."""
+
+from datetime import timedelta
+
+from sync.config import ApnsApp, Config
+from sync.model.query import App
+from sync.rules.fold import Policies
+from sync.rules.payloads import Wording
+from sync.rules.view import CallPolicy
+from sync.rules.wakes import WakePolicy
+
+
+def policies(config: Config) -> Policies:
+    """The rules as configured."""
+    filtering = frozenset(app.name for app in config.apns.apps if app.filtering) if config.apns else frozenset()
+    return Policies(
+        calls=CallPolicy(
+            ring=timedelta(seconds=config.calls.ring_seconds),
+            fallback=timedelta(seconds=config.calls.fallback_seconds),
+        ),
+        wakes=WakePolicy(
+            coalesce=timedelta(seconds=config.push.coalesce_seconds),
+            interval=timedelta(seconds=config.push.wake_interval_seconds),
+            repeats=tuple(timedelta(seconds=seconds) for seconds in config.push.repeat_seconds),
+            ring_unknown=config.calls.ring_unknown,
+            filtering_apps=filtering,
+        ),
+    )
+
+
+def app_of(settings: ApnsApp) -> App:
+    """An app as the service knows it."""
+    return App(
+        name=settings.name,
+        bundle_id=settings.bundle_id,
+        environment=settings.environment,
+        filtering=settings.filtering,
+        time_sensitive=settings.time_sensitive,
+    )
+
+
+def wording_of(settings: ApnsApp) -> Wording:
+    """An app's words."""
+    return Wording(
+        message=settings.loc_message,
+        call=settings.loc_call,
+        missed=settings.loc_missed,
+        update=settings.loc_update,
+        sound=settings.sound,
+    )
+
+
+def apps(config: Config) -> dict[str, App]:
+    """The apps by name."""
+    return {app.name: app_of(app) for app in config.apns.apps} if config.apns else {}
+
+
+def wordings(config: Config) -> dict[str, Wording]:
+    """The apps' words by name."""
+    return {app.name: wording_of(app) for app in config.apns.apps} if config.apns else {}
