@@ -22,12 +22,18 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import redis.asyncio
+from hypothesis import settings
 
 from sync.sandbox import launch, postgres, stack, valkey
 from sync.sandbox.parts import Part
 
 SCHEMA = Path(__file__).parent.parent / "schema.sql"
 TEMPLATE = "convsync_template"
+
+# Hypothesis: a few seconds at every change, `--hypothesis-profile=nightly` for as long as a night allows.
+settings.register_profile("everyday", deadline=None, stateful_step_count=20)
+settings.register_profile("nightly", deadline=None, stateful_step_count=50, max_examples=2000)
+settings.load_profile("everyday")
 
 
 def free_port() -> int:

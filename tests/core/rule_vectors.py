@@ -322,5 +322,6 @@ OTHERS: dict[str, Callable[[World, list[str], Options], None]] = {
 def agrees(expected: Any, found: Any) -> bool:
     """Every key that a vector names is as it says; what it does not name is its own affair."""
     if isinstance(expected, dict) and isinstance(found, dict):
-        return bool(expected) == bool(found) and all(key in found and agrees(value, found[key]) for key, value in expected.items())
+        named = all(key in found and agrees(value, found[key]) for key, value in expected.items())
+        return named and bool(expected) == bool(found)
     return bool(expected == found)
