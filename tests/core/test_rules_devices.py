@@ -49,10 +49,8 @@ class Registry:
         self.store.clock.instant += timedelta(seconds=1)
         return str(self.transact(partial(register, request, app, phone)))
 
-    def enable(
-        self, node: str, owner: str = ANN, secret: bytes | None = b"secret", resource: str | None = None
-    ) -> None:
-        request = EnablePush(account=owner, resource=resource, jid=SERVICE, node=node)
+    def enable(self, node: str, owner: str = ANN, *, secret: bytes | None = b"secret", by: str | None = None) -> None:
+        request = EnablePush(account=owner, resource=by, jid=SERVICE, node=node)
         self.transact(partial(enable, request, secret))
 
     def disable(self, node: str | None, owner: str = ANN) -> None:
