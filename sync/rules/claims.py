@@ -66,6 +66,7 @@ class Round:
         self._devices = {(d.account, d.device_id): d for found in books.devices.values() for d in found}
         self._jobs: list[PushJob] = []
         self._woken: set[tuple[str, str]] = set()
+        self._pushed: set[str] = set()
 
     def take(self, job: PushJob, sessions: tuple[Session, ...]) -> None:
         """One due job: send it, or end it with the reason."""
@@ -91,16 +92,18 @@ class Round:
             self._jobs.append(fallback(device, call, now + self._policies.calls.fallback, now))
         if job.kind in WAKES:
             device = replace(device, woken_version=max(device.woken_version, job.version), woken_at=now)
-            account = replace(account, wakes_open=True)
             self._devices[job.account, job.device_id] = device
-            self._accounts[job.account] = account
             self._woken.add((job.account, job.device_id))
+        # A ring, too, waits for a fetch: it makes the fallback needless.
+        account = replace(account, wakes_open=True)
+        self._accounts[job.account] = account
+        self._pushed.add(job.account)
         self.claimed.claims.append(Claim(job=attempt, device=device, account=account, call=call))
 
     def writes(self) -> Writes:
         """The jobs with their new states, and what the wakes left at devices and accounts."""
         return Writes(
-            accounts=[self._accounts[jid] for jid in {account for account, _ in self._woken}],
+            accounts=[self._accounts[jid] for jid in self._pushed],
             devices=[self._devices[key] for key in self._woken],
             jobs=self._jobs,
         )

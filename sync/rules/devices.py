@@ -135,6 +135,11 @@ def fetched(account: str, resource: str, version: int, books: Books) -> Ruling[l
             if (job.kind in WAKES and job.version <= version) or job.kind is PushKind.CALL_FALLBACK
         )
     if writes.devices:
+        ended_now = {job.job_id for job in writes.jobs}
         open_wakes = any(device.enabled and device.wake_unfetched for device in devices)
-        writes.accounts = [replace(owner, wakes_open=open_wakes)]
+        open_rings = any(
+            job.kind is PushKind.CALL_FALLBACK and job.state is JobState.QUEUED and job.job_id not in ended_now
+            for job in books.jobs.get(account, ())
+        )
+        writes.accounts = [replace(owner, wakes_open=open_wakes or open_rings)]
     return Ruling(writes=writes, value=delays)
