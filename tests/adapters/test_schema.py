@@ -53,7 +53,7 @@ async def test_every_table_of_accounts_is_emptied_with_them(installed: asyncpg.C
     found = await installed.fetch(
         "SELECT table_name FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'account'"
     )
-    assert {name for (name,) in found} - {"quarantine"} == set(STATE_TABLES)
+    assert {name for (name,) in found} == set(STATE_TABLES)
 
 
 # ---- plans ----------------------------------------------------------------------------------------------------------

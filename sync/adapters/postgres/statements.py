@@ -5,7 +5,16 @@ from functools import cache, partial
 from importlib.resources import files
 from typing import Final
 
-STATE_TABLES: Final = ("conversation", "message", "change", "call", "device", "device_token", "push_job")
+STATE_TABLES: Final = (
+    "conversation",
+    "message",
+    "change",
+    "call",
+    "device",
+    "device_token",
+    "push_job",
+    "quarantine",  # the events themselves: texts of the account's messages
+)
 
 _PARAMETER = re.compile(r"\$(\d+)")
 _HEAD = re.compile(r"^-- name: (\w+)\n-- (.+)\n", re.MULTILINE)
