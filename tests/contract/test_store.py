@@ -300,11 +300,13 @@ async def test_pages_make_the_list(stores: Bench, asked: dict[str, object], limi
     assert found == whole
 
 
-async def test_what_is_bumped_between_pages_waits_for_the_next_delta(stores: Bench) -> None:
+@pytest.mark.parametrize("moved_to", [9, 1], ids=["to the top", "in its place"])
+async def test_what_is_bumped_between_pages_waits_for_the_next_delta(stores: Bench, moved_to: int) -> None:
     await some(stores)
     query = ListQuery(limit=2)
     page = await stores.store.page(ANN, query)
-    await stores.put(accounts=[account(version=60)], conversations=[conversation(60, DAN, activity_at=after(9))])
+    bumped = conversation(60, DAN, activity_at=after(moved_to))
+    await stores.put(accounts=[account(version=60)], conversations=[bumped])
     cursor = Cursor(since=0, newest=50, sort=sort_key(page.items[-1].conversation, query))
     later = await stores.store.page(ANN, replace(query, after=cursor))
     assert [item.conversation.key.peer for item in later.items] == [CAT]
