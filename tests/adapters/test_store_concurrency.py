@@ -10,6 +10,7 @@ from random import Random
 import asyncpg
 import pytest_asyncio
 
+from sync.adapters.postgres.feed import PostgresFeedMarks
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.store import PostgresStore
 from sync.model.books import Keys
@@ -47,7 +48,7 @@ TOTALS = """
 SELECT count(*) FROM account a JOIN (
     SELECT account, sum(unread) AS unread, count(*) FILTER (WHERE unread > 0) AS many, max(version) AS version
     FROM conversation GROUP BY account) AS c ON c.account = a.jid
-WHERE (a.unread, a.unread_conversations, a.version) <> (c.unread, c.many, c.version)"""
+WHERE (a.unread, a.unread_conversations) <> (c.unread, c.many) OR a.version < greatest(c.version, a.floor)"""
 
 
 class UnsteadyClock:
@@ -95,11 +96,19 @@ class Crowd:
 
     async def write(self, number: int) -> None:
         self.writing += 1
-        for batch in range(BATCHES):
-            events = [self.event(f"stream {number}", batch * BATCH + n + 1) for n in range(BATCH)]
-            await self.store.transact(keys(events), lambda books, events=events: take(events, books, Policies()))
-            await self.set(self.random.choice(ACCOUNTS), self.random.choice(PEERS))
-        self.writing -= 1
+        try:
+            for batch in range(BATCHES):
+                events = [self.event(f"stream {number}", batch * BATCH + n + 1) for n in range(BATCH)]
+                await self.store.transact(keys(events), lambda books, events=events: take(events, books, Policies()))
+                await self.set(self.random.choice(ACCOUNTS), self.random.choice(PEERS))
+        finally:
+            self.writing -= 1
+
+    async def lose(self) -> None:
+        """Raise the epochs of all accounts, again and again."""
+        marks = PostgresFeedMarks(self.pool)
+        while self.writing:
+            await marks.raise_epochs("example.org", self.clock.now())
 
     async def set(self, account: str, peer: str) -> None:
         request = SetProperties(peer=peer, pinned=self.random.randrange(9))
@@ -145,6 +154,16 @@ async def test_nothing_is_lost_in_a_crowd(crowd: Crowd, database: str) -> None:
     connection = await asyncpg.connect(database)
     assert (await connection.fetchval(RECOUNT), await connection.fetchval(TOTALS)) == (0, 0)
     await connection.close()
+
+
+async def test_everybody_starts_over_in_a_crowd(crowd: Crowd) -> None:
+    writers = asyncio.gather(*(crowd.write(number) for number in range(WRITERS)))
+    await asyncio.sleep(0)
+    *readers, _ = await asyncio.gather(*(crowd.read(account, 2) for account in ACCOUNTS), crowd.lose())
+    await writers
+    for account, reader in zip(ACCOUNTS, readers, strict=True):
+        whole = await crowd.store.page(account, ListQuery())
+        assert reader.list == {item.conversation.key: item.conversation for item in whole.items}
 
 
 async def test_a_deadlock_is_tried_again(crowd: Crowd, database: str) -> None:
