@@ -1,0 +1,145 @@
+"""`convsync demo` as CI runs it, and the story's own rules."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sync.sandbox.demo.screen import Screen
+from sync.sandbox.demo.story import Scene, check, tell
+from tests.adapters.processes import REPOSITORY, WHO, gone, python
+
+TITLES = (
+    "Bob sets up his phone and puts it away",
+    "Alice writes",
+    "Alice corrects what she wrote",
+    "Alice takes it back",
+    "Alice calls, and hangs up",
+    "Alice calls, and twenty messages follow",
+    "Alice calls, and Bob answers on his laptop",
+    "Alice writes, and Bob reads it on his laptop",
+)
+
+
+def children(pid: int) -> set[int]:
+    """The processes that a process has started and that run."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for task in tasks for child in task.read_text().split()}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that whoever it is given to can reach; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@asynccontextmanager
+async def started(place: Path, who: str, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The demo, its standard output and standard error in one pipe."""
+    process = await asyncio.create_subprocess_exec(
+        *(*python(who, place), "-m", "sync", "demo", *options),
+        cwd=REPOSITORY,
+        env={**os.environ, "HOME": str(place)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:
+    assert process.stdout
+    while line := await process.stdout.readline():
+        yield line.decode().rstrip("\n")
+
+
+@pytest.mark.parametrize("who", WHO)
+async def test_without_a_terminal_it_tells_the_story_and_leaves_nothing_running(who: str, place: Path) -> None:
+    parts: set[int] = set()
+    said: list[str] = []
+    async with started(place, who, "--data", str(place / "data")) as process, asyncio.timeout(100):
+        async for line in lines(process):
+            said.append(line)
+            parts |= children(process.pid)
+        assert await process.wait() == 0, "\n".join(said)
+    assert [line for line in said if line[:2] in [f"{n}." for n in range(1, 9)]] == [
+        f"{n}. {title}" for n, title in enumerate(TITLES, start=1)
+    ]
+    assert not [line for line in said if "\x1b" in line or "Traceback" in line or "Task was" in line]
+    assert len(parts) >= 5
+    for pid in parts:
+        await gone(pid)
+
+
+async def test_ctrl_c_after_the_story_ends_it_well_and_its_own_folder_is_gone(place: Path) -> None:
+    before = set((REPOSITORY / ".data").glob("sandbox-*"))
+    ours: set[Path] = set()
+    async with started(place, WHO[0], "--stay") as process, asyncio.timeout(100):
+        async for line in lines(process):
+            if line.startswith("Pushes "):
+                ours = {Path(line.removeprefix("Pushes ").strip()).parents[1]}
+            if line.startswith("Ctrl-C"):
+                assert all(folder.exists() for folder in ours - before)
+                process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+    assert ours
+    assert not any(folder.exists() for folder in ours - before)
+
+
+async def played(*scenes: Scene, seconds: float = 5) -> tuple[bool, str]:
+    """Whether the story held, and what was shown."""
+    shown = StringIO()
+    held = await tell(scenes, Screen(Console(file=shown, width=100)), seconds=seconds)
+    return held, shown.getvalue()
+
+
+async def well() -> None:
+    """Nothing to complain about."""
+
+
+async def badly() -> None:
+    check(False, "The phone slept on.")
+
+
+async def by_mistake() -> None:
+    raise ZeroDivisionError("division by zero")
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_story_that_holds_is_told_to_its_end() -> None:
+    assert await played(Scene(title="One", play=well), Scene(title="Two", play=well)) == (True, "\n1. One\n\n2. Two\n")
+
+
+@pytest.mark.parametrize(
+    ("play", "why"),
+    [(badly, "The phone slept on."), (by_mistake, "ZeroDivisionError: division by zero"), (never, "within 0.1 s")],
+)
+async def test_a_step_that_fails_ends_the_story_and_is_named(play, why: str) -> None:  # type: ignore[no-untyped-def]
+    scenes = Scene(title="One", play=well), Scene(title="Two", play=play), Scene(title="Three", play=well)
+    held, shown = await played(*scenes, seconds=0.1)
+    assert not held
+    assert "Failed at “Two”: " in shown
+    assert why in shown
+    assert "Three" not in shown
+
+
+async def test_a_story_that_failed_is_exit_status_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from sync.sandbox.demo import command, scenes  # noqa: PLC0415
+
+    monkeypatch.setattr(scenes, "scenes", lambda _: [Scene(title="Two", play=badly)])
+    assert await command.run(stay=False, data=tmp_path / "data") == 1
