@@ -46,6 +46,7 @@ CREATE TABLE conversation (
     unread integer NOT NULL DEFAULT 0,
     ringing integer NOT NULL DEFAULT 0,
     rewritten bigint NOT NULL DEFAULT 0,          -- version of the newest correction or retraction
+    written boolean NOT NULL DEFAULT false,       -- the owner has written to the peer, who is no stranger then
     last_rank bigint,
     last_stanza text,
     last_message_id text,

@@ -142,8 +142,12 @@ class FeedMarks(Protocol):
         """The module does not know these streams any more: drop their marks and positions."""
         ...
 
-    async def raise_epochs(self, host: str, now: datetime) -> int:
-        """Every account of the host starts over (invariant 4): how many those were."""
+    async def raise_epochs(
+        self, host: str, now: datetime, *, marks: Sequence[StreamMark] = (), forget: Sequence[str] = ()
+    ) -> int:
+        """Every account of the host starts over (invariant 4), and what was learnt with that is remembered and
+        forgotten in the same transaction; how many accounts those were.
+        """
         ...
 
 

@@ -79,6 +79,17 @@ class Quarantined:
     event: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostHost:
+    """A host that has lost events: all of its accounts start over, at `version` at the least. `keep`: forget the
+    positions of its other streams.
+    """
+
+    host: str
+    version: int
+    keep: str | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Writes:
     """The rows to store: each replaces the stored row of its key. `erased`: (conversation, rank) whose texts in the
@@ -97,6 +108,7 @@ class Writes:
     positions: dict[LanePosition, int] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     deleted_accounts: list[str] = field(default_factory=list)
+    lost_hosts: list[LostHost] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,7 +93,7 @@ class Conversation:
     `activity_at` orders the list. `pinned` is a client's number, larger is higher, 0 = not pinned. `muted_until` None
     = not muted, the far end of time = for ever. `read` is the owner's read pointer, `displayed` the peer's. `unread`
     always equals the recount of the message index behind `read`. `ringing` counts the calls of this conversation in
-    state ringing. `known`: the peer is no stranger.
+    state ringing.
     """
 
     key: ConversationKey
@@ -107,6 +107,7 @@ class Conversation:
     unread: int = 0
     ringing: int = 0
     rewritten: int = 0  # version of the newest correction or retraction, 0 = none
+    written: bool = False  # the owner has written to the peer
     last: LastMessage | None = None
 
     def muted(self, now: datetime) -> bool:

@@ -181,6 +181,28 @@ class AccountEvent:
     state: AccountState
 
 
+class GapReason(StrEnum):
+    """Why the module lost events (docs/feed.md §6)."""
+
+    TORN = "torn"
+    FULL = "full"
+    WRITE_FAILED = "write-failed"
+    UNREADABLE = "unreadable"
+    UNLOADED = "unloaded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapEvent:
+    """Events of the host were lost before this one. `account` is the host; with `FULL` all other streams are given
+    up.
+    """
+
+    position: FeedPosition
+    account: str
+    at: datetime
+    reason: GapReason
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Malformed:
     """An event that could not be decoded, or that breaks the domain rule. It is quarantined; `account` is empty when
@@ -193,4 +215,4 @@ class Malformed:
     xml: str = field(repr=False)
 
 
-Event = MessageEvent | SessionEvent | AccountEvent | Malformed
+Event = MessageEvent | SessionEvent | AccountEvent | GapEvent | Malformed

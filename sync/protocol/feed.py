@@ -18,6 +18,8 @@ from sync.model.event import (
     AccountState,
     Event,
     FeedPosition,
+    GapEvent,
+    GapReason,
     Malformed,
     MessageEvent,
     Session,
@@ -31,13 +33,14 @@ from sync.protocol.names import FEED, clark
 from sync.protocol.serialise import serialise
 from sync.protocol.stanza import MESSAGE, decode_message
 
-FRAME = clark(FEED, "feed")
+FRAME, STARTED = clark(FEED, "feed"), clark(FEED, "started")
 _EVENT, _SESSIONS, _S = clark(FEED, "event"), clark(FEED, "sessions"), clark(FEED, "s")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_STREAM_CHARS = 128  # a stream id is part of a key
 _STATES = {state.value: state for state in SessionState}
 _CHANGES = {change.value: change for change in SessionChange}
 _ACCOUNT_STATES = {state.value: state for state in AccountState}
+_GAP_REASONS = {reason.value: reason for reason in GapReason}
 _DIRECTIONS = {direction.value: direction for direction in Direction}
 
 
@@ -51,13 +54,16 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedBatch:
-    """Consecutive events of one stream; `head` > `last` says that more is behind."""
+    """Consecutive events of one stream; `head` > `last` says that more is behind. `behind`: how many events are still
+    to come, those of later streams included; None where the module does not say.
+    """
 
     host: str
     stream: str
     shard: str
     last: int
     head: int
+    behind: int | None
     events: tuple[Event, ...]
 
 
@@ -67,6 +73,7 @@ def decode_feed(frame: Element, *, host: str) -> FeedBatch:
         raise FrameError("'feed' is missing.")
     stream, shard = key(frame, "stream"), key(frame, "shard")
     last, head = count(frame, "last"), count(frame, "head")
+    behind = count(frame, "behind") if "behind" in frame.attrib else None
     events: list[Event] = []
     expected = None
     for child in frame:
@@ -81,7 +88,7 @@ def decode_feed(frame: Element, *, host: str) -> FeedBatch:
     # §3: last is the n of the last event here, head the newest of the stream.
     if expected is None or expected - 1 != last or head < last:
         raise FrameError("'last' and 'head' do not fit the events.")
-    return FeedBatch(host=host, stream=stream, shard=shard, last=last, head=head, events=tuple(events))
+    return FeedBatch(host=host, stream=stream, shard=shard, last=last, head=head, behind=behind, events=tuple(events))
 
 
 def count(element: Element, attribute: str) -> int:
@@ -101,6 +108,8 @@ def key(element: Element, attribute: str) -> str:
 
 
 def _event(element: Element, position: FeedPosition) -> Event:
+    if element.get("kind") == "gap":
+        return _gap(element, position)
     try:
         account = _account(element, position.host)
     except _Refused as refused:
@@ -121,6 +130,17 @@ def _event(element: Element, position: FeedPosition) -> Event:
         raise _Refused("kind")
     except _Refused as refused:
         return _malformed(element, position, account, refused)
+
+
+def _gap(element: Element, position: FeedPosition) -> Event:
+    # §5: the host itself, and always the first of its stream.
+    try:
+        reason = _GAP_REASONS.get(element.get("reason", ""))
+        if reason is None or element.get("account") != position.host or position.n != 1:
+            raise _Refused("gap")
+        return GapEvent(position=position, account=position.host, at=_instant(element), reason=reason)
+    except _Refused as refused:
+        return _malformed(element, position, "", refused)
 
 
 def _malformed(element: Element, position: FeedPosition, account: str, refused: _Refused) -> Malformed:

@@ -71,7 +71,9 @@ def propose(before: View, content: CallMessage, event: MessageEvent, policy: Cal
         rings = call.rings_until > now
         call = replace(call, state=CallState.RINGING if rings else CallState.MISSED)
         effects = (
-            (CallRings(call=call, known=event.known, sessions=event.sessions),) if rings else (CallMissed(call=call),)
+            (CallRings(call=call, known=is_known(before, event), sessions=event.sessions),)
+            if rings
+            else (CallMissed(call=call),)
         )
     return recorded(before, call, at, effects)
 
@@ -132,6 +134,8 @@ def recorded(
     conversation = replace(conversation, version=call.version, ringing=conversation.ringing + rings - was_ringing)
     if conversation.status is Status.DELETED and (rings or call.state is CallState.MISSED):
         conversation = replace(conversation, status=Status.ACTIVE)
+    if call.state is CallState.OUTGOING:
+        conversation = replace(conversation, written=True)
     if call.state is CallState.MISSED:
         conversation = replace(conversation, activity_at=max(conversation.activity_at, at))
     after = After(
@@ -141,6 +145,11 @@ def recorded(
         calls=(call,),
     )
     return Decision(after=after, effects=effects)
+
+
+def is_known(before: View, event: MessageEvent) -> bool:
+    """PUSH §5: strangers may not make a phone ring. Whom the owner has in the roster, or has written to, is none."""
+    return event.known or (before.conversation is not None and before.conversation.written)
 
 
 def named_call(before: View, event: MessageEvent) -> Call | None:

@@ -19,6 +19,7 @@ from sync.model.event import (
     Correction,
     Displayed,
     Event,
+    GapEvent,
     Malformed,
     MessageEvent,
     Nothing,
@@ -67,7 +68,7 @@ def keys(events: Iterable[Event]) -> Keys:
     for event in events:
         positions.add(LanePosition.of(event.position, lane(event.account)))
         match event:
-            case MessageEvent(content=Nothing()) | SessionEvent():
+            case MessageEvent(content=Nothing()) | SessionEvent() | GapEvent():
                 continue
             case AccountEvent() | Malformed():
                 accounts.update({event.account} - {""})

@@ -11,15 +11,25 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
-from sync.model.books import Books, LanePosition, Quarantined, Ruling, Writes
+from sync.model.books import Books, LanePosition, LostHost, Quarantined, Ruling, Writes
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import Account, ConversationKey, IndexedMessage, key_of
 from sync.model.device import Device, PushJob
-from sync.model.event import AccountEvent, AccountState, Event, Malformed, MessageEvent, Nothing, SessionEvent
+from sync.model.event import (
+    AccountEvent,
+    AccountState,
+    Event,
+    GapEvent,
+    GapReason,
+    Malformed,
+    MessageEvent,
+    Nothing,
+    SessionEvent,
+)
 from sync.model.jid import lane
 from sync.rules.calls import expired
 from sync.rules.decide import decide, session_id_of, wanted_ids
-from sync.rules.times import next_version
+from sync.rules.times import microseconds, next_version
 from sync.rules.view import After, CallPolicy, Decision, View
 from sync.rules.wakes import Phone, WakePolicy, plan
 
@@ -105,6 +115,8 @@ class Fold:
                 self._account(event)
             case SessionEvent():
                 pass  # who is online is no state; the service tells `Presence` after the commit
+            case GapEvent():
+                self._gap(event)
             case Malformed():
                 self._quarantine(event)
             case _:
@@ -137,6 +149,11 @@ class Fold:
         if event.state is AccountState.DELETED:
             self._out.deleted_accounts.append(event.account)
             self._accounts.pop(event.account, None)
+
+    def _gap(self, event: GapEvent) -> None:
+        """The host has lost events: nobody knows whose, so all of its clients start over (docs/feed.md §6)."""
+        keep = event.position.stream if event.reason is GapReason.FULL else None
+        self._out.lost_hosts.append(LostHost(host=event.account, version=microseconds(self._now), keep=keep))
 
     def _quarantine(self, event: Malformed) -> None:
         """Kept aside; the account's clients start over, since what it would have changed is unknown (docs/feed.md

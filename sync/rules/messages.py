@@ -47,6 +47,7 @@ def body(before: View, event: MessageEvent, now: datetime) -> Decision:
         activity_at=max(conversation.activity_at, at),
         status=reopened(conversation, now),
         unread=conversation.unread + incoming,
+        written=conversation.written or event.direction is Direction.OUT,
         last=last,
     )
     ranks = before.unread_ranks
@@ -60,7 +61,9 @@ def body(before: View, event: MessageEvent, now: datetime) -> Decision:
     )
     if not incoming:
         return Decision(after=after)
-    arrived = MessageArrived(conversation=before.key, version=version, known=event.known, sessions=event.sessions)
+    arrived = MessageArrived(
+        conversation=before.key, version=version, known=event.known or conversation.written, sessions=event.sessions
+    )
     return Decision(after=after, effects=(arrived,))
 
 

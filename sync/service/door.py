@@ -83,11 +83,13 @@ class Door:
     # ---- the feed --------------------------------------------------------------------------------------------------
 
     def _message(self, stanza: Element) -> None:
-        frame = stanza.find(feed.FRAME)
-        if frame is None:
-            return  # advertisements of delegation and privilege, and whatever else is said to us
-        sender = stanza.get("from", "")
+        frame, sender = stanza.find(feed.FRAME), stanza.get("from", "")
         host = self._feeds.get(sender)
+        if frame is None:
+            # Else advertisements of delegation and privilege, and whatever else is said to us.
+            if host is not None and stanza.find(feed.STARTED) is not None:
+                host.connected()
+            return
         if host is None:
             log.error("a feed came from a host that is not configured", extra={"host": sender})
             self._observer.ignored("foreign-host")

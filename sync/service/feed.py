@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import Behind, Refused, RequestError, StoreUnavailable
-from sync.model.event import FeedPosition, Session
+from sync.model.event import FeedPosition, GapEvent, GapReason, Session
 from sync.ports import Clock, FeedMarks, Observer, Presence, StreamMark, Wire
 from sync.protocol import envelope, feed, hello
-from sync.protocol.hello import Hello, PresentSession
+from sync.protocol.hello import HeldStream, Hello, PresentSession
 from sync.service.ingest import Ingest
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,12 @@ class Progress:
         self.received = committed
         self.acked = committed
         self._ahead: set[int] = set()
+
+    def held(self, acked: int, high: int) -> None:
+        """The module holds what is behind `acked`, up to `high`."""
+        self.committed = max(self.committed, acked)
+        self.received = self.committed
+        self.head = max(self.head, high)
 
     def done(self, n: int) -> None:
         """Event n is committed."""
@@ -62,6 +68,7 @@ class HostFeed:
         self._clock, self._observer = clock, observer
         self._freshness = freshness_seconds
         self._streams: dict[str, Progress] = {}
+        self._behind = 0
         self._moved = asyncio.Event()
         self._caught_up = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -124,17 +131,10 @@ class HostFeed:
             raise Refused("no-hello")
         said = hello.decode_hello(answer[0], host=self.host)
         await self._compare(known, said)
-        await self._marks.mark(
-            self.host,
-            [
-                StreamMark(stream=s.id, shard=said.shard, committed=progress.committed, seen=max(s.high, progress.head))
-                for s in said.streams
-                if (progress := self._progress(s.id, said.shard))
-            ],
-        )
         for stream in said.streams:
-            progress = self._progress(stream.id, said.shard)
-            progress.head = max(progress.head, stream.high)
+            # What the module counts as acknowledged never comes again, whatever is remembered here (docs/feed.md §6).
+            self._progress(stream.id, said.shard).held(stream.acked, stream.high)
+        self._behind = 0
         await self._presence.reset(self.host, by_account(said.sessions))
         self._set_subscribed(True)
         self._look()
@@ -147,18 +147,22 @@ class HostFeed:
         """docs/feed.md §6: has either side lost memory?"""
         held = {stream.id: stream for stream in said.streams}
         torn = [name for name, mark in known.items() if name in held and mark.committed > held[name].high]
-        vanished = [name for name, mark in known.items() if name not in held]
+        vanished = [name for name in known if name not in held]
         lost = [name for name in vanished if known[name].seen > known[name].committed]
-        for why, streams in (("component", said.regressed), ("outbox", (*torn, *lost))):
-            if streams:
-                accounts = await self._marks.raise_epochs(self.host, self._clock.now())
-                self._observer.epoch_raised(why)
-                log.error(
-                    "a side of the feed has lost memory; clients start over",
-                    extra={"host": self.host, "reason": why, "accounts": accounts},
-                )
-        if gone := [*vanished, *torn]:
-            await self._marks.forget(self.host, gone)
+        marks = [mark_of(stream, said.shard, known.get(stream.id)) for stream in said.streams if stream.id not in torn]
+        gone = [*vanished, *torn]
+        if said.regressed or torn or lost:
+            why = "component" if said.regressed else "outbox"
+            accounts = await self._marks.raise_epochs(self.host, self._clock.now(), marks=marks, forget=gone)
+            self._observer.epoch_raised(why)
+            log.error(
+                "a side of the feed has lost memory; clients start over",
+                extra={"host": self.host, "why": why, "accounts": accounts},
+            )
+        else:
+            await self._marks.mark(self.host, marks)
+            if gone:
+                await self._marks.forget(self.host, gone)
         for name in gone:
             self._streams.pop(name, None)
 
@@ -167,6 +171,8 @@ class HostFeed:
     def take(self, frame: Element, ingest: Ingest) -> None:
         """A batch came in. Raises FrameError when the frame cannot be trusted."""
         batch = feed.decode_feed(frame, host=self.host)
+        if any(isinstance(event, GapEvent) and event.reason is GapReason.FULL for event in batch.events):
+            self._streams.clear()  # docs/feed.md §6: the other streams were given up
         progress = self._progress(batch.stream, batch.shard)
         first = batch.events[0].position.n
         if first > progress.received + 1:
@@ -177,6 +183,7 @@ class HostFeed:
         progress.head = max(progress.head, batch.head)
         new = [event for event in batch.events if event.position.n > progress.received]
         progress.received = max(progress.received, batch.last)
+        self._behind = batch.behind or 0
         ingest.put(new)
         self._observer.feed_lag(self.host, progress.head - progress.committed)
         self._look()
@@ -200,7 +207,7 @@ class HostFeed:
             raise Behind from None
 
     def _look(self) -> None:
-        if self.subscribed and all(p.received >= p.head for p in self._streams.values()):
+        if self.subscribed and not self._behind and all(p.received >= p.head for p in self._streams.values()):
             self._caught_up.set()
         else:
             self._caught_up.clear()
@@ -244,3 +251,11 @@ def by_account(sessions: Iterable[PresentSession]) -> dict[str, list[Session]]:
     for present in sessions:
         found.setdefault(present.account, []).append(present.session)
     return found
+
+
+def mark_of(stream: HeldStream, shard: str, known: StreamMark | None) -> StreamMark:
+    """What is remembered of a stream that hello lists."""
+    committed = max(known.committed if known else 0, stream.acked)
+    return StreamMark(
+        stream=stream.id, shard=shard, committed=committed, seen=max(known.seen if known else 0, stream.high, committed)
+    )

@@ -17,7 +17,16 @@ from time import perf_counter
 from sync.model.books import Books, Ruling
 from sync.model.device import PushJob
 from sync.model.errors import StoreUnavailable, Uncommittable
-from sync.model.event import AccountEvent, AccountState, Event, FeedPosition, Malformed, MessageEvent, SessionEvent
+from sync.model.event import (
+    AccountEvent,
+    AccountState,
+    Event,
+    FeedPosition,
+    GapEvent,
+    Malformed,
+    MessageEvent,
+    SessionEvent,
+)
 from sync.model.jid import LANES, lane
 from sync.ports import Clock, Observer, Presence, Store, Wire
 from sync.rules.decide import keys
@@ -25,7 +34,13 @@ from sync.rules.fold import Policies, Report, take
 
 log = logging.getLogger(__name__)
 
-KINDS = {MessageEvent: "message", SessionEvent: "session", AccountEvent: "account", Malformed: "malformed"}
+KINDS = {
+    MessageEvent: "message",
+    SessionEvent: "session",
+    AccountEvent: "account",
+    GapEvent: "gap",
+    Malformed: "malformed",
+}
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # while the database is away; the last one repeats
 
 
@@ -175,6 +190,11 @@ class Ingest:
         for event in events:
             if isinstance(event, Malformed):
                 self._observer.quarantined(event.why)
+            elif isinstance(event, GapEvent):
+                log.error(
+                    "the module has lost events; clients start over", extra={"host": event.account, "why": event.reason}
+                )
+                self._observer.epoch_raised(event.reason)
 
     def _finished(self, events: Sequence[Event]) -> None:
         """Move the marks, open the barriers, read on."""

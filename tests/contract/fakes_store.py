@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sync.model.books import Books, Keys, LanePosition, Quarantined, Rule, Writes
+from sync.model.books import Books, Keys, LanePosition, LostHost, Quarantined, Rule, Writes
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import (
     Account,
@@ -252,13 +252,12 @@ class MemoryStore:
         for position in [p for p in self.tables.positions if p.host == host and p.stream in streams]:
             del self.tables.positions[position]
 
-    async def raise_epochs(self, host: str, now: datetime) -> int:
-        of_host = [account for jid, account in self.tables.accounts.items() if domain(jid) == host]
-        for account in of_host:
-            version = max(account.version + 1, microseconds(now))
-            raised = replace(account, epoch=account.epoch + 1, version=version, floor=version)
-            self.tables.accounts[account.jid] = raised
-        return len(of_host)
+    async def raise_epochs(
+        self, host: str, now: datetime, *, marks: Sequence[StreamMark] = (), forget: Sequence[str] = ()
+    ) -> int:
+        await self.mark(host, marks)
+        await self.forget(host, forget)
+        return raise_epochs(self.tables, host, microseconds(now))
 
 
 class MemoryLeases:
@@ -324,6 +323,23 @@ def changed(old: Any, new: Any, kept: frozenset[str]) -> Any:
     return new if old is None else replace(new, **{name: getattr(old, name) for name in kept})
 
 
+def raise_epochs(tables: Tables, host: str, at_least: int) -> int:
+    of_host = [account for jid, account in tables.accounts.items() if domain(jid) == host]
+    for account in of_host:
+        version = max(account.version + 1, at_least)
+        tables.accounts[account.jid] = replace(account, epoch=account.epoch + 1, version=version, floor=version)
+    return len(of_host)
+
+
+def lose(tables: Tables, lost: LostHost) -> None:
+    raise_epochs(tables, lost.host, lost.version)
+    if lost.keep is not None:
+        for key in [key for key in tables.marks if key[0] == lost.host and key[1] != lost.keep]:
+            del tables.marks[key]
+        for position in [p for p in tables.positions if p.host == lost.host and p.stream != lost.keep]:
+            del tables.positions[position]
+
+
 def write(tables: Tables, out: Writes) -> None:
     for jid in out.deleted_accounts:
         forget_account(tables, jid)
@@ -337,6 +353,8 @@ def write(tables: Tables, out: Writes) -> None:
         if where in tables.changes:
             raise Uncommittable("change_pkey")
         tables.changes[where] = change
+    for lost in out.lost_hosts:
+        lose(tables, lost)
     for where, change in tables.changes.items():
         if (change.conversation, change.target_rank) in set(out.erased):
             tables.changes[where] = replace(change, stanza=None)

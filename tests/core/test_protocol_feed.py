@@ -5,7 +5,7 @@ from xml.etree.ElementTree import Element
 import pytest
 from protocol_vectors import check, load
 
-from sync.model.event import Malformed, MessageEvent
+from sync.model.event import GapEvent, GapReason, Malformed, MessageEvent
 from sync.protocol import feed
 from sync.protocol.feed import FeedBatch, FrameError, decode_feed
 from sync.protocol.hello import decode_hello, decode_sessions
@@ -156,3 +156,23 @@ def test_a_batch_is_a_value() -> None:
     frame = _frame(GOOD, GOOD)
     assert decode_feed(frame, host="ex.org") == decode_feed(frame, host="ex.org")
     assert isinstance(decode_feed(frame, host="ex.org"), FeedBatch)
+
+
+GAP = "<event n='{}' kind='gap' account='ex.org' at='1' reason='torn'/>"
+
+
+def test_a_gap_is_of_the_host() -> None:
+    (event,) = decode_feed(_frame(GAP), host="ex.org").events
+    assert isinstance(event, GapEvent)
+    assert (event.account, event.reason) == ("ex.org", GapReason.TORN)
+
+
+@pytest.mark.parametrize("wrong", [("torn", "bored"), ("ex.org", "ann@ex.org"), ("ex.org", "ex.net"), ("at='1'", "")])
+def test_a_gap_that_is_none(wrong: tuple[str, str]) -> None:
+    (event,) = decode_feed(_frame(GAP.replace(*wrong)), host="ex.org").events
+    assert isinstance(event, Malformed)
+    assert event.account == ""
+
+
+def test_a_gap_is_the_first_of_its_stream() -> None:
+    assert isinstance(decode_feed(_frame(GOOD, GAP), host="ex.org").events[1], Malformed)

@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from sync.adapters.postgres.pool import SETTINGS, Pool, meaning
+from sync.adapters.postgres.pool import SETTINGS, Connection, Pool, meaning
 from sync.adapters.postgres.statements import sql
 from sync.ports import StreamMark
 from sync.rules.times import microseconds
@@ -34,22 +34,38 @@ class PostgresFeedMarks:
 
     async def mark(self, host: str, marks: Sequence[StreamMark]) -> None:
         """`FeedMarks.mark`."""
-        rows = [(host, mark.stream, mark.shard, mark.committed, mark.seen) for mark in marks]
-        if rows:
+        if marks:
             async with self._pool.connection() as connection:
-                await connection.execute(sql("write_marks"), *map(list, zip(*rows, strict=True)))
+                await write_marks(connection, host, marks)
 
     async def forget(self, host: str, streams: Sequence[str]) -> None:
         """`FeedMarks.forget`."""
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(sql("forget_streams"), host, list(streams))
-            await connection.execute(sql("forget_positions"), host, list(streams))
+            await forget_streams(connection, host, streams)
 
-    async def raise_epochs(self, host: str, now: datetime) -> int:
+    async def raise_epochs(
+        self, host: str, now: datetime, *, marks: Sequence[StreamMark] = (), forget: Sequence[str] = ()
+    ) -> int:
         """`FeedMarks.raise_epochs`."""
-        async with self._pool.connection() as connection:
+        async with self._pool.connection() as connection, connection.transaction():
             done: str = await connection.execute(sql("raise_epochs"), host, microseconds(now))
+            if marks:
+                await write_marks(connection, host, marks)
+            if forget:
+                await forget_streams(connection, host, forget)
         return int(done.rsplit(" ", 1)[-1])
+
+
+async def write_marks(connection: Connection, host: str, marks: Sequence[StreamMark]) -> None:
+    """Remember how far streams are committed and seen."""
+    rows = [(host, mark.stream, mark.shard, mark.committed, mark.seen) for mark in marks]
+    await connection.execute(sql("write_marks"), *map(list, zip(*rows, strict=True)))
+
+
+async def forget_streams(connection: Connection, host: str, streams: Sequence[str]) -> None:
+    """Drop marks and positions of streams."""
+    await connection.execute(sql("forget_streams"), host, list(streams))
+    await connection.execute(sql("forget_positions"), host, list(streams))
 
 
 class PostgresLeases:

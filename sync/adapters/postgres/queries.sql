@@ -84,16 +84,17 @@ WHERE account.jid = new.jid;
 -- name: write_conversations
 -- Store conversations, new or changed.
 INSERT INTO conversation (account, peer, kind, version, activity, status, pinned, muted_until, read_rank, read_id,
-    displayed_rank, displayed_id, unread, ringing, rewritten, last_rank, last_stanza, last_message_id, last_archive_id,
+    displayed_rank, displayed_id, unread, ringing, rewritten, written, last_rank, last_stanza, last_message_id, last_archive_id,
     last_sent_at, last_retracted)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
     $8::timestamptz[], $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::integer[], $14::integer[],
-    $15::bigint[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::timestamptz[], $21::boolean[])
+    $15::bigint[], $16::boolean[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::timestamptz[],
+    $22::boolean[])
 ON CONFLICT (account, peer, kind) DO UPDATE SET version = excluded.version, activity = excluded.activity,
     status = excluded.status, pinned = excluded.pinned, muted_until = excluded.muted_until,
     read_rank = excluded.read_rank, read_id = excluded.read_id, displayed_rank = excluded.displayed_rank,
     displayed_id = excluded.displayed_id, unread = excluded.unread, ringing = excluded.ringing,
-    rewritten = excluded.rewritten, last_rank = excluded.last_rank, last_stanza = excluded.last_stanza,
+    rewritten = excluded.rewritten, written = excluded.written, last_rank = excluded.last_rank, last_stanza = excluded.last_stanza,
     last_message_id = excluded.last_message_id, last_archive_id = excluded.last_archive_id,
     last_sent_at = excluded.last_sent_at, last_retracted = excluded.last_retracted;
 
@@ -250,6 +251,14 @@ DELETE FROM feed_stream WHERE host = $1 AND stream = ANY ($2::text[]);
 -- name: forget_positions
 -- Drop the positions of streams that the module has forgotten.
 DELETE FROM feed_position WHERE host = $1 AND stream = ANY ($2::text[]);
+
+-- name: forget_other_streams
+-- Drop the marks of all streams of a host but one.
+DELETE FROM feed_stream WHERE host = $1 AND stream <> $2;
+
+-- name: forget_other_positions
+-- Drop the positions of all streams of a host but one.
+DELETE FROM feed_position WHERE host = $1 AND stream <> $2;
 
 -- name: raise_epochs
 -- All accounts of a host start over: a new epoch, and no token given out so far is valid.

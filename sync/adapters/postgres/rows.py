@@ -84,6 +84,7 @@ def conversation(row: Row) -> Conversation:
         unread=row["unread"],
         ringing=row["ringing"],
         rewritten=row["rewritten"],
+        written=row["written"],
         last=last,
     )
 
@@ -107,6 +108,7 @@ def conversation_row(value: Conversation) -> tuple[object, ...]:
         value.unread,
         value.ringing,
         value.rewritten,
+        value.written,
         last.rank if last else None,
         last.stanza if last else None,
         last.message_id if last else None,

@@ -30,6 +30,11 @@ async def writes(connection: Connection, out: Writes) -> None:
             "write_quarantine": map(quarantined_row, out.quarantined),
         },
     )
+    for lost in out.lost_hosts:
+        await connection.execute(sql("raise_epochs"), lost.host, lost.version)
+        if lost.keep is not None:
+            for name in ("forget_other_streams", "forget_other_positions"):
+                await connection.execute(sql(name), lost.host, lost.keep)
     # After the changes: what is erased may have come in this very transaction.
     await one(connection, "erase_changes", ((key.account, key.peer, key.kind, rank) for key, rank in out.erased))
     if out.deleted_devices or out.devices:

@@ -1,0 +1,222 @@
+"""The feed of a host (docs/feed.md §2, §6): what is claimed, what is noticed when a side lost memory, what is fresh."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import pytest
+
+from sync.adapters.memory import MemoryPresence
+from sync.model.errors import Behind
+from sync.model.event import Event, FeedPosition
+from sync.ports import StreamMark
+from sync.protocol.names import FEED, clark
+from sync.protocol.serialise import parse
+from sync.service.feed import HostFeed
+from tests.contract.fakes_observer import RecordingObserver
+from tests.contract.fakes_store import SetClock
+from tests.contract.samples import ANN, NOW
+from tests.contract.stores import Bench, in_memory
+
+HOST, COMPONENT = "example.org", "sync.example.org"
+
+
+class Lines:
+    """Plays `Wire`: answers a subscription with the given streams, keeps what is sent."""
+
+    def __init__(self, streams: str) -> None:
+        self.hello = (
+            f"<hello xmlns='{FEED}' version='1' host='{HOST}' shard='0'>{streams}"
+            f"<session jid='{ANN}/phone' state='active'/></hello>"
+        )
+        self.asked: list[Element] = []
+        self.sent: list[Element] = []
+        self.acked = asyncio.Event()
+        self.asked_again = asyncio.Event()
+
+    async def request(self, iq: Element) -> Element:
+        self.asked.append(iq[0])
+        if len(self.asked) > 1:
+            self.asked_again.set()
+        answer = Element("iq")
+        answer.append(parse(self.hello))
+        return answer
+
+    def send(self, stanza: Element) -> None:
+        self.sent.append(stanza[0])
+        self.acked.set()
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class Watching(RecordingObserver):
+    """Says when the subscription stands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = asyncio.Event()
+
+    def connection(self, host: str, up: bool) -> None:
+        if up:
+            self.up.set()
+
+
+class Still(SetClock):
+    """Time stands still, so that only what the test does happens."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.Event().wait()
+
+
+class Bin:
+    """Plays `Ingest` as far as the feed needs it."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def put(self, events: Any) -> None:
+        self.events += events
+
+
+class Joined:
+    """A feed with what is around it."""
+
+    def __init__(self, feed: HostFeed, lines: Lines, bench: Bench, observer: RecordingObserver) -> None:
+        self.feed, self.lines, self.bench, self.observer, self.bin = feed, lines, bench, observer, Bin()
+
+    def take(self, stream: str, first: int, last: int, *, more: str = "", kind: str = "") -> None:
+        gap = f"kind='gap' account='{HOST}' reason='{kind}'"
+        what = gap if kind else f"kind='account' account='{ANN}' state='created'"
+        events = "".join(f"<event n='{n}' at='1' {what}/>" for n in range(first, last + 1))
+        frame = parse(
+            f"<feed xmlns='{FEED}' stream='{stream}' shard='0' last='{last}' head='{last}' {more}>{events}</feed>"
+        )
+        self.feed.take(frame, self.bin)  # type: ignore[arg-type]  # a stand-in
+
+    def commit(self, stream: str, *numbers: int) -> None:
+        self.feed.committed([FeedPosition(HOST, stream, "0", n) for n in numbers])
+
+    async def marks(self) -> dict[str, tuple[int, int]]:
+        return {mark.stream: (mark.committed, mark.seen) for mark in await self.bench.marks.marks(HOST)}
+
+    async def epoch(self) -> int:
+        account = await self.bench.store.account(ANN)
+        return account.epoch if account else 0
+
+
+@asynccontextmanager
+async def joined(streams: str, *known: StreamMark) -> AsyncIterator[Joined]:
+    bench, lines, observer = in_memory(), Lines(streams), Watching()
+    await bench.put(ANN)
+    await bench.marks.mark(HOST, known)
+    feed = HostFeed(
+        HOST,
+        component=COMPONENT,
+        wire=lines,
+        marks=bench.marks,
+        presence=MemoryPresence(),
+        clock=Still(NOW),
+        observer=observer,
+        freshness_seconds=0.01,
+    )
+    running = asyncio.ensure_future(feed.run())
+    feed.connected()
+    await observer.up.wait()
+    try:
+        yield Joined(feed, lines, bench, observer)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def stream(name: str, low: int, high: int, acked: int) -> str:
+    return f"<stream id='{name}' low='{low}' high='{high}' acked='{acked}'/>"
+
+
+def known(name: str, committed: int, seen: int) -> StreamMark:
+    return StreamMark(stream=name, shard="0", committed=committed, seen=seen)
+
+
+async def test_the_subscription_claims_what_is_committed() -> None:
+    async with joined(stream("a", 6, 9, 5), known("a", 5, 9)) as it:
+        (claim,) = it.lines.asked[0].findall(clark(FEED, "stream"))
+        assert (claim.get("id"), claim.get("n")) == ("a", "5")
+        assert await it.epoch() == 1
+
+
+async def test_acks_are_persisted_first_and_have_no_gap() -> None:
+    async with joined(stream("a", 1, 0, 0)) as it:
+        it.take("a", 1, 3)
+        it.commit("a", 1, 3)
+        await it.lines.acked.wait()
+        assert [(ack.get("stream"), ack.get("n")) for ack in it.lines.sent] == [("a", "1")]
+        assert await it.marks() == {"a": (1, 3)}
+
+
+async def test_what_came_before_is_not_taken_twice() -> None:
+    async with joined(stream("a", 1, 0, 0)) as it:
+        it.take("a", 1, 3)
+        it.take("a", 2, 4)
+        assert [event.position.n for event in it.bin.events] == [1, 2, 3, 4]
+
+
+async def test_skipped_events_are_asked_for_again() -> None:
+    async with joined(stream("a", 1, 0, 0)) as it:
+        it.take("a", 2, 3)
+        assert it.bin.events == []
+        await it.lines.asked_again.wait()
+
+
+async def test_a_restored_database_starts_over_behind_the_last_ack() -> None:
+    regressed = "<regressed stream='a'/>"
+    async with joined(stream("a", 101, 120, 100) + regressed, known("a", 50, 60)) as it:
+        assert await it.epoch() == 2
+        it.take("a", 101, 120)
+        assert len(it.bin.events) == 20
+        assert await it.marks() == {"a": (100, 120)}
+
+
+async def test_a_torn_outbox_starts_over() -> None:
+    async with joined(stream("a", 1, 30, 30) + stream("b", 1, 0, 0), known("a", 50, 60)) as it:
+        assert await it.epoch() == 2
+        assert it.observer.told("epoch_raised")
+        assert set(await it.marks()) == {"b"}
+
+
+@pytest.mark.parametrize(("seen", "epoch"), [(50, 1), (51, 2)])
+async def test_a_stream_that_vanished_is_a_loss_only_if_something_of_it_was_left(seen: int, epoch: int) -> None:
+    async with joined(stream("b", 1, 0, 0), known("a", 50, seen)) as it:
+        assert await it.epoch() == epoch
+        assert set(await it.marks()) == {"b"}
+
+
+async def test_a_full_outbox_gives_the_other_streams_up() -> None:
+    async with joined(stream("a", 1, 9, 0)) as it:
+        it.take("b", 1, 1, kind="full")
+        await it.feed.fresh()
+        it.commit("a", 1)
+        it.commit("b", 1)
+        await it.lines.acked.wait()
+        assert [ack.get("stream") for ack in it.lines.sent] == ["b"]
+
+
+@pytest.mark.parametrize("more", ["", "behind='7'"])
+async def test_an_answer_waits_for_what_is_behind(more: str) -> None:
+    async with joined(stream("a", 1, 3, 0)) as it:
+        it.take("a", 1, 3 if more else 2, more=more)
+        with pytest.raises(Behind):
+            await it.feed.fresh()
+        it.take("a", 4 if more else 3, 4, more="behind='0'")
+        await it.feed.fresh()
+
+
+async def test_nothing_is_fresh_without_a_connection() -> None:
+    async with joined(stream("a", 1, 0, 0)) as it:
+        await it.feed.fresh()
+        it.feed.disconnected()
+        with pytest.raises(Behind):
+            await it.feed.fresh()
