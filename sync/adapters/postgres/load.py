@@ -16,8 +16,7 @@ from sync.ports import Clock
 async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
     """The rows that `keys` name, locked."""
     found = Books(now=clock.now())
-    await positions(connection, keys, found)
-    await accounts(connection, keys, found)
+    await lock(connection, keys, found)
     # The instant of the transaction is taken under the lock: a version must not be older than what the lock waited for.
     found.now = clock.now()
     await named_rows(connection, keys, found)
@@ -28,27 +27,19 @@ async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
     return found
 
 
-async def positions(connection: Connection, keys: Keys, found: Books) -> None:
-    """The lanes' positions; a lane without one is at zero."""
-    if not keys.positions:
-        return
+async def lock(connection: Connection, keys: Keys, found: Books) -> None:
+    """The lanes' positions (one that is not there is at zero) and the accounts, made where asked for."""
     where = [(p.host, p.stream, p.shard, p.lane) for p in keys.positions]
-    for row in await connection.fetch(sql("lock_positions"), *columns(where, 4)):
-        found.positions[LanePosition(row["host"], row["stream"], row["shard"], row["lane"])] = row["n"]
-
-
-async def accounts(connection: Connection, keys: Keys, found: Books) -> None:
-    """The accounts, made where asked for."""
-    if not keys.accounts:
-        return
     names = sorted(keys.accounts)
-    locked = await connection.fetch(sql("lock_accounts"), names)
-    if keys.create and len(locked) < len(names):
+    locked = await connection.fetchrow(sql("lock"), *columns(where, 4), names)
+    if keys.create and len(locked["accounts"]) < len(names):
         # Only the first event of an account comes here. The second round may meet another transaction's locks out of
         # order; the database then ends one of the two, and it runs again.
         await connection.execute(sql("create_accounts"), names)
-        locked = await connection.fetch(sql("lock_accounts"), names)
-    for row in locked:
+        locked = await connection.fetchrow(sql("lock"), *columns(where, 4), names)
+    for row in locked["positions"]:
+        found.positions[LanePosition(row["host"], row["stream"], row["shard"], row["lane"])] = row["n"]
+    for row in locked["accounts"]:
         found.accounts[row["jid"]] = rows.account(row)
 
 

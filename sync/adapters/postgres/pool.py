@@ -72,6 +72,8 @@ class Pool:
                 max_size=self._size,
                 timeout=self._connect_seconds,
                 command_timeout=self._seconds,
+                # Nothing of ours stays behind in a session, so the round trip that would clean it up is saved.
+                reset=leave,
                 # A pooler in transaction mode may give each statement another session, and takes no settings.
                 server_settings=SETTINGS if self._prepared else None,
                 **({} if self._prepared else {"statement_cache_size": 0}),
@@ -97,6 +99,10 @@ class Pool:
         """A connection for one or a few statements; driver errors come out in the service's words."""
         async with meaning(), self._pool.acquire(timeout=self._connect_seconds) as connection:
             yield connection
+
+
+async def leave(connection: Connection) -> None:
+    """A connection that goes back to the pool as it is."""
 
 
 @asynccontextmanager

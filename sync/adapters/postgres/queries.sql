@@ -7,17 +7,15 @@ INSERT INTO account (jid, version, floor)
 SELECT jid, 0, 0 FROM unnest($1::text[]) AS new(jid) ORDER BY jid
 ON CONFLICT (jid) DO NOTHING;
 
--- name: lock_accounts
--- Lock and read accounts in the one order that every writer keeps.
-SELECT jid, epoch, version, floor, unread, unread_conversations, devices, wakes_open
-FROM account WHERE jid = ANY ($1::text[]) ORDER BY jid FOR UPDATE;
-
--- name: lock_positions
--- Lock and read the lanes' positions.
-SELECT host, stream, shard, lane, n
-FROM feed_position
-WHERE (host, stream, shard, lane) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]))
-ORDER BY host, stream, shard, lane FOR UPDATE;
+-- name: lock
+-- Lock and read the lanes' positions, then accounts: the one order that every writer keeps, in one round trip.
+SELECT
+    ARRAY(
+        SELECT feed_position FROM feed_position
+        WHERE (host, stream, shard, lane) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]))
+        ORDER BY host, stream, shard, lane FOR UPDATE
+    ) AS positions,
+    ARRAY(SELECT account FROM account WHERE jid = ANY ($5::text[]) ORDER BY jid FOR UPDATE) AS accounts;
 
 -- name: read_rows
 -- Everything that a transaction reads after its locks, in one round trip: an array of rows for each table.
