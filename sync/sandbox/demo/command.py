@@ -1,7 +1,7 @@
 """The command: starts the sandbox, has the story told, then stays for the visitor's own client or ends.
 
-Decides the exit status: 0 when every step of the story was as told, 1 when one was not or the sandbox did not start,
-130 when it was interrupted before the end. Refuses to know what the story is.
+Decides the exit status: 0 when every step of the story was as told, 1 when one was not or the sandbox did not start
+or nobody reads what is told, 130 when it was interrupted before the end. Refuses to know what the story is.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ import click
 
 if TYPE_CHECKING:
     from sync.sandbox.demo.screen import Screen
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @click.command()
@@ -34,7 +36,7 @@ async def run(*, stay: bool, data: Path | None) -> int:
     from sync.sandbox.stack import FAILURES  # noqa: PLC0415
 
     screen, stop, loop = Screen(), asyncio.Event(), asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for name in SIGNALS:
         loop.add_signal_handler(name, stop.set)
     told = asyncio.Event()
     playing, stopping = asyncio.create_task(play(screen, told, stay=stay, data=data)), asyncio.create_task(stop.wait())
@@ -50,6 +52,11 @@ async def run(*, stay: bool, data: Path | None) -> int:
     except FAILURES as error:
         screen.failed("the sandbox starts", str(error))
         return 1
+    except BrokenPipeError:
+        return 1  # nobody reads on
+    finally:
+        for name in SIGNALS:
+            loop.remove_signal_handler(name)
 
 
 async def play(screen: "Screen", told: asyncio.Event, *, stay: bool, data: Path | None) -> bool:

@@ -4,6 +4,7 @@ On a terminal with colours and a spinner while the parts start; elsewhere the sa
 """
 
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -22,13 +23,23 @@ COLOURS = {"alice": "magenta", "phone": "cyan", "laptop": "green", "APNs": "yell
 WHO, WHAT = 8, 60  # columns; with the milliseconds, a line fits into 80
 
 
+class Output(Console):
+    """Standard output; whoever reads it may stop reading."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what Python still writes when it ends
+        raise BrokenPipeError
+
+
 class Screen:
-    """Standard output."""
+    """What is said, in the order in which it happens."""
 
     def __init__(self, console: Console | None = None) -> None:
         if console is None and hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")  # an ASCII terminal gets question marks, not a traceback
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or Output(highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False)
