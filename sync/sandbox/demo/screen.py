@@ -74,7 +74,9 @@ class Screen:
         version = f" · version {push.news['v']}" if "v" in push.news else ""
         self.line("APNs", f"{kind} push: {push.kind or 'no kind'}{version}", ms)
         if whole:
-            said = textwrap.wrap(json.dumps(push.payload, ensure_ascii=False), WHAT, break_long_words=False)
+            said = textwrap.wrap(
+                json.dumps(push.payload, ensure_ascii=False), WHAT, break_long_words=False, break_on_hyphens=False
+            )
             for line in said:
                 self._console.print(Text(f"  {'':<{WHO}}{line}", "dim"))
 
