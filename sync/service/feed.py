@@ -34,15 +34,19 @@ class Progress:
         self._ahead: set[int] = set()
 
     def held(self, acked: int, high: int) -> None:
-        """The module holds what is behind `acked`, up to `high`."""
+        """The module holds what is behind `acked`, up to `high`; some of it may have come in already."""
         self.committed = max(self.committed, acked)
-        self.received = self.committed
+        self._close_up()
+        self.received = max(self.received, self.committed)
         self.head = max(self.head, high)
 
     def done(self, n: int) -> None:
         """Event n is committed."""
         if n > self.committed:
             self._ahead.add(n)
+        self._close_up()
+
+    def _close_up(self) -> None:
         while self.committed + 1 in self._ahead:
             self.committed += 1
             self._ahead.remove(self.committed)
@@ -68,7 +72,7 @@ class HostFeed:
         self._clock, self._observer = clock, observer
         self._freshness = freshness_seconds
         self._streams: dict[str, Progress] = {}
-        self._behind = 0
+        self._behind, self._skipped = 0, False
         self._moved = asyncio.Event()
         self._caught_up = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -98,8 +102,8 @@ class HostFeed:
             await self._wanted.wait()
             try:
                 await self._subscribe()
-                self._wanted.clear()
             except (Refused, RequestError, StoreUnavailable) as error:
+                self._wanted.set()
                 log.warning("the feed was not subscribed", extra={"host": self.host, "reason": str(error)})
                 await self._clock.sleep(RETRY_SECONDS)
 
@@ -126,7 +130,10 @@ class HostFeed:
         # Batches follow the hello at once, on the same connection: what they belong to must be known before they come.
         self._streams = {name: Progress(mark.shard, mark.committed, mark.seen) for name, mark in known.items()}
         request = envelope.iq("set", sender=self._component, to=self.host, request_id="subscribe", payload=payload)
+        self._behind, self._skipped = 0, False
         answer = await self._wire.request(request)
+        # From here on whoever misses something, or connects anew, has to be heard.
+        self._wanted.clear()
         if not len(answer):
             raise Refused("no-hello")
         said = hello.decode_hello(answer[0], host=self.host)
@@ -134,7 +141,9 @@ class HostFeed:
         for stream in said.streams:
             # What the module counts as acknowledged never comes again, whatever is remembered here (docs/feed.md §6).
             self._progress(stream.id, said.shard).held(stream.acked, stream.high)
-        self._behind = 0
+        if said.regressed and self._skipped:
+            # What came with the hello was counted from where we had been, not from the module's ack.
+            self._wanted.set()
         await self._presence.reset(self.host, by_account(said.sessions))
         self._set_subscribed(True)
         self._look()
@@ -178,6 +187,7 @@ class HostFeed:
         if first > progress.received + 1:
             # Something between was lost on the way: start over from what is committed.
             log.error("the feed skipped events", extra={"host": self.host, "n": first})
+            self._skipped = True
             self._wanted.set()
             return
         progress.head = max(progress.head, batch.head)
