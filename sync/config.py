@@ -125,9 +125,7 @@ class Ingest(Section):
     batch: int = Field(
         default=512, ge=1, le=4096
     )  # events in one commit; beyond it throughput hardly grows and latency does
-    queue: int = Field(
-        default=2048, ge=16, le=65536
-    )  # events that wait in one lane: the feed's window, so it fits in one
+    queue: int = Field(default=2048, ge=16, le=65536)  # events that wait in memory: as many as the feed's window
     freshness_seconds: Seconds = 2.0  # a query waits so long for the feed ahead of it, then answers "wait"
 
 
@@ -145,7 +143,6 @@ class Push(Section):
     wake_interval_seconds: Seconds = 20.0  # at most one wake while the last is unfetched: a phone wakes for about 20 s
     coalesce_seconds: float = Field(default=1.0, ge=0, le=60)  # what comes within it is announced by one push
     repeat_seconds: tuple[Seconds, ...] = (60.0, 600.0)  # an unfetched wake is repeated then, to filtering apps
-    workers: int = Field(default=2, ge=1, le=16)  # tasks that claim due jobs
     sends_in_flight: int = Field(default=100, ge=1, le=1000)  # requests without an answer; APNs allows 1,000 streams
 
 
