@@ -3,7 +3,7 @@
 Each role has one contract suite under `tests/contract` that every player passes, the in-memory ones included.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -186,8 +186,10 @@ class Wire(Protocol):
         """Write a stanza; dropped when there is no connection (what must not get lost is in the store)."""
         ...
 
-    async def request(self, iq: Element) -> Element:
-        """Send an IQ get or set and wait for its result; `Refused` for an error or no answer in time."""
+    def request(self, iq: Element) -> Awaitable[Element]:
+        """Send an IQ get or set at once, in order with everything else; what is awaited is its result, or `Refused`
+        for an error or no answer in time.
+        """
         ...
 
     def pause(self) -> None:

@@ -87,6 +87,14 @@ class Behind(RequestError):
     text = "The feed is behind. Ask again in a moment."
 
 
+class Overloaded(RequestError):
+    """More requests than can be answered in time."""
+
+    condition = "resource-constraint"
+    type = "wait"
+    text = "Too many requests are under way. Ask again in a moment."
+
+
 class InternalServerError(RequestError):
     """Something is broken or down on our side; asking again later may help."""
 

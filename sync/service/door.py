@@ -15,6 +15,7 @@ from sync.model.errors import (
     BadRequest,
     FeatureNotImplemented,
     InternalServerError,
+    Overloaded,
     RequestError,
     ServiceUnavailable,
     StoreUnavailable,
@@ -35,14 +36,6 @@ log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000  # under way at a time; an answer is milliseconds of work, so more only wait longer
 DIALECTS = {SYNC: "synchronization", REWRITE: "rewrite", PUSH: "push"}
-
-
-class Overloaded(RequestError):
-    """More requests than can be answered in time."""
-
-    condition = "resource-constraint"
-    type = "wait"
-    text = "Too many requests are under way. Ask again in a moment."
 
 
 class Door:

@@ -6,6 +6,7 @@ answers is not waited for either.
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import Refused
@@ -38,23 +39,26 @@ class Live:
             if session.resource != beside and session.state in AVAILABLE:
                 self.hand(account, session.resource, stanza, kind=kind)
 
-    def hand(self, account: str, resource: str | None, stanza: Element, *, kind: str) -> None:
-        """Hand a stanza to one session, or to all, without waiting. What is handed over first arrives first."""
+    def hand(self, account: str, resource: str | None, stanza: Element, *, kind: str) -> bool:
+        """Hand a stanza to one session, or to all, without waiting; False when it was dropped. It is written at once:
+        it arrives before whatever is sent to the server after it.
+        """
         if len(self._pending) >= MAX_PENDING:
             self._observer.notice(kind, "dropped")
-            return
+            return False
         self._count += 1
         payload = feed.deliver(stanza, account=account, resource=resource)
         request = envelope.iq(
             "set", sender=self._component, to=domain(account), request_id=f"deliver-{self._count}", payload=payload
         )
-        task = asyncio.ensure_future(self._deliver(request, kind))
+        task = asyncio.ensure_future(self._delivered(self._wire.request(request), kind))
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
+        return True
 
-    async def _deliver(self, request: Element, kind: str) -> None:
+    async def _delivered(self, answer: Awaitable[Element], kind: str) -> None:
         try:
-            await self._wire.request(request)
+            await answer
         except Refused as refused:
             log.info("a notice was not delivered", extra={"reason": refused.condition})
             self._observer.notice(kind, "refused")

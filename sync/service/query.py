@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 
 from sync.model.books import Keys
 from sync.model.conversation import Account, Conversation, ConversationKey
-from sync.model.errors import ItemNotFound, StoreUnavailable
+from sync.model.errors import ItemNotFound, Overloaded, StoreUnavailable
 from sync.model.query import ConversationPage, ListedConversation, ListQuery, SetProperties
 from sync.ports import Clock, Observer, Store
 from sync.protocol import conversations, rewrite, synchronization
@@ -84,9 +84,10 @@ class Queries:
         """Rewrite, get: headlines to the asking session, then the result."""
         query = rewrite.decode_query(payload, kind=kind)
         page = await self._store.rewrites(account, query)
-        if resource is not None:
-            for headline in rewrite.headlines(page, account=account, to=f"{account}/{resource}"):
-                self._live.hand(account, resource, headline, kind="rewrite")
+        for headline in rewrite.headlines(page, account=account, to=f"{account}/{resource or ''}"):
+            # A client that stores the result's version never asks for these again.
+            if not self._live.hand(account, resource, headline, kind="rewrite"):
+                raise Overloaded
         return rewrite.result(page)
 
     def _record(self, account: str, resource: str, version: int) -> None:

@@ -10,7 +10,7 @@ against it.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -80,23 +80,26 @@ class Link:
         if self.up and self._stream is not None:
             self._stream.send_raw(serialise(stanza))
 
-    async def request(self, iq: Element) -> Element:
+    def request(self, iq: Element) -> Awaitable[Element]:
         """`Wire.request`."""
-        if not self.up:
-            raise Refused("not-connected")
         self._count += 1
-        request_id = f"{iq.get('id', '')}-{self._count}"
-        iq.set("id", request_id)
+        iq.set("id", f"{iq.get('id', '')}-{self._count}")
         answered: asyncio.Future[Element] = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = answered
-        try:
+        if self.up:
+            self._waiting[iq.attrib["id"]] = answered
             self.send(iq)
+        else:
+            answered.set_exception(Refused("not-connected"))
+        return self._answer(iq, answered)
+
+    async def _answer(self, iq: Element, answered: asyncio.Future[Element]) -> Element:
+        try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 answer = await answered
         except TimeoutError:
             raise Refused("no-answer") from None
         finally:
-            del self._waiting[request_id]
+            self._waiting.pop(iq.attrib["id"], None)
         if answer.get("from") != iq.get("to"):
             raise Refused("another-sender")
         if answer.get("type") != "result":
