@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 from sync.model.books import Keys, Rule
 from sync.model.call import CallKey
 from sync.model.conversation import Account
+from sync.model.device import PushJob
 from sync.model.event import Session, SessionEvent
 from sync.model.push import PushOutcome, PushRequest
 from sync.model.query import ConversationPage, ListQuery, RewritePage, RewriteQuery
@@ -104,6 +105,12 @@ class Store(Protocol):
 
     async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:
         """The accounts whose devices hold these tokens."""
+        ...
+
+    async def claim_ring(self, attempt: PushJob, version: int, follow: Sequence[PushJob]) -> bool:
+        """Store the attempt of a queued job and what follows from it, if its account is still at `version` and the
+        job was never tried; one round trip, under the account's lock like every other claim.
+        """
         ...
 
     async def due_jobs(self, now: datetime, lanes: Sequence[int], limit: int) -> Sequence[DueJob]:

@@ -122,7 +122,7 @@ class Service:
             batch=self._config.ingest.batch,
             queue=self._config.ingest.queue,
             committed=self._committed,
-            due=self._pusher.hint,
+            due=self._pusher.committed,
         )
 
     def _make_door(self, store: Store) -> Door:

@@ -16,8 +16,8 @@ from sync.model.conversation import Account, ConversationKey
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 from sync.model.event import Session
 from sync.model.push import PushOutcome, Verdict
-from sync.rules.fold import Policies
-from sync.rules.wakes import attentive, ended, fetched_since, job_id, new_job
+from sync.rules.fold import Policies, Ring
+from sync.rules.wakes import attentive, ended, fetched_since, job_id, new_job, shared_peer
 
 WAKES = frozenset({PushKind.MESSAGE, PushKind.CORRECTED, PushKind.WITHDRAW, PushKind.READ, PushKind.MISSED})
 # What ends something that a phone shows goes out from a muted conversation too.
@@ -54,6 +54,18 @@ def claim(
         if job.state is JobState.QUEUED and job.not_before <= books.now:
             round_.take(job, presence.get(job.account) or ())
     return Ruling(writes=round_.writes(), value=round_.claimed)
+
+
+def rung_at_once(ring: Ring, now: datetime, policies: Policies) -> tuple[Claim, list[PushJob]]:
+    """A call's push that was decided a moment ago, claimed without deciding anew: the claim holds only if the account
+    is still at the version of that decision (`Store.claim_ring`). With it come the jobs that follow from the
+    claim.
+    """
+    attempt = replace(ring.job, state=JobState.ATTEMPTED, attempts=1, attempted_at=now)
+    follow = ring.job.voip and ring.device.app in policies.wakes.filtering_apps
+    jobs = [fallback(ring.device, ring.call, now + policies.calls.fallback, now)] if follow else []
+    account = replace(ring.account, wakes_open=True)
+    return Claim(job=attempt, device=ring.device, account=account, call=ring.call), jobs
 
 
 class Round:
@@ -164,7 +176,11 @@ def settle(job_id: str, account: str, outcome: PushOutcome, books: Books, polici
         writes.jobs.extend(repeated(job, device, jobs, books, policies))
         return Ruling(writes=writes, value=False)
     if may_go_again(job, verdict) and (again := books.now + back_off(job, verdict)) < job.deadline:
-        writes.jobs.append(replace(job, state=JobState.QUEUED, not_before=again, reason=outcome.reason))
+        newer = queued_beside(job, jobs)
+        if newer is None:
+            writes.jobs.append(replace(job, state=JobState.QUEUED, not_before=again, reason=outcome.reason))
+        else:
+            writes.jobs += [done, standing_in(newer, job, again)]
         return Ruling(writes=writes, value=False)
     writes.jobs.append(done)
     if job.voip:
@@ -202,6 +218,27 @@ def without_device(account: Account) -> Account:
 def may_go_again(job: PushJob, verdict: Verdict) -> bool:
     """What surely was not accepted goes again; what is uncertain only when it cannot ring."""
     return verdict in RETRYABLE or (verdict is Verdict.UNCERTAIN and not job.voip)
+
+
+def queued_beside(job: PushJob, jobs: Sequence[PushJob]) -> PushJob | None:
+    """The wake of the same kind that was queued for the device while this one was under way."""
+    if job.kind not in WAKES or job.sid is not None:
+        return None
+    beside = (other for other in jobs if other.kind is job.kind and other.device_id == job.device_id)
+    return next((other for other in beside if other.state is JobState.QUEUED), None)
+
+
+def standing_in(newer: PushJob, job: PushJob, again: datetime) -> PushJob:
+    """PUSH §2: only the newest wake is kept; it waits as long as the one that it stands for would have."""
+    return replace(
+        newer,
+        peer=shared_peer(newer, job.peer),
+        silent=newer.silent and job.silent,
+        collapse="w" if "w" in (newer.collapse, job.collapse) else newer.collapse,
+        target_rank=max(newer.target_rank or 0, job.target_rank or 0) or None,
+        not_before=max(newer.not_before, again),
+        deadline=max(newer.deadline, job.deadline),
+    )
 
 
 def back_off(job: PushJob, verdict: Verdict) -> timedelta:

@@ -14,7 +14,7 @@ from typing import assert_never
 from sync.model.books import Books, LanePosition, LostHost, Quarantined, Ruling, Writes
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import Account, ConversationKey, IndexedMessage, key_of
-from sync.model.device import Device, PushJob
+from sync.model.device import Device, JobState, PushJob, PushKind
 from sync.model.event import (
     AccountEvent,
     AccountState,
@@ -42,6 +42,16 @@ class Policies:
     wakes: WakePolicy = field(default_factory=WakePolicy)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """A call's push as it was decided, with all that sending it takes: the account as it is after the batch."""
+
+    job: PushJob
+    device: Device
+    account: Account
+    call: Call
+
+
 @dataclass(slots=True, kw_only=True)
 class Report:
     """What a batch did, told after its commit."""
@@ -52,6 +62,7 @@ class Report:
     suppressed: Counter[str] = field(default_factory=Counter)
     bumped: set[ConversationKey] = field(default_factory=set)
     jobs: list[PushJob] = field(default_factory=list)
+    rings: list[Ring] = field(default_factory=list)
 
 
 def take(events: Sequence[Event], books: Books, policies: Policies) -> Ruling[Report]:
@@ -253,7 +264,22 @@ class Fold:
         out.calls = [self._calls[k] for k in self._dirty_calls if k.account not in gone]
         out.jobs = [self._jobs[account][job_id] for account, job_id in self._dirty_jobs if account not in gone]
         self.report.jobs = out.jobs
+        self.report.rings = [ring for job in out.jobs if (ring := self._ring(job)) is not None]
         return out
+
+    def _ring(self, job: PushJob) -> Ring | None:
+        """What it takes to send a call's push right after the commit."""
+        account = self._accounts.get(job.account)
+        device = next((d for d in self._devices.get(job.account, ()) if d.device_id == job.device_id), None)
+        call = self._calls.get(CallKey(job.account, job.peer, job.sid)) if job.sid is not None else None
+        if account is None or device is None or call is None or not is_first_ring(job, self._now):
+            return None
+        return Ring(job=job, device=device, account=account, call=call)
+
+
+def is_first_ring(job: PushJob, now: datetime) -> bool:
+    """True for a push that rings now and was never tried."""
+    return job.kind is PushKind.CALL and job.state is JobState.QUEUED and job.attempts == 0 and job.not_before <= now
 
 
 def reset(account: Account, now: datetime) -> Account:

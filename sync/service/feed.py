@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 VOUCH_SECONDS = 5.0
+ACK_SECONDS = 0.02
 
 
 class Progress:
@@ -235,6 +236,8 @@ class HostFeed:
         """Persist the low-water marks, then send them; what moves meanwhile goes with the next round."""
         while True:
             await self._moved.wait()
+            # An ack is urgent to nobody; what goes on at this moment may be a call's push.
+            await self._clock.sleep(ACK_SECONDS)
             self._moved.clear()
             try:
                 await self.acknowledge()

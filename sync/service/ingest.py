@@ -15,7 +15,6 @@ from itertools import count
 from time import perf_counter
 
 from sync.model.books import Books, Ruling
-from sync.model.device import PushJob
 from sync.model.errors import StoreUnavailable, Uncommittable
 from sync.model.event import (
     AccountEvent,
@@ -45,7 +44,7 @@ RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # while the database is away; the la
 
 
 class Ingest:
-    """The lanes. `committed` is told of each event's position after its commit, `due` of the push jobs that it made."""
+    """The lanes. `committed` is told of each event's position after its commit, `due` of batches that made push jobs."""
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class Ingest:
         batch: int,
         queue: int,
         committed: Callable[[Sequence[FeedPosition]], None],
-        due: Callable[[Sequence[PushJob]], None],
+        due: Callable[[Report], None],
     ) -> None:
         self._store, self._presence, self._wire, self._clock, self._observer = store, presence, wire, clock, observer
         self._policies = policies
@@ -177,7 +176,7 @@ class Ingest:
         if sessions:
             await self._presence.apply(sessions)
         if report.jobs:
-            self._due(report.jobs)
+            self._due(report)
         self._observer.batch_committed(len(events), seconds)
         for kind, many in Counter(KINDS[type(event)] for event in events).items():
             self._observer.events_committed(kind, many)

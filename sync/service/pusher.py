@@ -9,7 +9,7 @@ behind is found there.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from time import perf_counter
@@ -22,8 +22,8 @@ from sync.model.errors import SealBroken, StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, PushType, Verdict
 from sync.model.query import App
 from sync.ports import Clock, DueJob, Observer, Presence, PushGate, Sealer, Store
-from sync.rules.claims import Claim, Claimed, claim, settle
-from sync.rules.fold import Policies
+from sync.rules.claims import Claim, Claimed, claim, rung_at_once, settle
+from sync.rules.fold import Policies, Report, Ring
 from sync.rules.payloads import Names, Wording, request
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,27 @@ class Pusher:
         self._hints = {name: asyncio.Event() for name in LANES}
         self._known: dict[str, deque[DueJob]] = {name: deque(maxlen=KNOWN) for name in LANES}
         self._sending: set[asyncio.Task[None]] = set()
+
+    def committed(self, report: Report) -> None:
+        """A batch is committed. Calls that began to ring with it are claimed at once, beside the lanes."""
+        at_once = {ring.job.job_id: ring for ring in report.rings if not self._slots["calls"].locked()}
+        for ring in at_once.values():
+            self._started(self._ring(ring))
+        if others := [job for job in report.jobs if job.job_id not in at_once]:
+            self.hint(others)
+
+    async def _ring(self, ring: Ring) -> None:
+        """Claim by version, and send. What does not succeed here is in the queue like any other job."""
+        attempt, follow = rung_at_once(ring, self._clock.now(), self._policies)
+        async with self._slots["calls"]:
+            try:
+                claimed = await self._store.claim_ring(attempt.job, ring.account.version, follow)
+            except StoreUnavailable:
+                claimed = False
+            if claimed:
+                await self._send(attempt)
+            else:
+                self.hint([ring.job])
 
     def hint(self, jobs: Sequence[PushJob] = ()) -> None:
         """Something may be due: these jobs, which need not be looked for, or anything."""
@@ -123,13 +144,16 @@ class Pusher:
             self._observer.suppressed(why)
         for found in claimed.claims:
             await self._slots[name].acquire()
-            task = asyncio.ensure_future(self._send(found))
-            self._sending.add(task)
-            task.add_done_callback(partial(self._sent, name))
+            self._started(self._send(found)).add_done_callback(partial(self._sent, name))
         return True
 
+    def _started(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return task
+
     def _sent(self, name: str, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
         self._slots[name].release()
 
     async def _claim(self, due: Sequence[DueJob]) -> Claimed:

@@ -54,7 +54,7 @@ class Timers:
             devices=True,
         )
         report = await self._store.transact(keys, partial(self._expire, calls))
-        self._pusher.hint(report.jobs)
+        self._pusher.committed(report)
 
     def _expire(self, calls: Sequence[CallKey], books: Books) -> Ruling[Report]:
         return expire(calls, books, self._policies)

@@ -210,6 +210,23 @@ class MemoryStore:
     def _queued(self, lanes: Sequence[int]) -> list[PushJob]:
         return [job for job in self.tables.jobs.values() if job.state is JobState.QUEUED and job.lane in lanes]
 
+    async def claim_ring(self, attempt: PushJob, version: int, follow: Sequence[PushJob]) -> bool:
+        account = self.tables.accounts.get(attempt.account)
+        key = attempt.account, attempt.job_id
+        job = self.tables.jobs.get(key)
+        if (
+            account is None
+            or account.version != version
+            or job is None
+            or job.state is not JobState.QUEUED
+            or job.attempts
+        ):
+            return False
+        claimed = replace(job, state=JobState.ATTEMPTED, attempts=1, attempted_at=attempt.attempted_at)
+        self.tables.jobs = {(new.account, new.job_id): new for new in follow} | self.tables.jobs | {key: claimed}
+        self.tables.accounts[account.jid] = replace(account, wakes_open=True)
+        return True
+
     async def due_jobs(self, now: datetime, lanes: Sequence[int], limit: int) -> Sequence[DueJob]:
         due = [job for job in self._queued(lanes) if job.not_before <= now]
         return [named(job) for job in sorted(due, key=lambda job: (job.lane, job.not_before))[:limit]]

@@ -8,7 +8,7 @@ import pytest
 from sync.model.books import Books, Keys, LanePosition, Quarantined, Ruling
 from sync.model.call import CallState
 from sync.model.conversation import ChangeKind, ConversationKey, Direction, Kind, Pointer, Status
-from sync.model.device import JobState, Lane, PushKind
+from sync.model.device import JobState, Lane, PushJob, PushKind
 from sync.model.errors import ItemNotFound, Uncommittable
 from sync.model.event import FeedPosition
 from sync.model.push import Environment
@@ -32,6 +32,7 @@ from tests.contract.samples import (
     conversation,
     device,
     job,
+    job_id,
     last,
     message,
     owned,
@@ -537,3 +538,40 @@ async def test_a_muted_conversation_stays_muted(stores: Bench) -> None:
 async def test_no_kind_of_push_is_unknown_to_the_schema(stores: Bench) -> None:
     made = [job(kind.value, kind=kind, sid="s1") for kind in PushKind]
     await stores.store.transact(owned(), storing(jobs=made))
+
+
+# ---- a ring that is claimed at once --------------------------------------------------------------------------------
+
+
+async def queued_ring(stores: Bench) -> PushJob:
+    """A queued VoIP job of a device, and its account at version 5."""
+    ring = job(kind=PushKind.CALL, lane=Lane.CALLS, voip=True, sid="s1", peer=BOB, version=5)
+    await stores.put(ANN, accounts=[account(ANN, version=5, devices=1)], devices=[device()], jobs=[ring])
+    return ring
+
+
+def attempted(ring: PushJob) -> PushJob:
+    return replace(ring, state=JobState.ATTEMPTED, attempts=1, attempted_at=NOW)
+
+
+async def test_a_ring_is_claimed_once_with_what_follows(stores: Bench) -> None:
+    ring = await queued_ring(stores)
+    follow = replace(ring, job_id=job_id("follow"), kind=PushKind.CALL_FALLBACK, voip=False)
+    assert await stores.store.claim_ring(attempted(ring), 5, [follow])
+    assert not await stores.store.claim_ring(attempted(ring), 5, [follow])
+    assert sorted(await jobs_of(stores, (ANN, "s1")), key=str) == sorted([attempted(ring), follow], key=str)
+    owner = await stores.store.account(ANN)
+    assert owner is not None
+    assert owner.wakes_open
+
+
+async def test_a_ring_is_not_claimed_when_the_account_has_moved(stores: Bench) -> None:
+    ring = await queued_ring(stores)
+    assert not await stores.store.claim_ring(attempted(ring), 4, [])
+    assert await jobs_of(stores, (ANN, "s1")) == [ring]
+
+
+async def test_a_ring_that_was_tried_is_not_claimed_at_once(stores: Bench) -> None:
+    ring = await queued_ring(stores)
+    await stores.put(jobs=[replace(ring, attempts=1)])
+    assert not await stores.store.claim_ring(attempted(ring), 5, [])

@@ -66,10 +66,11 @@ class Watching(RecordingObserver):
 
 
 class Still(SetClock):
-    """Time stands still, so that only what the test does happens."""
+    """Time stands still, so that only what the test does happens; what is only put off for a moment happens at once."""
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.Event().wait()
+        if seconds >= 1:
+            await asyncio.Event().wait()
 
 
 class Bin:

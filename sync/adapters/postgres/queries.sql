@@ -207,6 +207,28 @@ GROUP BY peer, kind ORDER BY max(version);
 -- Whose devices hold these tokens.
 SELECT DISTINCT account FROM device_token WHERE app = $1 AND environment = $2 AND digest = ANY ($3::bytea[]);
 
+-- name: claim_ring
+-- A queued, untried job becomes attempted if its account is still at a version; with it come the jobs that follow.
+WITH held AS MATERIALIZED (SELECT jid FROM account WHERE jid = $1 AND version = $2 FOR UPDATE),
+claimed AS (
+    UPDATE push_job SET state = 'attempted', attempts = 1, attempted_at = $4 FROM held
+    -- said so that the planner goes by the key and not by the index of all queued jobs
+    WHERE account = held.jid AND job_id = $3 AND state NOT IN ('attempted', 'done') AND attempts = 0 RETURNING account
+),
+waiting AS (UPDATE account SET wakes_open = true FROM claimed WHERE jid = claimed.account),
+followed AS (
+    INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, sid, voip, silent, collapse,
+        target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason)
+    SELECT follow.* FROM claimed JOIN unnest($5::text[], $6::uuid[], $7::text[], $8::smallint[], $9::text[],
+        $10::bigint[], $11::text[], $12::text[], $13::boolean[], $14::boolean[], $15::text[], $16::bigint[],
+        $17::timestamptz[], $18::timestamptz[], $19::timestamptz[], $20::text[], $21::integer[], $22::integer[],
+        $23::timestamptz[], $24::text[], $25::text[]) AS follow(account, job_id, device_id, lane, kind, version, peer,
+        sid, voip, silent, collapse, target_rank, created_at, not_before, deadline, state, attempts, repeat,
+        attempted_at, outcome, reason) ON follow.account = claimed.account
+    ON CONFLICT DO NOTHING
+)
+SELECT account FROM claimed;
+
 -- name: due_jobs
 -- Queued jobs that are due, the most urgent lane first.
 SELECT account, job_id, lane, peer, sid FROM push_job

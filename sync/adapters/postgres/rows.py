@@ -275,6 +275,9 @@ def job(row: Row) -> PushJob:
     return PushJob(**values)
 
 
+JOB_COLUMNS = 21
+
+
 def job_row(value: PushJob) -> tuple[object, ...]:
     """In the order of write_jobs."""
     return (

@@ -15,6 +15,7 @@ from sync.adapters.postgres.statements import sql
 from sync.model.books import Keys, Rule
 from sync.model.call import CallKey
 from sync.model.conversation import Account, ConversationKey, Kind
+from sync.model.device import PushJob
 from sync.model.errors import StoreUnavailable
 from sync.model.query import ConversationPage, ListedConversation, ListQuery, RewritePage, RewriteQuery
 from sync.ports import Clock, DueJob, Observer
@@ -89,6 +90,15 @@ class PostgresStore:
         async with self._pool.connection() as connection:
             found = await connection.fetch(sql("token_owners"), app, environment, list(digests))
         return frozenset(row["account"] for row in found)
+
+    async def claim_ring(self, attempt: PushJob, version: int, follow: Sequence[PushJob]) -> bool:
+        """`Store.claim_ring`."""
+        columns = rows.columns(map(rows.job_row, follow), rows.JOB_COLUMNS)
+        async with self._pool.connection() as connection:
+            claimed = await connection.fetchval(
+                sql("claim_ring"), attempt.account, version, attempt.job_id, attempt.attempted_at, *columns
+            )
+        return claimed is not None
 
     async def due_jobs(self, now: datetime, lanes: Sequence[int], limit: int) -> Sequence[DueJob]:
         """`Store.due_jobs`."""
