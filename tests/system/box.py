@@ -1,0 +1,246 @@
+"""A sandbox as its own process, as a tester gets it: found by its ready file, killed by process id, looked into by SQL.
+
+Waiting is for what another process writes or answers, asked again every few milliseconds: there is no event for it.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+import asyncpg
+
+from tests.system.person import Person, Phone
+from tests.system.xmpp_component import FeedComponent
+
+REPOSITORY = Path(__file__).parents[2]
+ASK_SECONDS = 0.02
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+
+async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 10) -> T:
+    """What `look` returns once it is true; at the end of the time, what it last returned decides (and an AssertionError
+    that it raises is kept for the report).
+    """
+    end = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            if found := await look():
+                return found
+            why = AssertionError(f"not within {seconds} s: {look}")
+        except AssertionError as failed:
+            why = failed
+        if asyncio.get_running_loop().time() > end:
+            raise why
+        await asyncio.sleep(ASK_SECONDS)
+
+
+class Box:
+    """A running sandbox."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
+        self.process, self.folder = process, folder
+        self.file, self.data = folder / "ready.json", folder / "data"
+        self.ready: dict[str, Any] = {}
+        self._next = 0
+        self._people: list[Person] = []
+
+    async def wait(self, when: Callable[[dict[str, Any]], bool] = lambda _: True, seconds: float = 45) -> None:
+        """Until the ready file is as wanted."""
+
+        async def look() -> bool:
+            assert self.process.returncode is None, (self.folder / "output").read_text()[-1500:]
+            with suppress(FileNotFoundError):
+                self.ready = json.loads(self.file.read_text())
+            return bool(self.ready) and when(self.ready)
+
+        await eventually(look, seconds)
+
+    # ---- parts -----------------------------------------------------------------------------------------------------
+
+    def pid(self, part: str) -> int:
+        self.ready = json.loads(self.file.read_text())
+        return int(self.ready["pids"][part])
+
+    def signal(self, part: str, number: signal.Signals) -> int:
+        pid = self.pid(part)
+        os.kill(pid, number)
+        return pid
+
+    async def killed(self, part: str) -> None:
+        """kill -9; returns when its successor runs and the whole answers again."""
+        pid = self.signal(part, signal.SIGKILL)
+        await self.wait(lambda ready: ready["pids"][part] != pid)
+        await self.whole()
+
+    async def conditions(self) -> tuple[int, dict[str, Any]]:
+        """Status and content of /ready; status 0 while nobody answers."""
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(self.ready["http"]["base"] + "/ready", timeout=aiohttp.ClientTimeout(3)) as answer,
+            ):
+                return answer.status, await answer.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return 0, {}
+
+    async def whole(self, seconds: float = 20) -> None:
+        """Until every part answers."""
+
+        async def look() -> bool:
+            status, found = await self.conditions()
+            assert status == 200, found
+            return await self._accepts(self.ready["c2s"]["port"])
+
+        await eventually(look, seconds)
+
+    @staticmethod
+    async def _accepts(port: int) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+        except OSError:
+            return False
+        return True
+
+    async def metric(self, wanted: str) -> float:
+        """The sum of a metric's samples."""
+        async with aiohttp.ClientSession() as session, session.get(self.ready["http"]["base"] + "/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == wanted)
+
+    async def cut(self) -> None:
+        """Take the component's connection away: the server gives its place to whoever comes with the same secret."""
+        toml = (self.data / "convsync.toml").read_text()
+        port = int(toml.split("[component]")[1].split("port = ")[1].split("\n")[0])
+        secret = json.loads((self.data / "sandbox.json").read_text())["component_secret"]
+        intruder = await FeedComponent.connect(self.ready["component"], secret, port, host=self.ready["domain"])
+        await intruder.cut()
+
+    # ---- people ----------------------------------------------------------------------------------------------------
+
+    def account(self) -> str:
+        """An account that nobody had."""
+        self._next += 1
+        jid: str = self.ready["accounts"][self._next - 1]["jid"]
+        return jid
+
+    async def person(self, jid: str | None = None, resource: str = "desk", **options: Any) -> Person:
+        """A session: of a new account, or a further one."""
+        jid = jid or self.account()
+        password = next(a["password"] for a in self.ready["accounts"] if a["jid"] == jid)
+        found = await Person.connect(f"{jid}/{resource}", password, self.ready["c2s"]["port"], **options)
+        self._people.append(found)
+        return found
+
+    async def friends(self, *resources: str, **options: Any) -> list[Person]:
+        """So many people, each a friend of each."""
+        found = [await self.person(resource=resource, **options) for resource in resources]
+        for index, one in enumerate(found):
+            for other in found[index + 1 :]:
+                await one.befriend(other)
+        return found
+
+    async def phone(self, owner: Person, **fields: Any) -> Phone:
+        """The session's device, registered and enabled."""
+        phone = await owner.register(component=self.ready["component"], app=self.ready["apns"]["app"], **fields)
+        await owner.enable(phone, component=self.ready["component"])
+        return phone
+
+    async def everybody_leaves(self) -> None:
+        people, self._people = self._people, []
+        for one in people:
+            with suppress(Exception):
+                await one.cut()
+
+    # ---- what is stored and sent -----------------------------------------------------------------------------------
+
+    async def sql(self, statement: str, *arguments: object) -> list[Row]:
+        connection = await asyncpg.connect(self.ready["postgres"])
+        try:
+            return [dict(row) for row in await connection.fetch(statement, *arguments)]
+        finally:
+            await connection.close()
+
+    def pushes(self, *tokens: str, status: int | None = 200) -> list[Row]:
+        """What the simulator answered, for these tokens (none = any)."""
+        lines = Path(self.ready["apns"]["log"]).read_text().splitlines()
+        found = [json.loads(line) for line in lines]
+        return [
+            one
+            for one in found
+            if (not tokens or one["token"] in tokens) and (status is None or one["status"] == status)
+        ]
+
+    async def pushed(self, *tokens: str, many: int = 1, kind: str | None = None, seconds: float = 10) -> list[Row]:
+        """So many accepted pushes to these tokens, once they are there; `kind`: only those of this kind (`x.k`)."""
+
+        async def look() -> list[Row]:
+            found = [one for one in self.pushes(*tokens) if kind is None or one["payload"]["x"]["k"] == kind]
+            assert len(found) >= many, [(one["push_type"], one["payload"]) for one in self.pushes(*tokens, status=None)]
+            return found
+
+        return await eventually(look, seconds)
+
+    async def fault(self, **fault: object) -> None:
+        where = self.ready["apns"]["control"] + "/faults"
+        async with aiohttp.ClientSession() as session, session.post(where, json=fault) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def apns(self) -> Row:
+        """The simulator's figures."""
+        where = self.ready["apns"]["control"] + "/stats"
+        async with aiohttp.ClientSession() as session, session.get(where) as answer:
+            found: Row = await answer.json()
+            return found
+
+    async def settled(self, *accounts: str, under_way: bool = True, seconds: float = 15) -> None:
+        """Until no push job of these accounts is due, or under way: what is decided by then stays decided."""
+
+        async def look() -> bool:
+            open_ = await self.sql(
+                "SELECT kind, state, not_before FROM push_job WHERE account = ANY ($1) "
+                "AND (state = 'attempted' AND $2 OR state = 'queued' AND not_before <= now())",
+                list(accounts),
+                under_way,
+            )
+            assert not open_, open_
+            return True
+
+        await eventually(look, seconds)
+
+    async def jobs(self, account: str) -> list[Row]:
+        """The account's push jobs, oldest first."""
+        return await self.sql("SELECT * FROM push_job WHERE account = $1 ORDER BY created_at, version", account)
+
+
+@asynccontextmanager
+async def boxed(folder: Path, accounts: int = 4) -> AsyncIterator[Box]:
+    """A sandbox that ends with the context."""
+    os.makedirs(folder, exist_ok=True)
+    with (folder / "output").open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sync", "sandbox", "--accounts", str(accounts)),
+            *("--data", str(folder / "data"), "--ready-file", str(folder / "ready.json")),
+            cwd=REPOSITORY,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    box = Box(process, folder)
+    try:
+        await box.wait()
+        yield box
+    finally:
+        await box.everybody_leaves()
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
