@@ -31,7 +31,7 @@ SCHEMA = Path(__file__).parent.parent / "schema.sql"
 TEMPLATE = "convsync_template"
 
 # Hypothesis: a few seconds at every change, `--hypothesis-profile=nightly` for as long as a night allows.
-settings.register_profile("everyday", deadline=None, stateful_step_count=20)
+settings.register_profile("everyday", deadline=None, stateful_step_count=40)
 settings.register_profile("nightly", deadline=None, stateful_step_count=50, max_examples=2000)
 settings.load_profile("everyday")
 

@@ -87,6 +87,9 @@ class Lives(RuleBasedStateMachine):
         self.store.apply(Keys(accounts=frozenset(ACCOUNTS), create=True), seeing())
         self.clients = {account: [Reader() for _ in range(3)] for account in ACCOUNTS}
 
+        for account in ACCOUNTS:
+            self.registered(account, name="d1", alert=account, voip=f"voip {account}", app="chat", resource="ph")
+
     @property
     def tables(self) -> Tables:
         return self.store.tables
@@ -135,6 +138,32 @@ class Lives(RuleBasedStateMachine):
     )
     def something_is_said(self, account: str, peer: str, content: Content, way: str, fields: dict[str, Any]) -> None:
         self.feed(self.message(account, peer, content, way, **fields))
+
+    @precondition(lambda self: self.tables.messages)
+    @rule(data=st.data(), make=st.sampled_from([Correction, Correction, Retraction, Displayed]), archived=st.booleans())
+    def something_said_is_changed(self, data: st.DataObject, make: type[Any], archived: bool) -> None:
+        known = [message for message in self.tables.messages.values() if message.message_key]
+        if not known:
+            return
+        message = known[data.draw(st.integers(0, len(known) - 1))]
+        key, own = message.conversation, message.direction is Direction.OUT
+        way = ("in" if own else "out") if make is Displayed else message.direction.value
+        archive_id = f"fresh {len(self.fed)}" if archived else None
+        content = make(message.message_key)
+        self.feed(self.message(key.account, key.peer, content, way, age=0, archive_id=archive_id))
+
+    @rule(account=accounts, peer=peers, fresh=st.booleans())
+    def a_peer_rings(self, account: str, peer: str, fresh: bool) -> None:
+        content = CallMessage(CallStep.PROPOSE, f"s{len(self.fed)}" if fresh else "s1", ("audio",))
+        self.feed(self.message(account, peer, content, "in", age=0, known=True))
+
+    @precondition(lambda self: self.tables.calls)
+    @rule(data=st.data(), step=st.sampled_from(CallStep), way=ways, resource=st.sampled_from(RESOURCES))
+    def a_call_goes_on(self, data: st.DataObject, step: CallStep, way: str, resource: str) -> None:
+        calls = list(self.tables.calls.values())
+        call = calls[data.draw(st.integers(0, len(calls) - 1))]
+        content = CallMessage(step, call.session_id)
+        self.feed(self.message(call.key.account, call.key.peer, content, way, age=0, resource=resource))
 
     @rule(account=accounts, peer=peers, many=st.lists(contents, min_size=2, max_size=4), way=ways)
     def a_batch_comes(self, account: str, peer: str, many: list[Content], way: str) -> None:
@@ -205,9 +234,10 @@ class Lives(RuleBasedStateMachine):
         app=st.sampled_from(["chat", "plain"]),
         resource=st.sampled_from(RESOURCES),
     )
-    def a_phone_registers(
-        self, account: str, *, name: str, alert: str, voip: str | None, app: str, resource: str
-    ) -> None:
+    def a_phone_registers(self, account: str, **phone: Any) -> None:
+        self.registered(account, **phone)
+
+    def registered(self, account: str, *, name: str, alert: str, voip: str | None, app: str, resource: str) -> None:
         tokens = token(alert), token(voip) if voip else None
         phone = NewPhone(
             alert_token=tokens[0], voip_token=tokens[1], node=f"node {len(self.fed)} {name}", secret_digest=b""
@@ -230,7 +260,7 @@ class Lives(RuleBasedStateMachine):
             devices=True,
         )
 
-    @rule(sessions=st.one_of(st.none(), present))
+    @rule(sessions=st.one_of(st.none(), st.none(), present))
     def jobs_are_claimed(self, sessions: tuple[Session, ...] | None) -> None:
         now = self.clock.now()
         due = [job for job in self.tables.jobs.values() if job.state is JobState.QUEUED and job.not_before <= now]
