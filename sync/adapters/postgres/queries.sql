@@ -212,8 +212,8 @@ SELECT DISTINCT account FROM device_token WHERE app = $1 AND environment = $2 AN
 WITH held AS MATERIALIZED (SELECT jid FROM account WHERE jid = $1 AND version = $2 FOR UPDATE),
 claimed AS (
     UPDATE push_job SET state = 'attempted', attempts = 1, attempted_at = $4 FROM held
-    -- said so that the planner goes by the key and not by the index of all queued jobs
-    WHERE account = held.jid AND job_id = $3 AND state NOT IN ('attempted', 'done') AND attempts = 0 RETURNING account
+    -- `|| ''` keeps the planner from the index of all queued jobs
+    WHERE account = held.jid AND job_id = $3 AND state || '' = 'queued' AND attempts = 0 RETURNING account
 ),
 waiting AS (UPDATE account SET wakes_open = true FROM claimed WHERE jid = claimed.account),
 followed AS (
