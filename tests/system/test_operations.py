@@ -1,0 +1,198 @@
+"""What operators meet: a stop under traffic, a part that is missing, a second process, a wrong secret, logs.
+
+Further components are started beside the sandbox's own, from its configuration with something changed. One of them
+takes over when the sandbox's is killed, since it asks for the lease while the other is still starting.
+"""
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.system.box import REPOSITORY, Box, eventually
+from tests.system.test_kills import Company
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Standby:
+    """A `convsync serve` of our own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, http: int, log: Path) -> None:
+        self.process, self.http, self.log = process, http, log
+
+    async def conditions(self) -> dict[str, Any]:
+        where = f"http://127.0.0.1:{self.http}/ready"
+        try:
+            async with aiohttp.ClientSession() as session, session.get(where) as answer:
+                found: dict[str, Any] = await answer.json(content_type=None)
+                return {"status": answer.status, **found}
+        except (aiohttp.ClientError, ValueError):
+            return {}
+
+    async def until(self, words: str, seconds: float = 10) -> None:
+        """Until /ready says so."""
+
+        async def look() -> bool:
+            assert self.process.returncode is None, self.said()
+            assert words in (said := json.dumps(await self.conditions())), said
+            return True
+
+        await eventually(look, seconds)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+
+@asynccontextmanager
+async def standby(box: Box, folder: Path, *changes: tuple[str, str]) -> AsyncIterator[Standby]:
+    """Started from the sandbox's configuration, with (pattern, replacement) applied."""
+    http, settings = free_port(), (box.data / "convsync.toml").read_text()
+    for pattern, replacement in ((r"(\[http\][^\[]*port = )\d+", rf"\g<1>{http}"), *changes):
+        settings, many = re.subn(pattern, replacement, settings)
+        assert many == 1, pattern
+    (folder / "convsync.toml").write_text(settings)
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sync", "serve", "--config", str(folder / "convsync.toml")),
+            cwd=REPOSITORY,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Standby(process, http, log)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+        await box.whole()
+
+
+async def promote(box: Box, other: Standby) -> float:
+    """Kill the sandbox's component; the seconds until the other one holds the lease."""
+    await other.until('"lease"')
+    box.signal("component", signal.SIGKILL)
+    began = time.monotonic()
+
+    async def leads() -> bool:
+        rows = await box.sql("SELECT holder FROM lease WHERE name = $1", box.ready["component"])
+        return [row["holder"].split(":")[1] for row in rows] == [str(other.process.pid)]
+
+    await eventually(leads)
+    return time.monotonic() - began
+
+
+async def test_a_second_component_waits_and_takes_over(box: Box, tmp_path: Path) -> None:
+    async with standby(box, tmp_path) as other:
+        await other.until("another process speaks for the component")
+        assert await promote(box, other) < 5
+        await other.until('"status": 200')
+        ann, bob = await box.friends("phone", "desk")
+        bob.write(ann.account, "to the second")
+        await bob.ping()
+        assert [item.body for item in (await ann.sync()).items] == ["to the second"]
+    assert other.process.returncode == 0
+
+
+async def test_a_graceful_stop_under_traffic_loses_nothing(box: Box, tmp_path: Path) -> None:
+    async with standby(box, tmp_path) as other:
+        await promote(box, other)
+        await other.until('"status": 200')
+        company = Company(box, "graceful")
+        await company.gather()
+
+        async def stop() -> None:
+            began = time.monotonic()
+            other.process.terminate()
+            assert await other.process.wait() == 0, other.said()
+            assert time.monotonic() - began < 15
+            await box.whole()
+
+        await company.talk(stop)
+        await company.check()
+    assert "was not released" not in other.said()
+
+
+async def test_without_postgres_there_is_one_clear_sentence(box: Box, tmp_path: Path) -> None:
+    async with standby(box, tmp_path, (r"(127\.0\.0\.1:)\d+(/postgres)", rf"\g<1>{free_port()}\2")) as other:
+        assert await asyncio.wait_for(other.process.wait(), 20) == 1
+    assert "[postgres] dsn: the database does not answer" in other.said()
+    assert "Traceback" not in other.said()
+
+
+async def test_without_redis_everything_goes_on(box: Box, tmp_path: Path) -> None:
+    async with standby(
+        box, tmp_path, (r'(\[redis\]\nurl = ")[^"]*', rf"\g<1>redis://127.0.0.1:{free_port()}")
+    ) as other:
+        await promote(box, other)
+        await other.until('"status": 200')
+        ann, bob = await box.friends("phone", "desk")
+        phone = await box.phone(ann)
+        await ann.close()
+        bob.write(ann.account, "hello")
+        bob.call("propose", ann.account, "ring")
+        await box.pushed(phone.token)
+        await box.pushed(str(phone.voip))
+        app = await box.person(ann.account, "phone", presence=False)
+        assert (await app.sync()).calls == ["ring"]
+
+
+async def test_a_wrong_secret_is_named_and_tried_again(box: Box, tmp_path: Path) -> None:
+    async with standby(box, tmp_path, (r'(\[component\][^\[]*secret = ")[^"]*', r"\g<1>not the secret")) as other:
+        await promote(box, other)
+        await other.until("not-authorized")
+
+        async def tried_again() -> bool:
+            return other.said().count("no connection to the server") > 2
+
+        await eventually(tried_again)
+        assert (await other.conditions())["status"] == 503
+    assert "not the secret" not in other.said()
+
+
+async def test_ready_says_when_postgres_is_away_and_back(box: Box) -> None:
+    pid = box.signal("postgres", signal.SIGKILL)
+
+    async def away() -> bool:
+        status, said = await box.conditions()
+        assert status == 503
+        return "the database does not answer" in json.dumps(said)
+
+    await eventually(away, 5)
+    await box.wait(lambda ready: ready["pids"]["postgres"] != pid)
+    await box.whole()
+
+
+async def test_no_log_holds_a_secret_or_a_word_that_was_said(box: Box) -> None:
+    ann, bob = await box.friends("phone", "desk")
+    phone = await box.phone(ann)
+    await ann.close()
+    bob.write(ann.account, "the harbour at seven")
+    await box.pushed(phone.token)
+    await box.fault(kind="status", token=phone.voip, status=403, reason="Forbidden")
+    bob.call("propose", ann.account, "secret-call")
+    await bob.ping()
+    for part in ("component", "postgres", "redis"):
+        await box.killed(part)
+        bob.write(ann.account, "the harbour at eight")
+        await bob.ping()
+    known = json.loads((box.data / "sandbox.json").read_text())
+    words = {known[key] for key in ("postgres_password", "redis_password", "component_secret", "sealing_key")}
+    words |= set(known["accounts"].values()) | {phone.secret, phone.node, "the harbour", "secret-call"}
+    words |= {push["token"] for push in box.pushes(status=None)} | phone.tokens | {"PRIVATE KEY"}
+    for log in (*(box.data / "logs").iterdir(), box.data / "prosody" / "prosody.log"):
+        text = log.read_text(errors="replace")
+        assert not [word for word in words if word in text], log.name
