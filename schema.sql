@@ -131,6 +131,7 @@ CREATE TABLE call (
 );
 
 CREATE INDEX call_by_sid ON call (account, sid);
+CREATE INDEX call_ringing ON call (account, peer) WHERE state = 'ringing';
 CREATE INDEX call_deadline ON call (rings_until) WHERE state = 'ringing';
 
 -- ---- devices and pushes ----------------------------------------------------------------------------------------------

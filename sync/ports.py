@@ -138,7 +138,7 @@ class FeedMarks(Protocol):
     """What the component remembers of a host's streams beside the lanes' positions."""
 
     async def marks(self, host: str) -> Sequence[StreamMark]:
-        """All streams of the host, oldest first."""
+        """All streams of the host, in no order."""
         ...
 
     async def mark(self, host: str, marks: Sequence[StreamMark]) -> None:

@@ -92,8 +92,9 @@ class LostHost:
 
 @dataclass(slots=True, kw_only=True)
 class Writes:
-    """The rows to store: each replaces the stored row of its key. `erased`: (conversation, rank) whose texts in the
-    change log go. `deleted_accounts`: everything of theirs goes. `deleted_devices`: (account, device id).
+    """The rows to store: each replaces the stored row of its key. `retokened`: devices that hold other tokens from
+    now on. `erased`: (conversation, rank) whose texts in the change log go. `deleted_accounts`: everything of
+    theirs goes. `deleted_devices`: (account, device id).
     """
 
     accounts: list[Account] = field(default_factory=list)
@@ -103,6 +104,7 @@ class Writes:
     erased: list[tuple[ConversationKey, int]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
+    retokened: list[Device] = field(default_factory=list)
     deleted_devices: list[tuple[str, str]] = field(default_factory=list)
     jobs: list[PushJob] = field(default_factory=list)
     positions: dict[LanePosition, int] = field(default_factory=dict)

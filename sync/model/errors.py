@@ -129,3 +129,7 @@ class Refused(Exception):
 
 class SealBroken(Exception):
     """No configured sealing key opens this value: the key that sealed it was removed, or the value is damaged."""
+
+
+class TokenHeld(Exception):
+    """A push token belongs to a device whose account was not among the locked ones: look for its owner again."""

@@ -63,14 +63,15 @@ class ListedConversation:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationPage:
     """An answer: `newest` is the version to ask from next time; `total` counts the whole list; `query` is what was
-    answered, with `since` as it was taken (0 where the client's was not valid any more).
+    answered, with `since` as it was taken. `floor`: the oldest version that a token may name, out of the same
+    snapshot.
     """
 
     query: ListQuery
     newest: int
     items: tuple[ListedConversation, ...]
     total: int
-    with_tombstones: bool = False
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

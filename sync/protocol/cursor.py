@@ -1,7 +1,7 @@
 """The cursor between two pages of a Client Synchronization list, as clients carry it: `<first>`, `<last>`, `after`.
 
-Opaque to clients, url-safe text: a version octet, a check over account and content, the numbers, the peer. The check is
-no secret: it refuses what was cut, altered or given to another account, and someone who forges one on purpose only
+Opaque to clients, url-safe text: a version octet, a check over account and content, the numbers, the peer. The check
+is no secret: it refuses what was cut, altered or given to another account, and someone who forges one on purpose only
 chooses where in his own list to begin. Whatever cannot be read is `item-not-found` (XEP-0059 §2.2), never a guess.
 """
 

@@ -1,8 +1,9 @@
-"""Namespace delegation (XEP-0355, versions 1 and 2): users' IQs that the server hands over, and the answers' wrapping.
+"""Namespace delegation (XEP-0355, versions 1 and 2): users' IQs that the server hands over, and the answers'
+wrapping.
 
 A delegated IQ is answered in the version of the delegation that it came in. Both servers hand over IQs for other
-accounts, too: `account_of` is the gate (a user reaches only the user's own data, a host only its own users').
-What the payload asks is for its dialect to read.
+accounts, too: `account_of` is the gate (a user reaches only the user's own data, a host only its own users'). What
+the payload asks is for its dialect to read.
 """
 
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """Service discovery (XEP-0030): what the component is, which commands it has, and what it adds to hosts and accounts.
 
-A server asks on nodes named after the delegated namespace (XEP-0355 §7.2) and lists the answer among its own features;
-without an answer ejabberd delegates nothing. Also who we are (XEP-0092).
+A server asks on nodes named after the delegated namespace (XEP-0355 §7.2) and lists the answer among its own
+features; without an answer ejabberd delegates nothing. Also who we are (XEP-0092).
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
 """The component's own stanzas: IQs that it sends, and its answers and errors to IQs that it receives.
 
-Decides nothing: ids, addresses and payloads are arguments. `error_element` is the one place where an error of the model
-becomes XML; its text is the model's fixed one.
+Decides nothing: ids, addresses and payloads are arguments. `error_element` is the one place where an error of the
+model becomes XML; its text is the model's fixed one.
 """
 
 from xml.etree.ElementTree import Element, SubElement

@@ -1,7 +1,7 @@
 """The module's `hello` and `sessions` (docs/feed.md §2, §8): what it holds, what it lost, who is connected.
 
-Only reads; what a gap between what both sides claim means is decided elsewhere (§6). Sessions of other domains than the
-host's are left out (domain rule); states of later versions, too.
+Only reads; what a gap between what both sides claim means is decided elsewhere (§6). Sessions of other domains than
+the host's are left out (domain rule); states of later versions, too.
 """
 
 from dataclasses import dataclass

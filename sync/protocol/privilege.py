@@ -1,4 +1,5 @@
-"""Privileged entity (XEP-0356, versions 1 and 2): what a host lets the component do, and stanzas sent in users' names.
+"""Privileged entity (XEP-0356, versions 1 and 2): what a host lets the component do, and stanzas sent in users'
+names.
 
 Reads the advertisement and wraps; whether a permission suffices is for the sender to check. The list of IQ namespaces
 is not read: Prosody's nests them in each other.

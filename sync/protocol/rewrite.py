@@ -1,8 +1,8 @@
 """Rewrite: which messages were edited or withdrawn since a version, told to Xabber's clients by headlines.
 
 The events come from standard traffic (XEP-0308, XEP-0424). Rewriting by IQ set would have to change the server's
-archive and is not offered. A correction whose text is not kept cannot be told as one: its conversation is invalidated,
-and the client loads it from the archive.
+archive and is not offered. A correction whose text is not kept cannot be told as one: its conversation is
+invalidated, and the client loads it from the archive.
 """
 
 from xml.etree.ElementTree import Element, SubElement

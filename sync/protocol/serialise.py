@@ -2,9 +2,9 @@
 
 ElementTree's own serialiser invents `ns0:` for every namespace, which XMPP servers and clients are not obliged to
 understand. Here an element declares its namespace as the default one where it differs from its parent's, and the root
-always declares its own, so that the text can be put anywhere. It walks with a list instead of calling itself: 64 kB of
-stanza hold some nine thousand nested elements, and any user may send that. Comments and processing instructions, which
-XMPP forbids (RFC 6120 §11.1), are left out.
+always declares its own, so that the text can be put anywhere. It walks with a list instead of calling itself: 64 kB
+of stanza hold some nine thousand nested elements, and any user may send that. Comments and processing instructions,
+which XMPP forbids (RFC 6120 §11.1), are left out.
 """
 
 import re

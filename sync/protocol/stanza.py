@@ -1,9 +1,9 @@
 """What one message means for state: exactly one content, chosen by precedence.
 
 Errors come first, then what is never traffic, then the steps of calls (before any storage hint), retraction,
-correction, displayed marker, reactions, and last a body or an encrypted payload. What has no meaning is `Nothing` with
-one of a few fixed words. Only ids are read here; whether they name anything is for the rules to find out, and who may
-do what with them, too. A fallback body (XEP-0428) of a call, retraction or reaction is never a message.
+correction, displayed marker, reactions, and last a body or an encrypted payload. What has no meaning is `Nothing`
+with one of a few fixed words. Only ids are read here; whether they name anything is for the rules to find out, and
+who may do what with them, too. A fallback body (XEP-0428) of a call, retraction or reaction is never a message.
 """
 
 from collections.abc import Callable

@@ -92,6 +92,11 @@ def premature(before: View, content: CallMessage, event: MessageEvent, now: date
         rings_until=at,
         caller=event.sender,
     )
+    if before.conversation is None:
+        # Nobody may put a conversation into somebody's list by ending a call that never was.
+        return Decision(
+            after=After(account=replace(before.account, version=call.version), conversation=None, calls=(call,))
+        )
     return recorded(before, call, at, ())
 
 

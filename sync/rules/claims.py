@@ -195,6 +195,7 @@ def settle(job_id: str, account: str, outcome: PushOutcome, books: Books, polici
     if removed and device is not None:
         if job.voip:
             writes.devices.append(replace(device, voip_token=None))
+            writes.retokened.append(writes.devices[-1])
         else:
             writes.deleted_devices.append((device.account, device.device_id))
             writes.accounts.append(without_device(books.accounts[account]))

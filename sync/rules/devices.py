@@ -63,6 +63,7 @@ def register(request: RegisterDevice, app: App, phone: NewPhone, books: Books) -
         registered_at=books.now,
     )
     writes.devices.append(device)
+    writes.retokened.append(device)
     owner = accounts[request.account]
     accounts[request.account] = replace(owner, devices=owner.devices + (former is None))
     writes.accounts = list(accounts.values())

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from sync.model.books import Books, LanePosition, LostHost, Quarantined, Ruling, Writes
 from sync.model.call import Call, CallKey, CallState
-from sync.model.conversation import Account, ConversationKey, IndexedMessage, key_of
+from sync.model.conversation import Account, Conversation, ConversationKey, IndexedMessage, key_of
 from sync.model.device import Device, JobState, PushJob, PushKind
 from sync.model.event import (
     AccountEvent,
@@ -203,7 +203,14 @@ class Fold:
         if after is None:
             self.report.ignored[decision.ignored or "nothing"] += 1
             return
-        self._keep(after)
+        self._accounts[after.account.jid] = after.account
+        self._dirty_accounts.add(after.account.jid)
+        for call in after.calls:
+            self._calls[call.key] = call
+            self._dirty_calls.add(call.key)
+        if after.conversation is None:
+            return
+        self._keep(after, after.conversation)
         key = after.conversation.key
         for effect in decision.effects:
             made = plan(effect, after.conversation, self._phones(key.account), self._policies.wakes, self._now)
@@ -212,11 +219,9 @@ class Fold:
                 self._jobs.setdefault(key.account, {})[job.job_id] = job
                 self._dirty_jobs.add((key.account, job.job_id))
 
-    def _keep(self, after: After) -> None:
-        key = after.conversation.key
-        self._accounts[key.account] = after.account
-        self._dirty_accounts.add(key.account)
-        self._conversations[key] = after.conversation
+    def _keep(self, after: After, conversation: Conversation) -> None:
+        key = conversation.key
+        self._conversations[key] = conversation
         self._dirty_conversations.add(key)
         self.report.bumped.add(key)
         if after.unread_ranks is not None:
@@ -224,9 +229,6 @@ class Fold:
         for message in after.messages:
             self._index(message)
             self._dirty_messages.add((key, message.rank))
-        for call in after.calls:
-            self._calls[call.key] = call
-            self._dirty_calls.add(call.key)
         self._out.changes.extend(after.changes)
         for rank in after.erased:
             self._out.erased.append((key, rank))

@@ -16,12 +16,11 @@ from sync.rules.times import next_version
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
     """How calls ring. `ring` counts from the server's time of the propose; `fallback`: how long a VoIP push may stay
-    without a fetch before an alert follows; `ring_unknown`: strangers may ring.
+    without a fetch before an alert follows.
     """
 
     ring: timedelta = timedelta(seconds=60)
     fallback: timedelta = timedelta(seconds=8)
-    ring_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +42,12 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class After:
-    """After an event: the account and the conversation as they are now, and the rows that were added or changed."""
+    """After an event: the account and the conversation as they are now, and the rows that were added or changed. No
+    conversation: there was none, and the event is no reason to begin one.
+    """
 
     account: Account
-    conversation: Conversation
+    conversation: Conversation | None
     messages: tuple[IndexedMessage, ...] = ()
     unread_ranks: tuple[int, ...] | None = None
     changes: tuple[Change, ...] = ()

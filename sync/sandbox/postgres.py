@@ -113,8 +113,8 @@ def postgres(folder: Path, *, port: int, password: str, settings: Mapping[str, s
 def end_leftovers(folder: Path) -> None:
     """End the children of a postmaster that was killed alone.
 
-    A new one refuses to start while any of them is attached to the old shared memory, and a busy one notices only when
-    its statement ends. They are known by their program and by their working directory, which is the data folder.
+    A new one refuses to start while any of them is attached to the old shared memory, and a busy one notices only
+    when its statement ends. They are known by their program and by their working directory, which is the data folder.
     """
     program = (binaries() / "postgres").resolve()
     home = folder.resolve()

@@ -50,8 +50,8 @@ def prosody(
 ) -> Part:
     """Writes the configuration and the missing accounts below `folder` and returns the process.
 
-    `accounts` are (user name, password); an account that exists keeps its file. `module_path` is the folder that holds
-    `mod_convsync_feed`. `more_modules`, `more_paths` and `options` are added to the host: tests use them.
+    `accounts` are (user name, password); an account that exists keeps its file. `module_path` is the folder that
+    holds `mod_convsync_feed`. `more_modules`, `more_paths` and `options` are added to the host: tests use them.
     """
     executable = find_prosody()
     data = folder / "data"

@@ -1,9 +1,7 @@
 """The whole stack: Postgres, Valkey, the APNs simulator, a scratch Prosody and the component, on free loopback ports.
 
-    (1) folder, ports, accounts, configuration
-    (2) Postgres → schema │ Valkey │ simulator │ Prosody       side by side
-    (3) the component, once all of those answer
-    (4) the ready file; written again whenever a part has a new process
+(1) folder, ports, accounts, configuration (2) Postgres → schema │ Valkey │ simulator │ Prosody       side by side (3)
+the component, once all of those answer (4) the ready file; written again whenever a part has a new process
 
 Decides the order and the names in the ready file, and what is left behind: nothing, or the data folder that was asked
 for. Refuses to know how any part is started.

@@ -1,8 +1,8 @@
 """The embedded Valkey (a Redis server): where its binary is and how it is started.
 
-Decides its settings: one port of 127.0.0.1, a password, an append-only file, so that what was kept survives a kill. The
-settings are written to a file that only the owner may read, because a command line is public.
-Refuses to know what is stored in it.
+Decides its settings: one port of 127.0.0.1, a password, an append-only file, so that what was kept survives a kill.
+The settings are written to a file that only the owner may read, because a command line is public. Refuses to know
+what is stored in it.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ waited for.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
 from time import perf_counter
@@ -44,7 +44,7 @@ RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # while the database is away; the la
 
 
 class Ingest:
-    """The lanes. `committed` is told of each event's position after its commit, `due` of batches that made push jobs."""
+    """The lanes. `committed` is told of each event's position after its commit, `due` of batches with push jobs."""
 
     def __init__(
         self,
@@ -66,8 +66,11 @@ class Ingest:
         self._batch = batch
         self._high, self._low = queue, queue // 4
         self._committed, self._due = committed, due
-        self._queues: list[deque[tuple[int, Event]]] = [deque() for _ in range(workers)]
-        self._arrived = [asyncio.Event() for _ in range(workers)]
+        self._workers = workers
+        self._lanes: list[deque[Event]] = [deque() for _ in range(LANES)]
+        self._busy = [False] * LANES
+        self._turn = 0
+        self._work_to_do = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._taken = [0] * LANES  # events of each lane that came in, and that were committed
@@ -81,9 +84,8 @@ class Ingest:
         for event in events:
             where = lane(event.account)
             self._taken[where] += 1
-            worker = where % len(self._queues)
-            self._queues[worker].append((where, event))
-            self._arrived[worker].set()
+            self._lanes[where].append(event)
+        self._work_to_do.set()
         self._waiting += len(events)
         if self._waiting:
             self._idle.clear()
@@ -106,30 +108,48 @@ class Ingest:
     async def run(self) -> None:
         """Commit until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for worker in range(len(self._queues)):
-                group.create_task(self._work(worker), name=f"ingest-{worker}")
+            for worker in range(self._workers):
+                group.create_task(self._work(), name=f"ingest-{worker}")
 
-    async def _work(self, worker: int) -> None:
-        queue, arrived = self._queues[worker], self._arrived[worker]
+    async def _work(self) -> None:
+        """A free worker takes what waits in all lanes that no other worker has: one transaction where one is enough."""
         while True:
-            await arrived.wait()
-            arrived.clear()
-            while queue:
-                events = self._next(queue)
+            events = self._next()
+            if not events:
+                self._work_to_do.clear()
+                await self._work_to_do.wait()
+                continue
+            lanes = {lane(event.account) for event in events}
+            self._set_busy(lanes, True)
+            try:
                 await self._commit(events)
-                self._finished(events)
+            finally:
+                self._set_busy(lanes, False)
+            self._finished(events)
 
-    def _next(self, queue: deque[tuple[int, Event]]) -> list[Event]:
-        """A batch: what is there, up to the limit. The deletion of an account ends it: what follows is another
-        account.
-        """
+    def _next(self) -> list[Event]:
+        """A batch: what is there, up to the limit, beginning at another lane each time."""
         events: list[Event] = []
-        while queue and len(events) < self._batch:
-            _, event = queue.popleft()
+        self._turn = (self._turn + 1) % LANES
+        for step in range(LANES):
+            where = (self._turn + step) % LANES
+            if not self._busy[where]:
+                self._from_lane(self._lanes[where], events)
+        return events
+
+    def _from_lane(self, waiting: deque[Event], events: list[Event]) -> None:
+        """The deletion of an account ends the lane's part: what follows is another account."""
+        while waiting and len(events) < self._batch:
+            event = waiting.popleft()
             events.append(event)
             if isinstance(event, AccountEvent) and event.state is AccountState.DELETED:
                 break
-        return events
+
+    def _set_busy(self, lanes: Iterable[int], busy: bool) -> None:
+        for where in lanes:
+            self._busy[where] = busy
+        if not busy:
+            self._work_to_do.set()
 
     async def _commit(self, events: Sequence[Event]) -> None:
         """One transaction, tried until the database takes it, or says that it never will."""

@@ -46,15 +46,20 @@ class Queries:
             return ConversationPage(query=query, newest=0, items=(), total=0)
         if query.after is not None:
             # A list that was begun in an earlier epoch cannot be continued: the client starts over (XEP-0059 §2.2).
-            if query.after.newest < owner.floor:
+            page = await self._store.page(account, query)
+            if query.after.newest < page.floor:
                 raise ItemNotFound("The page to continue from is not there any more.")
-            return await self._store.page(account, query)
+            return page
         if query.since == owner.version > 0:
             return ConversationPage(query=query, newest=owner.version, items=(), total=0)
         # PROTOCOLS §2: a stamp that is too old, or from a future that this database has lost.
         if query.since and not owner.floor <= query.since <= owner.version:
             query = replace(query, since=EVERYTHING)
-        return await self._store.page(account, query)
+        page = await self._store.page(account, query)
+        if EVERYTHING < query.since < page.floor:
+            # The epoch was raised between the two reads.
+            page = await self._store.page(account, replace(query, since=EVERYTHING))
+        return page
 
     async def set(self, account: str, resource: str | None, payload: Element) -> None:
         """Client Synchronization, set: properties of one conversation; the other clients are told."""

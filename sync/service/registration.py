@@ -5,10 +5,12 @@ from functools import partial
 
 from sync.model.books import Keys
 from sync.model.device import SealedToken
-from sync.model.errors import ItemNotFound
+from sync.model.errors import Conflict, ItemNotFound, TokenHeld
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, Registration, UnregisterDevice
 from sync.ports import Sealer, Store
 from sync.rules.devices import NewPhone, disable, enable, register, unregister
+
+ATTEMPTS = 5  # at a token that changes hands meanwhile
 
 
 class Registrations:
@@ -37,11 +39,16 @@ class Registrations:
             secret_digest=self._sealer.digest(secret),
         )
         digests = [token.digest for token in (phone.alert_token, phone.voip_token) if token is not None]
-        owners = await self._store.token_owners(app.name, app.environment, digests)
-        # Whoever holds one of the tokens loses it: both accounts are locked.
-        keys = Keys(accounts=owners | {request.account}, create=True, devices=True)
-        node = await self._store.transact(keys, partial(register, request, app, phone))
-        return Registration(node=node, secret=secret)
+        for _ in range(ATTEMPTS):
+            owners = await self._store.token_owners(app.name, app.environment, digests)
+            # Whoever holds one of the tokens loses it: both accounts are locked.
+            keys = Keys(accounts=owners | {request.account}, create=True, devices=True)
+            try:
+                node = await self._store.transact(keys, partial(register, request, app, phone))
+            except TokenHeld:
+                continue
+            return Registration(node=node, secret=secret)
+        raise Conflict("Other devices register with these tokens at the same time.")
 
     async def unregister(self, request: UnregisterDevice) -> None:
         """`unregister-device`."""

@@ -1,4 +1,5 @@
-"""Is the database reachable, is its version one that we know, is the schema installed, who holds the component's lease.
+"""Is the database reachable, is its version one that we know, is the schema installed, who holds the component's
+lease.
 
 Reads only. Words the driver's errors: they quote neither the password nor the whole connection URL.
 """

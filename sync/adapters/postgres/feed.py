@@ -7,13 +7,15 @@ takes over at once). Behind a connection pooler sessions outlive their clients; 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
-from sync.adapters.postgres.pool import SETTINGS, Connection, Pool, meaning
+from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, SETTINGS, Connection, Pool, meaning
 from sync.adapters.postgres.statements import sql
+from sync.model.errors import StoreUnavailable
 from sync.ports import StreamMark
 from sync.rules.times import microseconds
 
@@ -47,13 +49,16 @@ class PostgresFeedMarks:
         self, host: str, now: datetime, *, marks: Sequence[StreamMark] = (), forget: Sequence[str] = ()
     ) -> int:
         """`FeedMarks.raise_epochs`."""
-        async with self._pool.connection() as connection, connection.transaction():
-            done: str = await connection.execute(sql("raise_epochs"), host, microseconds(now))
-            if marks:
-                await write_marks(connection, host, marks)
-            if forget:
-                await forget_streams(connection, host, forget)
-        return int(done.rsplit(" ", 1)[-1])
+        for _ in range(ATTEMPTS):
+            with suppress(*RETRYABLE):
+                async with self._pool.connection() as connection, connection.transaction():
+                    done: str = await connection.execute(sql("raise_epochs"), host, microseconds(now))
+                    if marks:
+                        await write_marks(connection, host, marks)
+                    if forget:
+                        await forget_streams(connection, host, forget)
+                return int(done.rsplit(" ", 1)[-1])
+        raise StoreUnavailable("retries")
 
 
 async def write_marks(connection: Connection, host: str, marks: Sequence[StreamMark]) -> None:

@@ -49,7 +49,7 @@ def page_text(*, delta: bool, pinned_first: bool, pinned: bool | None, archived:
     return f"""
 WITH listed AS (SELECT * FROM conversation c WHERE {where}),
 page AS (SELECT * FROM listed c {behind} ORDER BY {order} LIMIT $3::bigint)
-SELECT a.version AS newest, (SELECT count(*) FROM listed) AS total, c.*,
+SELECT a.version AS newest, a.floor, (SELECT count(*) FROM listed) AS total, c.*,
     CASE WHEN c.ringing > 0 THEN ARRAY(
         SELECT call FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND call.state = 'ringing'
         ORDER BY call.proposed_at DESC) END AS calls

@@ -11,12 +11,13 @@ from sync.adapters.postgres.statements import sql
 from sync.model.books import Books, Keys, LanePosition
 from sync.model.conversation import ConversationKey
 from sync.ports import Clock
+from sync.rules.times import microseconds
 
 
 async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
     """The rows that `keys` name, locked."""
     found = Books(now=clock.now())
-    await lock(connection, keys, found)
+    await lock(connection, keys, found, clock)
     # The instant of the transaction is taken under the lock: a version must not be older than what the lock waited for.
     found.now = clock.now()
     await named_rows(connection, keys, found)
@@ -27,7 +28,7 @@ async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
     return found
 
 
-async def lock(connection: Connection, keys: Keys, found: Books) -> None:
+async def lock(connection: Connection, keys: Keys, found: Books, clock: Clock) -> None:
     """The lanes' positions (one that is not there is at zero) and the accounts, made where asked for."""
     where = [(p.host, p.stream, p.shard, p.lane) for p in keys.positions]
     names = sorted(keys.accounts)
@@ -35,7 +36,7 @@ async def lock(connection: Connection, keys: Keys, found: Books) -> None:
     if keys.create and len(locked["accounts"]) < len(names):
         # Only the first event of an account comes here. The second round may meet another transaction's locks out of
         # order; the database then ends one of the two, and it runs again.
-        await connection.execute(sql("create_accounts"), names)
+        await connection.execute(sql("create_accounts"), names, microseconds(clock.now()))
         locked = await connection.fetchrow(sql("lock"), *columns(where, 4), names)
     for row in locked["positions"]:
         found.positions[LanePosition(row["host"], row["stream"], row["shard"], row["lane"])] = row["n"]

@@ -29,6 +29,7 @@ SETTINGS = {
 }
 
 # Rolled back by the server and worth another try (DESIGN §2, invariant 10).
+ATTEMPTS = 5  # of a transaction that the database rolls back
 RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 UNAVAILABLE = (
     OSError,
@@ -37,6 +38,7 @@ UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutdown, crash of another backend, statement timeout
     asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
     asyncpg.InternalClientError,
 )
 REFUSED = (

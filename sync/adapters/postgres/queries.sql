@@ -2,9 +2,9 @@
 -- Batches come as parallel arrays, one for each column.
 
 -- name: create_accounts
--- Make the accounts that do not exist yet; their tokens start at zero.
+-- Make the accounts that do not exist yet. Tokens of an earlier account of that name are too old for them.
 INSERT INTO account (jid, version, floor)
-SELECT jid, 0, 0 FROM unnest($1::text[]) AS new(jid) ORDER BY jid
+SELECT jid, $2, $2 FROM unnest($1::text[]) AS new(jid) ORDER BY jid
 ON CONFLICT (jid) DO NOTHING;
 
 -- name: lock
@@ -149,10 +149,10 @@ DELETE FROM device_token USING unnest($1::text[], $2::text[]) AS gone(account, d
 WHERE (device_token.account, device_token.device_id) = (gone.account, gone.device_id);
 
 -- name: claim_tokens
--- The tokens belong to these devices from now on.
+-- The tokens belong to these devices from now on, but for those that somebody else holds.
 INSERT INTO device_token (app, environment, digest, account, device_id)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[])
-ON CONFLICT (app, environment, digest) DO UPDATE SET account = excluded.account, device_id = excluded.device_id;
+ON CONFLICT (app, environment, digest) DO NOTHING RETURNING digest;
 
 -- name: delete_devices
 -- Remove devices.
@@ -213,7 +213,10 @@ WITH held AS MATERIALIZED (SELECT jid FROM account WHERE jid = $1 AND version = 
 claimed AS (
     UPDATE push_job SET state = 'attempted', attempts = 1, attempted_at = $4 FROM held
     -- `|| ''` keeps the planner from the index of all queued jobs
-    WHERE account = held.jid AND job_id = $3 AND state || '' = 'queued' AND attempts = 0 RETURNING account
+    WHERE account = $1 AND job_id = $3 AND state || '' = 'queued' AND attempts = 0 AND EXISTS (
+        SELECT FROM device
+        WHERE (device.account, device.device_id) = (push_job.account, push_job.device_id) AND device.enabled)
+    RETURNING account
 ),
 waiting AS (UPDATE account SET wakes_open = true FROM claimed WHERE jid = claimed.account),
 followed AS (

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sync.adapters.postgres import load, rows, write
 from sync.adapters.postgres.listing import page_statement
-from sync.adapters.postgres.pool import RETRYABLE, Connection, Pool
+from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, Pool
 from sync.adapters.postgres.statements import sql
 from sync.model.books import Keys, Rule
 from sync.model.call import CallKey
@@ -21,8 +21,6 @@ from sync.model.query import ConversationPage, ListedConversation, ListQuery, Re
 from sync.ports import Clock, DueJob, Observer
 
 T = TypeVar("T")
-
-ATTEMPTS = 5  # of a transaction that the database rolls back
 
 
 class PostgresStore:
@@ -69,7 +67,9 @@ class PostgresStore:
             for row in found
             if row["peer"] is not None
         )
-        return ConversationPage(query=query, newest=newest, items=items, total=found[0]["total"])
+        return ConversationPage(
+            query=query, newest=newest, items=items, total=found[0]["total"], floor=found[0]["floor"]
+        )
 
     async def rewrites(self, account: str, query: RewriteQuery) -> RewritePage:
         """`Store.rewrites`."""

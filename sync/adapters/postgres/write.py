@@ -9,6 +9,7 @@ from sync.adapters.postgres.pool import Connection
 from sync.adapters.postgres.rows import columns
 from sync.adapters.postgres.statements import STATE_TABLES, sql, together
 from sync.model.books import Quarantined, Writes
+from sync.model.errors import TokenHeld
 
 Rows = Iterable[Sequence[object]]
 
@@ -37,7 +38,7 @@ async def writes(connection: Connection, out: Writes) -> None:
                 await connection.execute(sql(name), lost.host, lost.keep)
     # After the changes: what is erased may have come in this very transaction.
     await one(connection, "erase_changes", ((key.account, key.peer, key.kind, rank) for key, rank in out.erased))
-    if out.deleted_devices or out.devices:
+    if out.deleted_devices or out.devices or out.retokened:
         await devices(connection, out)
 
 
@@ -63,17 +64,20 @@ async def devices(connection: Connection, out: Writes) -> None:
     """Devices that left, then those that came or changed, with the tokens that they hold now."""
     await one(connection, "drop_tokens", out.deleted_devices)
     await one(connection, "delete_devices", out.deleted_devices)
-    if not out.devices:
-        return
+    await one(connection, "write_devices", map(rows.device_row, out.devices))
+    await one(connection, "drop_tokens", ((device.account, device.device_id) for device in out.retokened))
     held = {  # by token: a phone may give the same one for alerts and calls
         (device.app, device.environment, token.digest): (device.account, device.device_id)
-        for device in out.devices
+        for device in out.retokened
         for token in (device.alert_token, device.voip_token)
         if token is not None
     }
-    await one(connection, "write_devices", map(rows.device_row, out.devices))
-    await one(connection, "drop_tokens", ((device.account, device.device_id) for device in out.devices))
-    await one(connection, "claim_tokens", ((*token, *holder) for token, holder in held.items()))
+    if not held:
+        return
+    tokens = [(*token, *holder) for token, holder in held.items()]
+    if len(await connection.fetch(sql("claim_tokens"), *columns(tokens, 5))) < len(held):
+        # Somebody registered it between the look at its owners and this transaction (`Store.token_owners`).
+        raise TokenHeld
 
 
 async def one(connection: Connection, name: str, found: Rows) -> None:

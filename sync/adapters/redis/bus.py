@@ -1,8 +1,8 @@
 """Hints between processes over Redis's publish/subscribe, which delivers to whoever listens at that moment.
 
-Decides how a listener comes back after a loss: by itself, with growing pauses, and then with an empty hint, since what
-was said meanwhile is gone. Listeners in this process hear a hint at once, whether Redis answers or not. Refuses to know
-what a hint is about.
+Decides how a listener comes back after a loss: by itself, with growing pauses, and then with an empty hint, since
+what was said meanwhile is gone. Listeners in this process hear a hint at once, whether Redis answers or not. Refuses
+to know what a hint is about.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """One process's connections to Redis, and the breaker that makes a dead Redis cost nothing.
 
-Decides how long a command may take and how long to leave Redis alone after a failure: everything in it may get lost, so
-nobody waits for it and no error of it leaves this file; a command that failed is `None`. One log line when it goes and
-one when it is back. Refuses to know what the commands mean.
+Decides how long a command may take and how long to leave Redis alone after a failure: everything in it may get lost,
+so nobody waits for it and no error of it leaves this file; a command that failed is `None`. One log line when it goes
+and one when it is back. Refuses to know what the commands mean.
 """
 
 import asyncio

@@ -2,11 +2,11 @@
 
 Redis may be flushed, restored from an old copy, or miss writes; then its hashes are half-truths. The marker tells: it
 is set by a complete `reset` under a new random generation, counts each write of the host's one writer, and expires
-unless the writer keeps it. A write that finds another marker than the one it left deletes it. No marker, no
-answer: presence is unknown until the next `reset`. Decides nothing about what presence means.
+unless the writer keeps it. A write that finds another marker than the one it left deletes it. No marker, no answer:
+presence is unknown until the next `reset`. Decides nothing about what presence means.
 
-    convsync:1:vouched:{host}   "generation:writes", expires       convsync:1:online:{host}   accounts with a hash
-    convsync:1:sessions:{account}   resource → msgpack [version, state]
+convsync:1:vouched:{host}   "generation:writes", expires       convsync:1:online:{host}   accounts with a hash
+convsync:1:sessions:{account}   resource → msgpack [version, state]
 """
 
 import asyncio
