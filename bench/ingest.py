@@ -7,37 +7,33 @@ twins are made from one template; the rows of the runs from text are missing in 
 """
 
 import asyncio
+import gc
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
 from xml.etree.ElementTree import fromstring
 
-import asyncpg
-
+from bench.ceiling import Remembering, Twins, replay, statements
 from bench.report import spread, table
 from bench.stage import NoWire, database, make_ingest
 from bench.traffic import Traffic, frames
 from sync.adapters.memory import MemoryPresence
 from sync.adapters.metrics import Metrics
-from sync.adapters.postgres import migrate, write
 from sync.adapters.postgres.feed import PostgresFeedMarks
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.store import PostgresStore
 from sync.app.drivers import SystemClock
-from sync.model.books import Books, Keys, Rule, Ruling, Writes
 from sync.model.event import Event
 from sync.ports import Store
 from sync.protocol.feed import FRAME, decode_feed
 from sync.service.feed import HostFeed
 
-T = TypeVar("T")
 HOST = "bench.example"
 BATCHES, WORKERS = (1, 16, 64, 256, 512), (1, 2)
 EVENTS = {1: 1_000, 16: 4_000, 64: 6_000, 256: 10_240, 512: 10_240}
-Statement = tuple[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,54 +77,15 @@ class Results:
     bare: list[Took] = field(default_factory=list)
 
 
-class Remembering:
-    """A store that remembers what each of its users wrote. Keeping references costs nothing while it is measured."""
-
-    def __init__(self, store: PostgresStore) -> None:
-        self._store = store
-        self.written: dict[str, list[Writes]] = {}
-
-    async def transact(self, keys: Keys, rule: Rule[T]) -> T:
-        """`Store.transact`."""
-        ruled: list[Writes] = []
-
-        def noted(books: Books) -> Ruling[T]:
-            ruling = rule(books)
-            ruled[:] = [ruling.writes]  # of a transaction that was tried again, the last attempt
-            return ruling
-
-        value = await self._store.transact(keys, noted)
-        task = asyncio.current_task()
-        self.written.setdefault(task.get_name() if task else "", []).extend(ruled)
-        return value
-
-
-class Recorder:
-    """A connection that keeps statements in place of running them."""
-
-    def __init__(self) -> None:
-        self.statements: list[Statement] = []
-
-    async def execute(self, statement: str, *arguments: object) -> None:
-        """Keep it."""
-        self.statements.append((statement, arguments))
-
-
-async def statements(written: Sequence[Writes]) -> list[list[Statement]]:
-    """The write statements of each transaction, with their arrays."""
-    found = []
-    for writes in written:
-        recorder = Recorder()
-        await write.writes(recorder, writes)
-        found.append(recorder.statements)
-    return found
-
-
 async def timed(events: int, work: Callable[[], Awaitable[None]]) -> Took:
-    """Run it."""
+    """Run it. The inputs made beforehand are kept from the collector, which would go through them again and again."""
+    gc.collect()
+    gc.freeze()
     began, cpu = time.perf_counter(), time.process_time()
     await work()
-    return Took(events, time.perf_counter() - began, time.process_time() - cpu)
+    took = Took(events, time.perf_counter() - began, time.process_time() - cpu)
+    gc.unfreeze()
+    return took
 
 
 @asynccontextmanager
@@ -185,23 +142,6 @@ async def from_text(
         return await timed(events, work)
 
 
-async def bare(pool: Pool, written: Sequence[Sequence[Writes]], events: int) -> Took:
-    """The rows again: each worker's transactions on a connection of its own."""
-    prepared = [await statements(writes) for writes in written]
-
-    async def one(transactions: Sequence[Sequence[Statement]]) -> None:
-        async with pool.connection() as connection:
-            for transaction in transactions:
-                async with connection.transaction():
-                    for statement, arguments in transaction:
-                        await connection.execute(statement, *arguments)
-
-    async def work() -> None:
-        await asyncio.gather(*map(one, prepared))
-
-    return await timed(events, work)
-
-
 def decode(texts: Sequence[str]) -> list[Event]:
     """The events of frames."""
     found: list[Event] = []
@@ -212,44 +152,12 @@ def decode(texts: Sequence[str]) -> list[Event]:
     return found
 
 
-class Twins:
-    """Two equal databases: `ours` is written by our path, `bare` by what it wrote."""
-
-    def __init__(self, dsn: Callable[[str], str]) -> None:
-        self._dsn = dsn
-
-    async def make(self, first: Sequence[Event]) -> None:
-        """Install, fill, and copy."""
-        await self._run("postgres", "CREATE DATABASE ours")
-        await migrate.install(self._dsn("ours"))
-        pool = Pool(self._dsn("ours"), size=2)
-        await pool.open()
-        await from_events(PostgresStore(pool, SystemClock(), Metrics()), first, workers=1, batch=512)
-        await pool.close()
-        await self._run("ours", "VACUUM ANALYZE")
-        await self._run("postgres", "CREATE DATABASE bare TEMPLATE ours")
-
-    async def _run(self, name: str, statement: str) -> None:
-        connection = await asyncpg.connect(self._dsn(name))
-        await connection.execute(statement)
-        await connection.close()
-
-    async def open(self, stack: AsyncExitStack) -> tuple[Pool, Pool]:
-        """A pool on each."""
-        pools = []
-        for name in ("ours", "bare"):
-            pool = Pool(self._dsn(name), size=4, statement_seconds=60)
-            await pool.open()
-            stack.push_async_callback(pool.close)
-            pools.append(pool)
-        return pools[0], pools[1]
-
-
 async def measure(size: Size, dsn: Callable[[str], str], say: Callable[[str], None]) -> dict[tuple[int, int], Results]:
     """All settings, round by round; the first round only warms up."""
     traffic = Traffic(host=HOST, accounts=size.accounts, contacts=size.contacts)
     twins = Twins(dsn)
-    await twins.make(decode(frames(traffic.first(), host=HOST, stream="first")))
+    first = decode(frames(traffic.first(), host=HOST, stream="first"))
+    await twins.make(lambda store: from_events(store, first, workers=1, batch=512))
     results = {(batch, workers): Results() for batch in BATCHES for workers in WORKERS}
     async with AsyncExitStack() as stack:
         ours, other = await twins.open(stack)
@@ -263,7 +171,8 @@ async def measure(size: Size, dsn: Callable[[str], str], say: Callable[[str], No
                 remembering = Remembering(store)
                 decoded = await from_events(remembering, events, workers=workers, batch=batch)
                 text = await from_text(store, ours, texts, many, workers=workers, batch=batch)
-                ceiling = await bare(other, list(remembering.written.values()), many)
+                again = [await statements(writes) for writes in remembering.written.values()]
+                ceiling = await timed(many, partial(replay, other, again))
                 if number:
                     found.decoded.append(decoded)
                     found.text.append(text)

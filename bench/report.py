@@ -110,4 +110,5 @@ def rewrite(facts: str, sections: Sequence[str], *, quick: bool) -> None:
     if not begin or not end:
         raise SystemExit(f"{DOCUMENT.name} has lost its markers {BEGIN} and {END}.")
     parts = [facts, *([QUICK] if quick else []), *sections]
-    DOCUMENT.write_text("\n".join([head + BEGIN, "", "\n\n".join(part.strip() for part in parts), "", END + tail]), encoding="utf-8")
+    text = "\n\n".join(part.strip() for part in parts)
+    DOCUMENT.write_text("\n".join([head + BEGIN, "", text, "", END + tail]), encoding="utf-8")

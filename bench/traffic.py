@@ -11,9 +11,8 @@ from itertools import count
 
 FRAME_EVENTS = 50  # docs/feed.md §3: a backlog is sent in batches of up to 50 events
 MARKERS, CORRECTIONS = 0.05, 0.01  # of what people send
-WORDS = (
-    """well then let us meet at the station around seven if the train is on time and bring the tickets please""".split()
-)
+TEXT = "well then let us meet at the station around seven if the train is on time and bring the tickets please"
+WORDS = TEXT.split()
 
 _numbers = count(1)
 
