@@ -24,7 +24,7 @@ from sync.model.conversation import (
     Status,
 )
 from sync.model.device import Device, JobState, PushJob, PushKind
-from sync.model.errors import Uncommittable
+from sync.model.errors import TokenHeld, Uncommittable
 from sync.model.jid import domain
 from sync.model.query import ConversationPage, ListedConversation, ListQuery, RewritePage, RewriteQuery, SortKey
 from sync.ports import DueJob, StreamMark
@@ -144,7 +144,8 @@ class MemoryStore:
     def _books(self, tables: Tables, keys: Keys) -> Books:
         if keys.create:
             for jid in keys.accounts - set(tables.accounts):
-                tables.accounts[jid] = Account(jid=jid, version=0, floor=0)
+                made = microseconds(self.clock.now())
+                tables.accounts[jid] = Account(jid=jid, version=made, floor=made)
         books = Books(now=self.clock.now())
         books.positions = picked(tables.positions, keys.positions)
         books.accounts = picked(tables.accounts, keys.accounts)
@@ -387,16 +388,20 @@ def write(tables: Tables, out: Writes) -> None:
 
 
 def write_devices(tables: Tables, out: Writes) -> None:
-    mine = {*out.deleted_devices, *((device.account, device.device_id) for device in out.devices)}
+    mine = {*out.deleted_devices, *((device.account, device.device_id) for device in out.retokened)}
     tables.tokens = {token: holder for token, holder in tables.tokens.items() if holder not in mine}
     for where in out.deleted_devices:
         tables.devices.pop(where, None)
     for device in out.devices:
         tables.devices[device.account, device.device_id] = device
+    for device in out.retokened:
         for token in (device.alert_token, device.voip_token):
-            if token is not None:
-                held = device.app, device.environment, token.digest
-                tables.tokens[held] = device.account, device.device_id
+            holder = device.account, device.device_id
+            if (
+                token is not None
+                and tables.tokens.setdefault((device.app, device.environment, token.digest), holder) != holder
+            ):
+                raise TokenHeld
 
 
 def forget_account(tables: Tables, jid: str) -> None:

@@ -51,13 +51,14 @@ async def test_forgotten_streams_lose_marks_and_positions(stores: Bench) -> None
 
 async def test_every_account_of_the_host_starts_over(stores: Bench) -> None:
     foreign = "fay@sub.example.org"
-    await stores.put(ANN, EVE, foreign, accounts=[account(ANN, version=5), account(EVE, version=2**60, floor=3)])
+    rows = [account(ANN, version=5), account(EVE, version=2**60, floor=3), account(foreign, version=7)]
+    await stores.put(ANN, EVE, foreign, accounts=rows)
     assert await stores.marks.raise_epochs(HOST, NOW) == 2
     raised = [await stores.store.account(jid) for jid in (ANN, EVE, foreign)]
     assert [(a.epoch, a.version, a.floor) for a in raised if a] == [
         (2, microseconds(NOW), microseconds(NOW)),
         (2, 2**60 + 1, 2**60 + 1),
-        (1, 0, 0),
+        (1, 7, 0),
     ]
 
 
@@ -87,7 +88,7 @@ async def test_starting_over_remembers_and_forgets_at_once(stores: Bench) -> Non
 async def test_a_lost_host_starts_over_with_the_event_that_says_so(
     stores: Bench, keep: str | None, left: set[str]
 ) -> None:
-    await stores.put(ANN)
+    await stores.put(ANN, accounts=[account(ANN, version=5)])
     await stores.marks.mark(HOST, [mark(1, 1), mark(1, 1, "s2")])
     await stores.put(lost_hosts=[LostHost(host=HOST, version=microseconds(NOW), keep=keep)])
     raised = await stores.store.account(ANN)

@@ -9,11 +9,11 @@ from sync.model.books import Books, Keys, LanePosition, Quarantined, Ruling
 from sync.model.call import CallState
 from sync.model.conversation import ChangeKind, ConversationKey, Direction, Kind, Pointer, Status
 from sync.model.device import JobState, Lane, PushJob, PushKind
-from sync.model.errors import ItemNotFound, Uncommittable
+from sync.model.errors import ItemNotFound, TokenHeld, Uncommittable
 from sync.model.event import FeedPosition
 from sync.model.push import Environment
 from sync.model.query import Cursor, ListQuery, RewriteQuery
-from sync.rules.times import FOR_EVER
+from sync.rules.times import FOR_EVER, microseconds
 from tests.contract.fakes_store import sort_key
 from tests.contract.samples import (
     ANN,
@@ -56,8 +56,9 @@ async def jobs_of(stores: Bench, *calls: tuple[str, str]) -> list[object]:
 
 async def test_an_account_is_made_where_asked_for(stores: Bench) -> None:
     books = await stores.store.transact(owned(ANN, EVE), seeing())
-    assert books.accounts == {jid: account(jid, version=0) for jid in (ANN, EVE)}
-    assert await stores.store.account(ANN) == account(ANN, version=0)
+    made = microseconds(NOW)  # tokens of an earlier account of that name are too old
+    assert books.accounts == {jid: account(jid, version=made, floor=made) for jid in (ANN, EVE)}
+    assert await stores.store.account(ANN) == account(ANN, version=made, floor=made)
 
 
 async def test_and_not_otherwise(stores: Bench) -> None:
@@ -481,28 +482,38 @@ async def test_a_device_comes_back_as_it_was_stored(stores: Bench) -> None:
 
 async def test_a_token_belongs_to_who_registered_it_last(stores: Bench) -> None:
     shared = token("shared")
-    await stores.put(ANN, EVE, devices=[device(alert_token=shared, voip_token=token("v"))])
-    await stores.put(ANN, EVE, devices=[device(owner=EVE, voip_token=shared)])
-    assert await stores.store.token_owners(*SANDBOX, [shared.digest]) == {EVE}
-    assert await stores.store.token_owners(*SANDBOX, [token("v").digest, shared.digest]) == {ANN, EVE}
+    ann, eve = device(alert_token=shared, voip_token=token("v")), device(owner=EVE, voip_token=shared)
+    await stores.put(ANN, EVE, devices=[ann], retokened=[ann])
+    await stores.put(ANN, EVE, devices=[eve], retokened=[eve], deleted_devices=[(ANN, "phone")])
+    assert await stores.store.token_owners(*SANDBOX, [token("v").digest, shared.digest]) == {EVE}
     assert await stores.store.token_owners("chat", Environment.PRODUCTION, [shared.digest]) == frozenset()
 
 
+async def test_a_token_that_somebody_else_holds_is_refused(stores: Bench) -> None:
+    ann, eve = device(), device(owner=EVE, alert_token=device().alert_token)
+    await stores.put(ANN, EVE, devices=[ann], retokened=[ann])
+    with pytest.raises(TokenHeld):
+        await stores.put(ANN, EVE, devices=[eve], retokened=[eve])
+    assert await stores.store.token_owners(*SANDBOX, [ann.alert_token.digest]) == {ANN}
+
+
 async def test_a_device_that_left_holds_no_token(stores: Bench) -> None:
-    await stores.put(devices=[device()])
+    await stores.put(devices=[device()], retokened=[device()])
     await stores.put(deleted_devices=[(ANN, "phone")])
     assert await stores.store.token_owners(*SANDBOX, [device().alert_token.digest]) == frozenset()
 
 
 async def test_a_new_token_lets_the_old_one_go(stores: Bench) -> None:
-    await stores.put(devices=[device()])
-    await stores.put(devices=[device(alert_token=token("new"))])
+    renewed = device(alert_token=token("new"))
+    await stores.put(devices=[device()], retokened=[device()])
+    await stores.put(devices=[renewed], retokened=[renewed])
     assert await stores.store.token_owners(*SANDBOX, [device().alert_token.digest]) == frozenset()
     assert await stores.store.token_owners(*SANDBOX, [token("new").digest]) == {ANN}
 
 
 async def test_one_token_may_serve_alerts_and_calls(stores: Bench) -> None:
-    await stores.put(devices=[device(voip_token=device().alert_token)])
+    twice = device(voip_token=device().alert_token)
+    await stores.put(devices=[twice], retokened=[twice])
     assert await stores.store.token_owners(*SANDBOX, [device().alert_token.digest]) == {ANN}
 
 
