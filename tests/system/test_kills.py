@@ -139,7 +139,7 @@ class Talker:
     async def talk(self, calm: asyncio.Event, told: Callable[[], None]) -> None:
         number = 0
         while number < ACTS or not calm.is_set():
-            await asyncio.sleep(PACE_SECONDS)
+            await asyncio.sleep(PACE_SECONDS if number < ACTS else 5 * PACE_SECONDS)
             try:
                 self.listen()
                 for _ in range(6):
@@ -333,7 +333,7 @@ def killer(*parts: str) -> Callable[[Box], Awaitable[None]]:
 
 
 async def frozen_component(box: Box) -> None:
-    """It hangs for a moment, longer than its lease lives."""
+    """It hangs for a moment, and wakes up to a backlog."""
     box.signal("component", signal.SIGSTOP)
     try:
         for _ in range(3):  # the server goes on meanwhile: each answer takes its time

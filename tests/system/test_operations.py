@@ -81,10 +81,10 @@ async def standby(box: Box, folder: Path, *changes: tuple[str, str]) -> AsyncIte
         await box.whole()
 
 
-async def promote(box: Box, other: Standby) -> float:
+async def promote(box: Box, other: Standby, how: signal.Signals = signal.SIGKILL) -> float:
     """Kill the sandbox's component; the seconds until the other one holds the lease."""
     await other.until('"lease"')
-    box.signal("component", signal.SIGKILL)
+    box.signal("component", how)
     began = time.monotonic()
 
     async def leads() -> bool:
@@ -124,6 +124,31 @@ async def test_a_graceful_stop_under_traffic_loses_nothing(box: Box, tmp_path: P
         await company.talk(stop)
         await company.check()
     assert "was not released" not in other.said()
+
+
+async def test_a_component_that_hangs_past_its_lease_comes_back_as_the_second(box: Box, tmp_path: Path) -> None:
+    async with standby(box, tmp_path) as other:
+        company = Company(box, "two at once")
+        await company.gather()
+
+        async def hang() -> None:
+            try:
+                assert await promote(box, other, signal.SIGSTOP) < 6
+                await other.until('"status": 200')
+            finally:
+                box.signal("component", signal.SIGCONT)
+
+            async def steps_back() -> bool:
+                _, said = await box.conditions()
+                return "another process speaks for the component" in json.dumps(said)
+
+            await eventually(steps_back)
+            other.process.terminate()
+            assert await other.process.wait() == 0, other.said()
+            await box.whole()
+
+        await company.talk(hang)
+        await company.check()
 
 
 async def test_without_postgres_there_is_one_clear_sentence(box: Box, tmp_path: Path) -> None:
