@@ -1,0 +1,67 @@
+"""Batches that come with the hello, before it has been compared with what is remembered (docs/feed.md §2)."""
+
+import asyncio
+from xml.etree.ElementTree import Element
+
+from sync.adapters.memory import MemoryPresence
+from sync.service.feed import HostFeed
+from tests.contract.fakes_observer import RecordingObserver
+from tests.contract.stores import in_memory
+from tests.service.test_host_feed import COMPONENT, HOST, Joined, Lines, known, stream
+
+
+class Backlog(Lines):
+    """The first hello is followed at once by events."""
+
+    it: Joined
+
+    def __init__(self, streams: str, first: int, last: int) -> None:
+        super().__init__(streams)
+        self._first, self._last = first, last
+
+    async def request(self, iq: Element) -> Element:
+        answer = await super().request(iq)
+        if len(self.asked) == 1:
+            self.it.take("a", self._first, self._last)
+        return answer
+
+
+async def subscribed(lines: Backlog, committed: int) -> tuple[Joined, asyncio.Future[None]]:
+    bench, observer = in_memory(), RecordingObserver()
+    await bench.marks.mark(HOST, [known("a", committed, committed)])
+    feed = HostFeed(
+        HOST,
+        component=COMPONENT,
+        wire=lines,
+        marks=bench.marks,
+        presence=MemoryPresence(),
+        clock=bench.clock,
+        observer=observer,
+        freshness_seconds=0.01,
+    )
+    lines.it = Joined(feed, lines, bench, observer)
+    running = asyncio.ensure_future(feed.run())
+    feed.connected()
+    while not feed.subscribed:  # noqa: ASYNC110 - no event is told
+        await asyncio.sleep(0)
+    return lines.it, running
+
+
+async def test_what_came_with_the_hello_counts() -> None:
+    it, running = await subscribed(Backlog(stream("a", 6, 9, 5), 6, 9), committed=5)
+    await it.feed.fresh()
+    it.take("a", 10, 10)
+    assert [event.position.n for event in it.bin.events] == [6, 7, 8, 9, 10]
+    assert len(it.lines.asked) == 1
+    running.cancel()
+
+
+async def test_what_followed_an_ack_that_we_do_not_know_of_is_asked_for_again() -> None:
+    lines = Backlog(stream("a", 101, 120, 100) + "<regressed stream='a'/>", 101, 120)
+    it, running = await subscribed(lines, committed=50)
+    lines.hello = lines.hello.replace("<regressed stream='a'/>", "")
+    while len(lines.asked) < 2:  # noqa: ASYNC110 - likewise
+        await asyncio.sleep(0)
+    it.take("a", 101, 120)
+    assert [event.position.n for event in it.bin.events] == list(range(101, 121))
+    running.cancel()
