@@ -283,7 +283,7 @@ class Observer(Protocol):
         """An event was set aside."""
         ...
 
-    def ignored(self, why: str) -> None:
+    def ignored(self, why: str, count: int = 1) -> None:
         """An event or stanza without meaning for state."""
         ...
 
@@ -295,8 +295,8 @@ class Observer(Protocol):
         """How far the newest event of the host is ahead of what is committed."""
         ...
 
-    def ingest_waiting(self, lane: int, events: int) -> None:
-        """Events in memory that wait for their commit, 0-15."""
+    def ingest_waiting(self, events: int) -> None:
+        """Events in memory that wait for their commit."""
         ...
 
     def query(self, dialect: str, outcome: str, seconds: float) -> None:
@@ -322,11 +322,11 @@ class Observer(Protocol):
         """One request to a push service and its end: `outcome` a Verdict, `reason` the vendor's word."""
         ...
 
-    def suppressed(self, why: str) -> None:
+    def suppressed(self, why: str, count: int = 1) -> None:
         """A push that was due and decided against: read, muted, online, over, late."""
         ...
 
-    def coalesced(self, kind: str) -> None:
+    def coalesced(self, kind: str, count: int = 1) -> None:
         """A push that an earlier queued one already stands for."""
         ...
 
@@ -338,20 +338,8 @@ class Observer(Protocol):
         """A device token is dead by the vendor's word."""
         ...
 
-    def provider_token_age(self, seconds: float) -> None:
-        """Age of the APNs provider token in use."""
-        ...
-
-    def push_connection(self, app: str, event: str) -> None:
-        """A connection to a push service: opened, goaway, lost."""
-        ...
-
     def breaker(self, name: str, is_open: bool) -> None:
         """Sending to a service stopped (open), or goes on."""
-        ...
-
-    def voip_after_close(self) -> None:
-        """A VoIP push was claimed for a call whose end had been committed before. Must never happen."""
         ...
 
     def call_to_push(self, seconds: float) -> None:
@@ -360,10 +348,6 @@ class Observer(Protocol):
 
     def wake_to_fetch(self, kind: str, seconds: float) -> None:
         """From a push to the query that proves its arrival: `call` or `wake`."""
-        ...
-
-    def wakes_unfetched(self, devices: int) -> None:
-        """Devices that were woken and have not fetched."""
         ...
 
     def connection(self, host: str, up: bool) -> None:

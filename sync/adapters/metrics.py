@@ -86,7 +86,7 @@ class Metrics:
         self._ignored = self._counter("ignored_events_total", "Events without meaning for state.", "why")
         self._epochs = self._counter("epoch_raises_total", "Times that clients had to start over.", "why")
         self._lag = self._gauge("feed_lag_events", "Events of a host that are not committed yet.", "host")
-        self._waiting = self._gauge("ingest_waiting_events", "Events in memory, by lane 0-15.", "lane")
+        self._waiting = self._gauge("ingest_waiting_events", "Events in memory that wait for their commit.")
 
     def _make_answers(self) -> None:
         self._queries = self._counter("queries_total", "Clients' requests, by what was answered.", "dialect", "outcome")
@@ -104,17 +104,13 @@ class Metrics:
         self._depth = self._gauge("push_queue_jobs", "Due push jobs.", "lane")
         self._oldest = self._gauge("push_queue_oldest_seconds", "Age of the oldest due push job.", "lane")
         self._removed = self._counter("tokens_removed_total", "Device tokens that the vendor called dead.", "reason")
-        self._token_age = self._gauge("apns_provider_token_age_seconds", "Age of the provider token in use.")
-        self._connections = self._counter("push_connections_total", "Connections to push services.", "app", "event")
         self._breaker = self._gauge("breaker_open", "1 while sending to a service is stopped.", "name")
 
     def _make_calls(self) -> None:
-        self._after_close = self._counter("voip_after_close_total", "VoIP pushes of ended calls. Must stay 0.")
         self._call = self._histogram("call_to_push_seconds", "From a propose to its accepted push.", _CALL_SECONDS)
         self._fetch = self._histogram(
             "push_to_fetch_seconds", "From a push to the query that proves it arrived.", _FETCH_SECONDS, "kind"
         )
-        self._unfetched = self._gauge("wakes_unfetched_devices", "Devices that were woken and have not fetched.")
 
     def _make_health(self) -> None:
         self._connected = self._gauge("feed_connected", "1 while the feed of a host is subscribed.", "host")
@@ -138,8 +134,8 @@ class Metrics:
     def quarantined(self, why: str) -> None:
         self._quarantined.labels(self._word("quarantine", why)).inc()
 
-    def ignored(self, why: str) -> None:
-        self._ignored.labels(self._word("ignored", why)).inc()
+    def ignored(self, why: str, count: int = 1) -> None:
+        self._ignored.labels(self._word("ignored", why)).inc(count)
 
     def epoch_raised(self, why: str) -> None:
         self._epochs.labels(self._word("epoch", why)).inc()
@@ -147,8 +143,8 @@ class Metrics:
     def feed_lag(self, host: str, events: int) -> None:
         self._lag.labels(host).set(events)
 
-    def ingest_waiting(self, lane: int, events: int) -> None:
-        self._waiting.labels(str(lane)).set(events)
+    def ingest_waiting(self, events: int) -> None:
+        self._waiting.set(events)
 
     def query(self, dialect: str, outcome: str, seconds: float) -> None:
         self._queries.labels(dialect, self._word("outcome", outcome)).inc()
@@ -173,11 +169,11 @@ class Metrics:
         self._pushes.labels(app, environment, push_type, str(priority), kind, outcome, reason).inc()
         self._push_seconds.labels(app, push_type).observe(seconds)
 
-    def suppressed(self, why: str) -> None:
-        self._suppressed.labels(self._word("suppressed", why)).inc()
+    def suppressed(self, why: str, count: int = 1) -> None:
+        self._suppressed.labels(self._word("suppressed", why)).inc(count)
 
-    def coalesced(self, kind: str) -> None:
-        self._coalesced.labels(kind).inc()
+    def coalesced(self, kind: str, count: int = 1) -> None:
+        self._coalesced.labels(kind).inc(count)
 
     def queue_depth(self, lane: str, jobs: int, oldest_seconds: float) -> None:
         self._depth.labels(lane).set(jobs)
@@ -186,26 +182,14 @@ class Metrics:
     def token_removed(self, reason: str) -> None:
         self._removed.labels(self._word("reason", reason)).inc()
 
-    def provider_token_age(self, seconds: float) -> None:
-        self._token_age.set(seconds)
-
-    def push_connection(self, app: str, event: str) -> None:
-        self._connections.labels(app, event).inc()
-
     def breaker(self, name: str, is_open: bool) -> None:
         self._breaker.labels(name).set(is_open)
-
-    def voip_after_close(self) -> None:
-        self._after_close.inc()
 
     def call_to_push(self, seconds: float) -> None:
         self._call.observe(seconds)
 
     def wake_to_fetch(self, kind: str, seconds: float) -> None:
         self._fetch.labels(kind).observe(seconds)
-
-    def wakes_unfetched(self, devices: int) -> None:
-        self._unfetched.set(devices)
 
     def connection(self, host: str, up: bool) -> None:
         self._connected.labels(host).set(up)

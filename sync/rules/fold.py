@@ -60,6 +60,7 @@ class Report:
     repeated: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
     suppressed: Counter[str] = field(default_factory=Counter)
+    coalesced: Counter[str] = field(default_factory=Counter)
     bumped: set[ConversationKey] = field(default_factory=set)
     jobs: list[PushJob] = field(default_factory=list)
     rings: list[Ring] = field(default_factory=list)
@@ -215,8 +216,10 @@ class Fold:
         for effect in decision.effects:
             made = plan(effect, after.conversation, self._phones(key.account), self._policies.wakes, self._now)
             self.report.suppressed.update(made.suppressed)
+            jobs = self._jobs.setdefault(key.account, {})
             for job in made.jobs:
-                self._jobs.setdefault(key.account, {})[job.job_id] = job
+                self.report.coalesced[job.kind] += job.job_id in jobs and job.state is JobState.QUEUED
+                jobs[job.job_id] = job
                 self._dirty_jobs.add((key.account, job.job_id))
 
     def _keep(self, after: After, conversation: Conversation) -> None:

@@ -91,6 +91,7 @@ class Ingest:
             self._idle.clear()
         if self._waiting > self._high and not self._paused:
             self._paused = True
+            self._observer.ingest_waiting(self._waiting)
             self._wire.pause()
 
     async def barrier(self, account: str) -> None:
@@ -200,12 +201,13 @@ class Ingest:
         self._observer.batch_committed(len(events), seconds)
         for kind, many in Counter(KINDS[type(event)] for event in events).items():
             self._observer.events_committed(kind, many)
-        for why, many in report.ignored.items():
-            for _ in range(many):
-                self._observer.ignored(why)
-        for why, many in report.suppressed.items():
-            for _ in range(many):
-                self._observer.suppressed(why)
+        for tell, counted in (
+            (self._observer.ignored, report.ignored),
+            (self._observer.suppressed, report.suppressed),
+            (self._observer.coalesced, report.coalesced),
+        ):
+            for word, many in counted.items():
+                tell(word, many)
         for event in events:
             if isinstance(event, Malformed):
                 self._observer.quarantined(event.why)
@@ -223,6 +225,7 @@ class Ingest:
         for where in {lane(event.account) for event in events}:
             self._open_barriers(where)
         self._waiting -= len(events)
+        self._observer.ingest_waiting(self._waiting)
         if self._waiting == 0:
             self._idle.set()
         if self._paused and self._waiting <= self._low:

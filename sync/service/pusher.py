@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from time import perf_counter
@@ -25,6 +26,7 @@ from sync.ports import Clock, DueJob, Observer, Presence, PushGate, Sealer, Stor
 from sync.rules.claims import Claim, Claimed, claim, rung_at_once, settle
 from sync.rules.fold import Policies, Report, Ring
 from sync.rules.payloads import Names, Wording, request
+from sync.rules.storms import DeathWatch
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class Pusher:
         self._hints = {name: asyncio.Event() for name in LANES}
         self._known: dict[str, deque[DueJob]] = {name: deque(maxlen=KNOWN) for name in LANES}
         self._sending: set[asyncio.Task[None]] = set()
+        self._deaths: dict[str, DeathWatch] = {}
 
     def committed(self, report: Report) -> None:
         """A batch is committed. Calls that began to ring with it are claimed at once, beside the lanes."""
@@ -176,8 +179,18 @@ class Pusher:
         except SealBroken:
             log.error("a push token cannot be opened: a key is missing in [secrets]")
             outcome = PushOutcome(verdict=Verdict.REJECTED, reason="sealed")
+        outcome = self._doubted(found, outcome)
         self._tell(found, outcome, perf_counter() - began)
         await self._settle(found.job, outcome)
+
+    def _doubted(self, found: Claim, outcome: PushOutcome) -> PushOutcome:
+        """The outcome, unless it calls one token of very many dead: then the registrations stay (PUSH §2)."""
+        watch = self._deaths.setdefault(found.device.app, DeathWatch())
+        watch.note(outcome.verdict is Verdict.DEAD_TOKEN, self._clock.now())
+        if outcome.verdict is not Verdict.DEAD_TOKEN or not watch.is_storm:
+            return outcome
+        log.error("many tokens are called dead: is the app's environment right?", extra={"app": found.device.app})
+        return replace(outcome, verdict=Verdict.REJECTED)
 
     def _request(self, found: Claim, app: App) -> PushRequest:
         device = found.device

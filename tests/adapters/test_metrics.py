@@ -62,6 +62,6 @@ def test_a_vendor_cannot_make_labels_without_end() -> None:
 
 def test_two_processes_in_one_do_not_share_metrics() -> None:
     one, other = Metrics(), Metrics()
-    one.voip_after_close()
-    assert "convsync_voip_after_close_total 1.0" in one.exposition().decode()
-    assert "convsync_voip_after_close_total 0.0" in other.exposition().decode()
+    one.lease(True)
+    assert "convsync_lease_held 1.0" in one.exposition().decode()
+    assert "convsync_lease_held 0.0" in other.exposition().decode()

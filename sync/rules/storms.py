@@ -1,0 +1,32 @@
+"""When the vendor calls many tokens dead at once, the fault is ours (PUSH §2): an app configured for the wrong
+environment or topic must not cost every device its registration.
+"""
+
+from collections import deque
+from datetime import datetime, timedelta
+
+WINDOW = timedelta(minutes=5)
+MANY = 20  # fewer prove nothing: a family's old phones
+
+
+class DeathWatch:
+    """The verdicts of the last minutes for one app. `is_storm` once at least 20 tokens, and more than half of all,
+    were called dead.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[datetime, bool]] = deque()
+        self._dead = 0
+
+    def note(self, dead: bool, now: datetime) -> None:
+        """One answer."""
+        self._seen.append((now, dead))
+        self._dead += dead
+        while self._seen and self._seen[0][0] < now - WINDOW:
+            _, was_dead = self._seen.popleft()
+            self._dead -= was_dead
+
+    @property
+    def is_storm(self) -> bool:
+        """True while death is no news about a device."""
+        return self._dead >= MANY and 2 * self._dead > len(self._seen)
