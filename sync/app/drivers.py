@@ -10,19 +10,20 @@ from datetime import UTC, datetime
 
 from sync.adapters.apns.gate import ApnsApp, ApnsGate
 from sync.adapters.apns.provider_key import ProviderKey
-from sync.adapters.memory import MemoryPresence
+from sync.adapters.memory import MemoryBus, MemoryPresence
 from sync.adapters.metrics import Metrics
 from sync.adapters.postgres import migrate
 from sync.adapters.postgres.feed import PostgresLeases
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.provider_tokens import PostgresProviderTokens
+from sync.adapters.redis.bus import RedisBus
 from sync.adapters.redis.link import Link as RedisLink
 from sync.adapters.redis.presence import RedisPresence
 from sync.adapters.sealing import Sealer
 from sync.config import Config
 from sync.model.errors import StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, Verdict
-from sync.ports import Clock, Presence, PushGate
+from sync.ports import Bus, Clock, Presence, PushGate
 from sync.startup import CannotStart
 
 
@@ -60,6 +61,7 @@ class Drivers:
     sealer: Sealer
     gate: PushGate
     presence: Presence
+    bus: Bus
 
 
 async def open_drivers(config: Config, stack: AsyncExitStack) -> Drivers:
@@ -68,10 +70,12 @@ async def open_drivers(config: Config, stack: AsyncExitStack) -> Drivers:
     pool = await open_pool(config, stack)
     sealer = Sealer(config.secrets.ring)
     gate = await open_gate(config, pool, sealer, stack)
-    presence = open_presence(config, metrics, stack)
+    presence, bus = open_shared(config, metrics, stack)
     leases = PostgresLeases(config.postgres.dsn.get_secret_value())
     stack.push_async_callback(leases.close)
-    return Drivers(metrics=metrics, clock=clock, pool=pool, leases=leases, sealer=sealer, gate=gate, presence=presence)
+    return Drivers(
+        metrics=metrics, clock=clock, pool=pool, leases=leases, sealer=sealer, gate=gate, presence=presence, bus=bus
+    )
 
 
 async def open_pool(config: Config, stack: AsyncExitStack) -> Pool:
@@ -122,10 +126,12 @@ async def open_gate(config: Config, pool: Pool, sealer: Sealer, stack: AsyncExit
     return gate
 
 
-def open_presence(config: Config, metrics: Metrics, stack: AsyncExitStack) -> Presence:
-    """Who is online: in Redis for all processes, or in this one's memory."""
+def open_shared(config: Config, metrics: Metrics, stack: AsyncExitStack) -> tuple[Presence, Bus]:
+    """Who is online, and hints to other processes: in Redis for all of them, or in this one's memory."""
     if config.redis is None:
-        return MemoryPresence()
+        return MemoryPresence(), MemoryBus()
     link = RedisLink(config.redis.url.get_secret_value(), observer=metrics)
     stack.push_async_callback(link.close)
-    return RedisPresence(link, observer=metrics)
+    bus = RedisBus(link)
+    stack.push_async_callback(bus.close)
+    return RedisPresence(link, observer=metrics), bus

@@ -101,6 +101,7 @@ class Service:
             store=store,
             gate=self._drivers.gate,
             presence=self._drivers.presence,
+            bus=self._drivers.bus,
             sealer=self._drivers.sealer,
             clock=self._drivers.clock,
             observer=self._drivers.metrics,

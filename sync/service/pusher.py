@@ -22,7 +22,7 @@ from sync.model.device import JobState, Lane, PushJob, PushKind
 from sync.model.errors import SealBroken, StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, PushType, Verdict
 from sync.model.query import App
-from sync.ports import Clock, DueJob, Observer, Presence, PushGate, Sealer, Store
+from sync.ports import Bus, Clock, DueJob, Observer, Presence, PushGate, Sealer, Store
 from sync.rules.claims import Claim, Claimed, claim, rung_at_once, settle
 from sync.rules.fold import Policies, Report, Ring
 from sync.rules.payloads import Names, Wording, request
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+TOPIC = "push-jobs"
 ROUND = 64  # jobs claimed in one transaction
 KNOWN = 1024  # due jobs remembered for each lane; what falls out is found in the queue
 LOOK_SECONDS = 2.0  # how long a worker sleeps at most
@@ -49,6 +50,7 @@ class Pusher:
         store: Store,
         gate: PushGate,
         presence: Presence,
+        bus: Bus,
         sealer: Sealer,
         clock: Clock,
         observer: Observer,
@@ -57,7 +59,7 @@ class Pusher:
         wordings: Mapping[str, Wording],
         in_flight: int,
     ) -> None:
-        self._store, self._gate, self._presence, self._sealer = store, gate, presence, sealer
+        self._store, self._gate, self._presence, self._bus, self._sealer = store, gate, presence, bus, sealer
         self._clock, self._observer, self._policies = clock, observer, policies
         self._apps, self._wordings = apps, wordings
         self._slots = {name: asyncio.Semaphore(in_flight) for name in LANES}
@@ -73,6 +75,9 @@ class Pusher:
             self._started(self._ring(ring))
         if others := [job for job in report.jobs if job.job_id not in at_once]:
             self.hint(others)
+        if any(slots.locked() for slots in self._slots.values()):
+            # As many pushes are under way here as may be: other processes need not wait for their next look.
+            self._started(self._bus.publish(TOPIC, {}))
 
     async def _ring(self, ring: Ring) -> None:
         """Claim by version, and send. What does not succeed here is in the queue like any other job."""
@@ -99,6 +104,7 @@ class Pusher:
     async def run(self) -> None:
         """Push until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._bus.subscribe(TOPIC, lambda _: self.hint()), name="push-hints")
             for name in LANES:
                 group.create_task(self._work(name), name=f"push-{name}")
 
