@@ -76,7 +76,7 @@ class ConversationPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewriteQuery:
-    """Corrections and retractions since a version; more than `limit` of one conversation invalidate it."""
+    """Corrections and retractions since a version; more than `limit` of them invalidate the conversations concerned."""
 
     since: int
     limit: int = 50

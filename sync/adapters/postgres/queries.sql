@@ -198,7 +198,7 @@ LEFT JOIN LATERAL (
 WHERE a.jid = $1 ORDER BY found.version;
 
 -- name: rewritten_conversations
--- The conversations with more corrections and retractions than that since a version, with the newest of them.
+-- The conversations with corrections and retractions since a version, with the newest of them.
 SELECT peer, kind, max(version) AS version
 FROM change WHERE account = $1 AND version > $2 AND version <= $3
 GROUP BY peer, kind ORDER BY max(version);
