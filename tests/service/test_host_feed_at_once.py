@@ -6,8 +6,9 @@ from xml.etree.ElementTree import Element
 from sync.adapters.memory import MemoryPresence
 from sync.service.feed import HostFeed
 from tests.contract.fakes_observer import RecordingObserver
+from tests.contract.samples import NOW
 from tests.contract.stores import in_memory
-from tests.service.test_host_feed import COMPONENT, HOST, Joined, Lines, known, stream
+from tests.service.test_host_feed import COMPONENT, HOST, Joined, Lines, Still, known, stream
 
 
 class Backlog(Lines):
@@ -35,15 +36,17 @@ async def subscribed(lines: Backlog, committed: int) -> tuple[Joined, asyncio.Fu
         wire=lines,
         marks=bench.marks,
         presence=MemoryPresence(),
-        clock=bench.clock,
+        clock=Still(NOW),
         observer=observer,
         freshness_seconds=0.01,
     )
     lines.it = Joined(feed, lines, bench, observer)
     running = asyncio.ensure_future(feed.run())
     feed.connected()
-    while not feed.subscribed:  # noqa: ASYNC110 - no event is told
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not feed.subscribed and not running.done():  # noqa: ASYNC110 - no event is told
+            await asyncio.sleep(0)
+    assert feed.subscribed, running
     return lines.it, running
 
 
@@ -60,8 +63,9 @@ async def test_what_followed_an_ack_that_we_do_not_know_of_is_asked_for_again() 
     lines = Backlog(stream("a", 101, 120, 100) + "<regressed stream='a'/>", 101, 120)
     it, running = await subscribed(lines, committed=50)
     lines.hello = lines.hello.replace("<regressed stream='a'/>", "")
-    while len(lines.asked) < 2:  # noqa: ASYNC110 - likewise
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while len(lines.asked) < 2:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0)
     it.take("a", 101, 120)
     assert [event.position.n for event in it.bin.events] == list(range(101, 121))
     running.cancel()
