@@ -5,6 +5,7 @@ and is their life from start to a graceful stop.
 """
 
 import asyncio
+import gc
 import signal
 from contextlib import AsyncExitStack
 
@@ -16,6 +17,15 @@ from sync.config import Config
 from sync.startup import CannotStart
 
 
+def spare_the_collector() -> None:
+    """What is loaded by now stays, and events are trees without cycles: looking through them for garbage every 700
+    allocations costs a tenth of the time of a busy feed, and pauses at the wrong moment.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 async def serve(config: Config) -> int:
     """Run until SIGTERM or SIGINT; the exit status. Raises `CannotStart`."""
     stop = asyncio.Event()
@@ -25,6 +35,7 @@ async def serve(config: Config) -> int:
     async with AsyncExitStack() as stack:
         drivers = await open_drivers(config, stack)
         service = Service(config, drivers)
+        spare_the_collector()
         pages = Pages(readiness=service.readiness, exposition=drivers.metrics.exposition, content_type=CONTENT_TYPE)
         try:
             await pages.start(config.http.listen, config.http.port)

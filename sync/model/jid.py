@@ -3,6 +3,7 @@
 Servers hand over normalised JIDs (RFC 7622); this module compares and cuts them, it does not prepare them.
 """
 
+from functools import lru_cache
 from hashlib import sha256
 
 BUCKETS = 256
@@ -32,6 +33,7 @@ def bucket(account: str) -> int:
     return sha256(account.encode()).digest()[0]
 
 
+@lru_cache(maxsize=65536)  # asked several times for each event; 10 MB at the most
 def lane(account: str) -> int:
     """0–15: the lane of the account's bucket."""
     return bucket(account) * LANES // BUCKETS
