@@ -51,7 +51,11 @@ def _descent(program: Path, user: int, group: int) -> tuple[str, ...]:
     ways: list[tuple[str, ...]] = []
     if setpriv:
         change = (setpriv, "--reuid", str(user), "--regid", str(group), "--clear-groups", "--no-new-privs")
-        kept = [("--inh-caps", f"+{right}", "--ambient-caps", f"+{right}") for right in WALKING_RIGHTS]
+        # Without the securebit access(2) forgets these rights for everybody but root, and initdb asks it.
+        kept = [
+            ("--inh-caps", f"+{right}", "--ambient-caps", f"+{right}", "--securebits", "+no_setuid_fixup")
+            for right in WALKING_RIGHTS
+        ]
         ways += [(*change, *rights, "--pdeathsig", "KILL", "--") for rights in (*kept, ())]
     if unshare:
         # Root outside, somebody else inside: files stay root's. `give` does not hand them away in this case.
@@ -66,8 +70,11 @@ def _descent(program: Path, user: int, group: int) -> tuple[str, ...]:
 
 
 def _works(way: tuple[str, ...], program: Path) -> bool:
-    command = [*way, str(program), "--version"]
-    return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0  # noqa: S603
+    """True where the program runs, and where it would be told so by access(2)."""
+    return all(
+        subprocess.run([*way, *probe], capture_output=True, timeout=10, check=False).returncode == 0  # noqa: S603
+        for probe in ((str(program), "--version"), ("test", "-x", str(program)))
+    )
 
 
 def give(folder: Path, program: Path) -> None:

@@ -22,7 +22,7 @@ def python(who: str, folder: Path) -> list[str]:
     right = "+dac_read_search"
     return [
         *(setpriv, "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"),
-        *("--inh-caps", right, "--ambient-caps", right, "--", sys.executable),
+        *("--inh-caps", right, "--ambient-caps", right, "--securebits", "+no_setuid_fixup", "--", sys.executable),
     ]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import asyncpg
 import pytest
 
 from sync.sandbox import ports, postgres
-from sync.sandbox.launch import NOBODY, _descent
+from sync.sandbox.launch import NOBODY, _descent, unprivileged
 from tests.adapters.processes import REPOSITORY, WHO, command_line, gone, listens, modes, python
 
 PAIR = Path(__file__).parent / "embedded_pair.py"
@@ -117,3 +118,10 @@ if "root" in WHO:
         way = " ".join(_descent(postgres.binaries() / "postgres", NOBODY, NOBODY))
         assert "--ambient-caps +dac_read_search" in way
         assert "--no-new-privs" in way
+
+
+def test_a_program_below_a_closed_folder_is_found_by_access_too(tmp_path: Path) -> None:
+    programs = closed_folder(tmp_path) / "bin"
+    programs.symlink_to(postgres.binaries())
+    way = unprivileged(programs / "initdb", tmp_path)
+    assert subprocess.run([*way, "test", "-x", programs / "initdb"], check=False).returncode == 0
