@@ -152,8 +152,8 @@ class FeedMarks(Protocol):
     async def raise_epochs(
         self, host: str, now: datetime, *, marks: Sequence[StreamMark] = (), forget: Sequence[str] = ()
     ) -> int:
-        """Every account of the host starts over (invariant 4), and what was learnt with that is remembered and
-        forgotten in the same transaction; how many accounts those were.
+        """Every account of the host starts over (invariant 4), and what was learnt with that is remembered as it is
+        and forgotten in the same transaction; how many accounts those were.
         """
         ...
 

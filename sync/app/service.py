@@ -144,6 +144,7 @@ class Service:
                 random_name=lambda: secrets.token_urlsafe(24),
             ),
             observer=metrics,
+            freshness_seconds=self._config.ingest.freshness_seconds,
         )
 
     # ---- joints ----------------------------------------------------------------------------------------------------
@@ -199,7 +200,6 @@ class Service:
     async def _stop(self) -> None:
         """Stop reading → drain → flush → close, within a limit."""
         log.info("stopping")
-        self._link.pause()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._ingest.drain()

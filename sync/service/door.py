@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element
 
 from sync.model.errors import (
     BadRequest,
+    Behind,
     FeatureNotImplemented,
     InternalServerError,
     Overloaded,
@@ -52,7 +53,9 @@ class Door:
         queries: Queries,
         registrations: Registrations,
         observer: Observer,
+        freshness_seconds: float,
     ) -> None:
+        self._freshness = freshness_seconds
         self._component, self._version, self._wire = component, version, wire
         self._feeds, self._ingest, self._queries, self._registrations = feeds, ingest, queries, registrations
         self._observer = observer
@@ -81,7 +84,7 @@ class Door:
         if frame is None:
             # Else advertisements of delegation and privilege, and whatever else is said to us.
             if host is not None and stanza.find(feed.STARTED) is not None:
-                host.connected()
+                host.resubscribe()
             return
         if host is None:
             log.error("a feed came from a host that is not configured", extra={"host": sender})
@@ -92,7 +95,7 @@ class Door:
         except FrameError as error:
             log.error("a batch of the feed cannot be trusted", extra={"host": sender, "reason": error.text})
             self._observer.ignored("bad-frame")
-            host.connected()  # subscribes anew: the module sends again from what is committed
+            host.resubscribe()
 
     # ---- requests --------------------------------------------------------------------------------------------------
 
@@ -146,7 +149,11 @@ class Door:
         host = self._feeds.get(domain(account))
         if host is not None:
             await host.fresh()
-        await self._ingest.barrier(account)
+        try:
+            async with asyncio.timeout(self._freshness):
+                await self._ingest.barrier(account)
+        except TimeoutError:
+            raise Behind from None
 
     async def _push(self, asked: Delegated) -> None:
         request = push.decode_push(asked.payload, kind=asked.kind, sender=asked.sender)

@@ -39,7 +39,8 @@ class Progress:
         self.committed = max(self.committed, acked)
         self._close_up()
         self.received = max(self.received, self.committed)
-        self.head = max(self.head, high)
+        # Not what was seen before: what a power cut took from the module never comes.
+        self.head = max(high, self.received)
 
     def done(self, n: int) -> None:
         """Event n is committed."""
@@ -73,7 +74,9 @@ class HostFeed:
         self._clock, self._observer = clock, observer
         self._freshness = freshness_seconds
         self._streams: dict[str, Progress] = {}
-        self._behind, self._skipped = 0, False
+        self._behind: int | None = 0  # events still to come, as the module said last; None: it does not say
+        self._skipped = False
+        self._up = False
         self._moved = asyncio.Event()
         self._caught_up = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -83,10 +86,17 @@ class HostFeed:
 
     def connected(self) -> None:
         """The connection is up: subscribe."""
+        self._up = True
+        self.resubscribe()
+
+    def resubscribe(self) -> None:
+        """Something is missing: nothing is fresh until the module has sent again what is not committed."""
+        self._caught_up.clear()
         self._wanted.set()
 
     def disconnected(self) -> None:
         """The connection is gone. What was received and not committed comes again."""
+        self._up = False
         self._wanted.clear()
         self._caught_up.clear()
         self._set_subscribed(False)
@@ -104,9 +114,10 @@ class HostFeed:
             try:
                 await self._subscribe()
             except (Refused, RequestError, StoreUnavailable) as error:
-                self._wanted.set()
                 log.warning("the feed was not subscribed", extra={"host": self.host, "reason": str(error)})
                 await self._clock.sleep(RETRY_SECONDS)
+                if self._up:
+                    self._wanted.set()
 
     async def _vouching(self) -> None:
         """Keep presence known: what Redis has lost is asked for anew."""
@@ -131,7 +142,7 @@ class HostFeed:
         # Batches follow the hello at once, on the same connection: what they belong to must be known before they come.
         self._streams = {name: Progress(mark.shard, mark.committed, mark.seen) for name, mark in known.items()}
         request = envelope.iq("set", sender=self._component, to=self.host, request_id="subscribe", payload=payload)
-        self._behind, self._skipped = 0, False
+        self._behind, self._skipped = None, False
         answer = await self._wire.request(request)
         # From here on whoever misses something, or connects anew, has to be heard.
         self._wanted.clear()
@@ -144,8 +155,10 @@ class HostFeed:
             self._progress(stream.id, said.shard).held(stream.acked, stream.high)
         if said.regressed and self._skipped:
             # What came with the hello was counted from where we had been, not from the module's ack.
-            self._wanted.set()
+            self.resubscribe()
         await self._presence.reset(self.host, by_account(said.sessions))
+        if not self._up:
+            raise Refused("disconnected")
         self._set_subscribed(True)
         self._look()
         log.info(
@@ -157,11 +170,12 @@ class HostFeed:
         """docs/feed.md §6: has either side lost memory?"""
         held = {stream.id: stream for stream in said.streams}
         torn = [name for name, mark in known.items() if name in held and mark.committed > held[name].high]
+        cut = [name for name, mark in known.items() if name in held and mark.seen > held[name].high]
         vanished = [name for name in known if name not in held]
         lost = [name for name in vanished if known[name].seen > known[name].committed]
         marks = [mark_of(stream, said.shard, known.get(stream.id)) for stream in said.streams if stream.id not in torn]
         gone = [*vanished, *torn]
-        if said.regressed or torn or lost:
+        if said.regressed or torn or cut or lost:
             why = "component" if said.regressed else "outbox"
             accounts = await self._marks.raise_epochs(self.host, self._clock.now(), marks=marks, forget=gone)
             self._observer.epoch_raised(why)
@@ -189,12 +203,12 @@ class HostFeed:
             # Something between was lost on the way: start over from what is committed.
             log.error("the feed skipped events", extra={"host": self.host, "n": first})
             self._skipped = True
-            self._wanted.set()
+            self.resubscribe()
             return
         progress.head = max(progress.head, batch.head)
         new = [event for event in batch.events if event.position.n > progress.received]
         progress.received = max(progress.received, batch.last)
-        self._behind = batch.behind or 0
+        self._behind = batch.behind
         ingest.put(new)
         self._observer.feed_lag(self.host, progress.head - progress.committed)
         self._look()
@@ -218,7 +232,8 @@ class HostFeed:
             raise Behind from None
 
     def _look(self) -> None:
-        if self.subscribed and not self._behind and all(p.received >= p.head for p in self._streams.values()):
+        here = all(p.received >= p.head for p in self._streams.values()) if self._behind is None else not self._behind
+        if self.subscribed and here and not self._wanted.is_set():
             self._caught_up.set()
         else:
             self._caught_up.clear()
@@ -242,6 +257,7 @@ class HostFeed:
             try:
                 await self.acknowledge()
             except StoreUnavailable:
+                log.warning("acks wait for the database", extra={"host": self.host})
                 self._moved.set()
                 await self._clock.sleep(RETRY_SECONDS)
 
@@ -267,8 +283,6 @@ def by_account(sessions: Iterable[PresentSession]) -> dict[str, list[Session]]:
 
 
 def mark_of(stream: HeldStream, shard: str, known: StreamMark | None) -> StreamMark:
-    """What is remembered of a stream that hello lists."""
+    """What is remembered of a stream that hello lists: not more than the module has."""
     committed = max(known.committed if known else 0, stream.acked)
-    return StreamMark(
-        stream=stream.id, shard=shard, committed=committed, seen=max(known.seen if known else 0, stream.high, committed)
-    )
+    return StreamMark(stream=stream.id, shard=shard, committed=committed, seen=max(stream.high, committed))

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from time import perf_counter
@@ -77,7 +78,7 @@ class Ingest:
         self._done = [0] * LANES
         self._barriers: list[list[tuple[int, asyncio.Future[None]]]] = [[] for _ in range(LANES)]
         self._waiting = 0
-        self._paused = False
+        self._paused = self._closing = False
 
     def put(self, events: Sequence[Event]) -> None:
         """Events of one stream, in order. Returns at once; over the high-water mark the connection pauses."""
@@ -103,7 +104,9 @@ class Ingest:
             await passed
 
     async def drain(self) -> None:
-        """Wait until nothing is waiting."""
+        """Nothing more is read: wait until nothing is waiting."""
+        self._closing = True
+        self._wire.pause()
         await self._idle.wait()
 
     async def run(self) -> None:
@@ -164,8 +167,12 @@ class Ingest:
                     log.warning("the database is away, events wait", extra={"reason": str(error)})
                 await self._clock.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
             except Exception as error:  # noqa: BLE001 - a bug in a rule must stop one event, not the feed
-                await self._isolate(events, error)
-                return
+                if not is_bare(events):
+                    await self._isolate(events, error)
+                    return
+                # An empty note that an event was here is refused by no fault of the event.
+                log.critical("the quarantine takes nothing", extra={"reason": type(error).__name__})
+                await self._clock.sleep(RETRY_SECONDS[-1])
             else:
                 await self._after(events, report, perf_counter() - began)
                 return
@@ -182,9 +189,8 @@ class Ingest:
             await self._commit(events[middle:])
             return
         event = events[0]
-        if isinstance(event, Malformed) and event.why.startswith("uncommittable"):
-            # Not even its XML can be stored: keep the place, without the text.
-            event = Malformed(position=event.position, account="", why=event.why, xml="")
+        if isinstance(event, Malformed):
+            event = replace(event, xml="")  # not even its text can be stored: keep its place
         else:
             log.error("an event cannot be committed", extra={"reason": why, "n": event.position.n})
             xml = event.stanza if isinstance(event, MessageEvent) else getattr(event, "xml", "")
@@ -228,7 +234,7 @@ class Ingest:
         self._observer.ingest_waiting(self._waiting)
         if self._waiting == 0:
             self._idle.set()
-        if self._paused and self._waiting <= self._low:
+        if self._paused and self._waiting <= self._low and not self._closing:
             self._paused = False
             self._wire.resume()
 
@@ -239,3 +245,8 @@ class Ingest:
         for future in passed:
             if not future.done():
                 future.set_result(None)
+
+
+def is_bare(events: Sequence[Event]) -> bool:
+    """True for a single quarantined event of which nothing is left but its place."""
+    return len(events) == 1 and isinstance(events[0], Malformed) and not events[0].xml

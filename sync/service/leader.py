@@ -1,5 +1,6 @@
 """Holds the lease on the component's JID, so that only one process at a time connects under it (docs/feed.md §1)."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -38,15 +39,18 @@ class Leader:
         renewed_at = self._clock.now()
         told = False
         while True:
+            left = (renewed_at + TRUST - self._clock.now()).total_seconds() if self.held else TRUST.total_seconds()
             try:
-                ours: bool | None = await self._leases.acquire(self._name, self._holder)
-            except StoreUnavailable:
+                # Whoever holds it lets go before the lease runs out, however long the database takes to answer.
+                async with asyncio.timeout(max(left, 0.01)):
+                    ours: bool | None = await self._leases.acquire(self._name, self._holder)
+            except (StoreUnavailable, TimeoutError):
                 ours = None
             now = self._clock.now()
             if ours:
                 renewed_at = now
                 self._set(True)
-            elif self.held and (ours is False or now - renewed_at > TRUST):
+            elif self.held and (ours is False or now - renewed_at >= TRUST):
                 log.error("the lease is lost: another process speaks for the component now")
                 self._set(False)
             elif ours is False and not told:

@@ -1,7 +1,7 @@
 """What happens because time passes: calls stop ringing, abandoned pushes are settled, presence is asked for anew."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from sync.model.books import Books, Keys, Ruling
@@ -30,17 +30,31 @@ class Timers:
         """Tick until cancelled."""
         ticks = 0
         while True:
-            try:
-                await self.expire_calls()
-                if ticks % SLOW_EVERY == 0:
-                    await self._pusher.recover()
-                    await self._pusher.measure(self._clock.now())
-                self._observer.dependency("postgres", True)
-            except StoreUnavailable as error:
-                self._observer.dependency("postgres", False)
-                log.warning("the database is away", extra={"reason": str(error)})
+            duties = (
+                [self.expire_calls, self._pusher.recover, self._measure]
+                if ticks % SLOW_EVERY == 0
+                else [self.expire_calls]
+            )
+            up = [await self._done(duty) for duty in duties]
+            self._observer.dependency("postgres", all(up))
             ticks += 1
             await self._clock.sleep(TICK_SECONDS)
+
+    async def _done(self, duty: Callable[[], Awaitable[None]]) -> bool:
+        """One duty; False when the database is away. A duty that fails is said each time, and keeps no other from its
+        turn.
+        """
+        try:
+            await duty()
+        except StoreUnavailable as error:
+            log.warning("the database is away", extra={"reason": str(error)})
+            return False
+        except Exception as error:  # noqa: BLE001 - a bad row must not end the process, and not again at each start
+            log.error("a timer's duty failed", extra={"error": type(error).__name__})
+        return True
+
+    async def _measure(self) -> None:
+        await self._pusher.measure(self._clock.now())
 
     async def expire_calls(self) -> None:
         """Calls that rang out are missed."""

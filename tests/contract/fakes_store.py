@@ -273,7 +273,7 @@ class MemoryStore:
     async def raise_epochs(
         self, host: str, now: datetime, *, marks: Sequence[StreamMark] = (), forget: Sequence[str] = ()
     ) -> int:
-        await self.mark(host, marks)
+        self.tables.marks |= {(host, mark.stream, mark.shard): mark for mark in marks}
         await self.forget(host, forget)
         return raise_epochs(self.tables, host, microseconds(now))
 

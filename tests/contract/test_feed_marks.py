@@ -77,7 +77,7 @@ async def test_counts_survive(stores: Bench) -> None:
 
 async def test_starting_over_remembers_and_forgets_at_once(stores: Bench) -> None:
     await stores.put(ANN, positions={LanePosition(HOST, "torn", "main", 1): 9})
-    await stores.marks.mark(HOST, [mark(1, 1), mark(9, 9, "torn")])
+    await stores.marks.mark(HOST, [mark(1, 90), mark(9, 9, "torn")])
     await stores.marks.raise_epochs(HOST, NOW, marks=[mark(4, 6), mark(0, 0, "new")], forget=["torn"])
     assert set(await stores.marks.marks(HOST)) == {mark(4, 6), mark(0, 0, "new")}
     books = await stores.store.transact(owned(positions=[LanePosition(HOST, "torn", "main", 1)]), seeing())

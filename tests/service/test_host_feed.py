@@ -221,3 +221,25 @@ async def test_nothing_is_fresh_without_a_connection() -> None:
         it.feed.disconnected()
         with pytest.raises(Behind):
             await it.feed.fresh()
+
+
+async def test_what_a_power_cut_took_starts_over_once_and_is_not_waited_for() -> None:
+    async with joined(stream("a", 91, 94, 90), known("a", 90, 100)) as it:
+        assert await it.epoch() == 2
+        it.take("a", 91, 94, more="behind='0'")
+        await it.feed.fresh()
+        assert await it.marks() == {"a": (90, 94)}
+
+
+async def test_a_stream_that_was_given_up_is_not_waited_for() -> None:
+    async with joined(stream("a", 1, 9, 0)) as it:
+        it.take("a", 1, 3, more="behind='7'")
+        it.take("b", 1, 1, kind="unreadable", more="behind='0'")
+        await it.feed.fresh()
+
+
+async def test_nothing_is_fresh_until_the_module_has_sent_again() -> None:
+    async with joined(stream("a", 1, 0, 0)) as it:
+        it.feed.resubscribe()
+        await it.feed.fresh()
+        assert len(it.lines.asked) == 2

@@ -38,7 +38,7 @@ class PostgresFeedMarks:
         """`FeedMarks.mark`."""
         if marks:
             async with self._pool.connection() as connection:
-                await write_marks(connection, host, marks)
+                await write_marks(connection, "write_marks", host, marks)
 
     async def forget(self, host: str, streams: Sequence[str]) -> None:
         """`FeedMarks.forget`."""
@@ -54,17 +54,17 @@ class PostgresFeedMarks:
                 async with self._pool.connection() as connection, connection.transaction():
                     done: str = await connection.execute(sql("raise_epochs"), host, microseconds(now))
                     if marks:
-                        await write_marks(connection, host, marks)
+                        await write_marks(connection, "replace_marks", host, marks)
                     if forget:
                         await forget_streams(connection, host, forget)
                 return int(done.rsplit(" ", 1)[-1])
         raise StoreUnavailable("retries")
 
 
-async def write_marks(connection: Connection, host: str, marks: Sequence[StreamMark]) -> None:
+async def write_marks(connection: Connection, name: str, host: str, marks: Sequence[StreamMark]) -> None:
     """Remember how far streams are committed and seen."""
     rows = [(host, mark.stream, mark.shard, mark.committed, mark.seen) for mark in marks]
-    await connection.execute(sql("write_marks"), *map(list, zip(*rows, strict=True)))
+    await connection.execute(sql(name), *map(list, zip(*rows, strict=True)))
 
 
 async def forget_streams(connection: Connection, host: str, streams: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ Locking and reading are separate statements: under READ COMMITTED each statement
 began, so what is read after the lock is the newest there is.
 """
 
+from operator import itemgetter
+
 from sync.adapters.postgres import rows
 from sync.adapters.postgres.pool import Connection
 from sync.adapters.postgres.rows import columns
@@ -33,12 +35,15 @@ async def lock(connection: Connection, keys: Keys, found: Books, clock: Clock) -
     where = [(p.host, p.stream, p.shard, p.lane) for p in keys.positions]
     names = sorted(keys.accounts)
     locked = await connection.fetchrow(sql("lock"), *columns(where, 4), names)
-    if keys.create and len(locked["accounts"]) < len(names):
-        # Only the first event of an account comes here. The second round may meet another transaction's locks out of
-        # order; the database then ends one of the two, and it runs again.
-        await connection.execute(sql("create_accounts"), names, microseconds(clock.now()))
+    missing = keys.create and len(locked["accounts"]) < len(names)
+    if missing or len(locked["positions"]) < len(where):
+        # Only the first event of an account or a lane comes here. The second round may meet another transaction's locks
+        # out of order; the database then ends one of the two, and it runs again.
+        await connection.execute(sql("create_positions"), *columns(where, 4))
+        if missing:
+            await connection.execute(sql("create_accounts"), names, microseconds(clock.now()))
         locked = await connection.fetchrow(sql("lock"), *columns(where, 4), names)
-    for row in locked["positions"]:
+    for row in filter(itemgetter("n"), locked["positions"]):
         found.positions[LanePosition(row["host"], row["stream"], row["shard"], row["lane"])] = row["n"]
     for row in locked["accounts"]:
         found.accounts[row["jid"]] = rows.account(row)

@@ -31,16 +31,9 @@ SETTINGS = {
 # Rolled back by the server and worth another try (DESIGN §2, invariant 10).
 ATTEMPTS = 5  # of a transaction that the database rolls back
 RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-UNAVAILABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shutdown, crash of another backend, statement timeout
-    asyncpg.InsufficientResourcesError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
-    asyncpg.InternalClientError,
-)
+# Everything else that the database says is its own trouble and no fault of the rows: a wrong password, a missing
+# privilege, a full disk, a standby. Rows wait for it to be mended.
+UNAVAILABLE = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
 REFUSED = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.DataError,

@@ -176,7 +176,13 @@ ON CONFLICT (account, job_id) DO UPDATE SET version = excluded.version, peer = e
 -- Move the lanes' positions.
 INSERT INTO feed_position (host, stream, shard, lane, n)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::bigint[])
-ON CONFLICT (host, stream, shard, lane) DO UPDATE SET n = excluded.n;
+ON CONFLICT (host, stream, shard, lane) DO UPDATE SET n = greatest(feed_position.n, excluded.n);
+
+-- name: create_positions
+-- Begin lanes at zero: a row that is not there cannot be locked.
+INSERT INTO feed_position (host, stream, shard, lane, n)
+SELECT *, 0 FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]) AS new(host, stream, shard, lane)
+ORDER BY host, stream, shard, lane ON CONFLICT DO NOTHING;
 
 -- name: write_quarantine
 -- Keep events aside that cannot be committed.
@@ -266,6 +272,12 @@ INSERT INTO feed_stream (host, stream, shard, committed, seen)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
 ON CONFLICT (host, stream, shard) DO UPDATE SET
     committed = greatest(feed_stream.committed, excluded.committed), seen = greatest(feed_stream.seen, excluded.seen);
+
+-- name: replace_marks
+-- Remember what the module really has of its streams, though it be less than before.
+INSERT INTO feed_stream (host, stream, shard, committed, seen)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+ON CONFLICT (host, stream, shard) DO UPDATE SET committed = excluded.committed, seen = excluded.seen;
 
 -- name: forget_streams
 -- Drop the marks of streams that the module has forgotten.
