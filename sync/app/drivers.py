@@ -134,4 +134,6 @@ def open_shared(config: Config, metrics: Metrics, stack: AsyncExitStack) -> tupl
     stack.push_async_callback(link.close)
     bus = RedisBus(link)
     stack.push_async_callback(bus.close)
-    return RedisPresence(link, observer=metrics), bus
+    presence = RedisPresence(link, observer=metrics)
+    stack.push_async_callback(presence.close)
+    return presence, bus

@@ -47,6 +47,7 @@ class Service:
         self._config, self._drivers = config, drivers
         self._policies = settings.policies(config)
         self._link_task: asyncio.Task[None] | None = None
+        self._failed = asyncio.Event()
         self._link = self._make_link()
         self._feeds = {host: self._make_feed(host) for host in config.component.hosts}
         store = PostgresStore(drivers.pool, drivers.clock, drivers.metrics)
@@ -162,6 +163,13 @@ class Service:
 
     def _lead(self) -> None:
         self._link_task = asyncio.ensure_future(self._link.run())
+        self._link_task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The connection's task never ends by itself: if it does, the process must not keep the lease."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("the connection failed", extra={"error": type(error).__name__})
+            self._failed.set()
 
     def _step_back(self) -> None:
         if self._link_task is not None:
@@ -187,14 +195,15 @@ class Service:
             )
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
-        done, _ = await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
+        failing = asyncio.create_task(self._failed.wait(), name="connection")
+        done, _ = await asyncio.wait([stopping, failing, *parts], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task is not stopping]
         for task in failed:
             log.critical("a part of the service failed", exc_info=task.exception(), extra={"task": task.get_name()})
         await self._stop()
-        for task in (stopping, *parts):
+        for task in (stopping, failing, *parts):
             task.cancel()
-        await asyncio.gather(stopping, *parts, return_exceptions=True)
+        await asyncio.gather(stopping, failing, *parts, return_exceptions=True)
         return 1 if failed else 0
 
     async def _stop(self) -> None:

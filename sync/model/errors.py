@@ -58,20 +58,6 @@ class ServiceUnavailable(RequestError):
     type = "cancel"
 
 
-class PolicyViolation(RequestError):
-    """A limit was passed."""
-
-    condition = "policy-violation"
-    type = "modify"
-
-
-class NotAcceptable(RequestError):
-    """Well-formed, and outside of what can be accepted."""
-
-    condition = "not-acceptable"
-    type = "modify"
-
-
 class Conflict(RequestError):
     """A precondition does not hold."""
 

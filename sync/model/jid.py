@@ -33,7 +33,7 @@ def bucket(account: str) -> int:
     return sha256(account.encode()).digest()[0]
 
 
-@lru_cache(maxsize=65536)  # asked several times for each event; 10 MB at the most
+@lru_cache(maxsize=16384)  # asked several times for each event
 def lane(account: str) -> int:
     """0–15: the lane of the account's bucket."""
     return bucket(account) * LANES // BUCKETS

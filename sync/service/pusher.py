@@ -26,7 +26,7 @@ from sync.ports import Bus, Clock, DueJob, Observer, Presence, PushGate, Sealer,
 from sync.rules.claims import Claim, Claimed, claim, rung_at_once, settle
 from sync.rules.fold import Policies, Report, Ring
 from sync.rules.payloads import Names, Wording, request
-from sync.rules.storms import DeathWatch
+from sync.service.storms import DeathWatch
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ T = TypeVar("T")
 TOPIC = "push-jobs"
 ROUND = 64  # jobs claimed in one transaction
 KNOWN = 1024  # due jobs remembered for each lane; what falls out is found in the queue
+LOOK_EVERY = 8  # rounds between looks at the queue while there are hints
 LOOK_SECONDS = 2.0  # how long a worker sleeps at most
 ABANDONED_AFTER = timedelta(seconds=30)  # longer than any send takes: its worker is dead
 
@@ -62,35 +63,39 @@ class Pusher:
         self._store, self._gate, self._presence, self._bus, self._sealer = store, gate, presence, bus, sealer
         self._clock, self._observer, self._policies = clock, observer, policies
         self._apps, self._wordings = apps, wordings
-        self._slots = {name: asyncio.Semaphore(in_flight) for name in LANES}
+        self._room = dict.fromkeys(LANES, in_flight)  # how many more pushes each lane may have under way
+        self._rounds = 0
+        self._closing = False
+        self._bad: dict[str, None] = {}  # jobs that cannot be claimed, oldest first
         self._hints = {name: asyncio.Event() for name in LANES}
         self._known: dict[str, deque[DueJob]] = {name: deque(maxlen=KNOWN) for name in LANES}
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Future[None]] = set()
         self._deaths: dict[str, DeathWatch] = {}
 
     def committed(self, report: Report) -> None:
         """A batch is committed. Calls that began to ring with it are claimed at once, beside the lanes."""
-        at_once = {ring.job.job_id: ring for ring in report.rings if not self._slots["calls"].locked()}
+        at_once = {ring.job.job_id: ring for ring in report.rings[: max(self._room["calls"], 0)]}
+        if self._closing:
+            at_once.clear()
         for ring in at_once.values():
-            self._started(self._ring(ring))
+            self._start("calls", self._ring(ring))
         if others := [job for job in report.jobs if job.job_id not in at_once]:
             self.hint(others)
-        if any(slots.locked() for slots in self._slots.values()):
+        if min(self._room.values()) <= 0:
             # As many pushes are under way here as may be: other processes need not wait for their next look.
-            self._started(self._bus.publish(TOPIC, {}))
+            self._keep(asyncio.ensure_future(self._bus.publish(TOPIC, {})))
 
     async def _ring(self, ring: Ring) -> None:
         """Claim by version, and send. What does not succeed here is in the queue like any other job."""
         attempt, follow = rung_at_once(ring, self._clock.now(), self._policies)
-        async with self._slots["calls"]:
-            try:
-                claimed = await self._store.claim_ring(attempt.job, ring.account.version, follow)
-            except StoreUnavailable:
-                claimed = False
-            if claimed:
-                await self._send(attempt)
-            else:
-                self.hint([ring.job])
+        try:
+            claimed = await self._store.claim_ring(attempt.job, ring.account.version, follow)
+        except StoreUnavailable:
+            claimed = False
+        if claimed:
+            await self._send(attempt)
+        else:
+            self.hint([ring.job])
 
     def hint(self, jobs: Sequence[PushJob] = ()) -> None:
         """Something may be due: these jobs, which need not be looked for, or anything."""
@@ -102,30 +107,28 @@ class Pusher:
                 self._hints[name].set()
 
     async def run(self) -> None:
-        """Push until cancelled."""
+        """Push until cancelled, or drained."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._bus.subscribe(TOPIC, lambda _: self.hint()), name="push-hints")
             for name in LANES:
                 group.create_task(self._work(name), name=f"push-{name}")
 
     async def drain(self) -> None:
-        """Wait for the answers to what has left."""
-        if self._sending:
+        """Claim nothing more, and wait for the answers to what has left."""
+        self._closing = True
+        self.hint()
+        while self._sending:
             await asyncio.wait(self._sending)
 
     async def _work(self, name: str) -> None:
-        while True:
+        while not self._closing:
             self._hints[name].clear()
             try:
                 busy = await self.round(name)
                 pause = 0.0 if busy else await self._until_next(name)
             except StoreUnavailable:
                 pause = LOOK_SECONDS
-            except Exception:
-                # One bad job must not end the pushes of all: it is looked at again, and again it is said.
-                log.exception("a round of pushes failed")
-                pause = LOOK_SECONDS
-            if pause > 0:
+            if pause > 0 and not self._closing:
                 await self._wait(name, pause)
 
     async def _wait(self, name: str, seconds: float) -> None:
@@ -136,34 +139,64 @@ class Pusher:
             pass
 
     async def _until_next(self, name: str) -> float:
+        if self._room[name] <= 0:
+            return LOOK_SECONDS  # the end of a send is a hint
         due = await self._store.next_job_at(LANES[name])
         if due is None:
             return LOOK_SECONDS
         return min(max((due - self._clock.now()).total_seconds(), 0.001), LOOK_SECONDS)
 
     async def round(self, name: str) -> bool:
-        """Claim what is due and start to send it; False when there was nothing."""
-        known = self._known[name]
-        due: Sequence[DueJob] = [known.popleft() for _ in range(min(len(known), ROUND))]
-        due = due or await self._store.due_jobs(self._clock.now(), LANES[name], ROUND)
+        """Claim what is due, not more than may be sent at once, and start to send it; False when there was nothing."""
+        due = [job for job in await self._due(name) if job.job_id not in self._bad]
         if not due:
             return False
-        claimed = await self._claim(due)
-        for why in claimed.suppressed:
-            self._observer.suppressed(why)
-        for found in claimed.claims:
-            await self._slots[name].acquire()
-            self._started(self._send(found)).add_done_callback(partial(self._sent, name))
+        for found in await self._claimed(due):
+            self._start(name, self._send(found))
         return True
 
-    def _started(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    async def _due(self, name: str) -> Sequence[DueJob]:
+        """What was hinted at, and every few rounds what is in the queue, however much is hinted at."""
+        limit, known = min(ROUND, self._room[name]), self._known[name]
+        if limit <= 0:
+            return ()
+        self._rounds += 1
+        if known and self._rounds % LOOK_EVERY:
+            return [known.popleft() for _ in range(min(len(known), limit))]
+        return await self._store.due_jobs(self._clock.now(), LANES[name], limit)
+
+    async def _claimed(self, due: Sequence[DueJob]) -> list[Claim]:
+        """The claims; where the rule or the database stumbles over one job, the others are claimed without it."""
+        try:
+            claimed = await self._claim(due)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad job must not end the pushes of all
+            if len(due) > 1:
+                return [found for job in due for found in await self._claimed([job])]
+            log.error("a push job cannot be claimed", extra={"job": due[0].job_id, "error": type(error).__name__})
+            self._bad[due[0].job_id] = None
+            if len(self._bad) > KNOWN:
+                del self._bad[next(iter(self._bad))]
+            return []
+        for why in claimed.suppressed:
+            self._observer.suppressed(why)
+        return claimed.claims
+
+    def _start(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Something to send: it takes a place of its lane until it is done."""
+        self._room[name] -= 1
         task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda _: self._done(name))
+        self._keep(task)
+
+    def _done(self, name: str) -> None:
+        self._room[name] += 1
+        self._hints[name].set()
+
+    def _keep(self, task: asyncio.Future[None]) -> None:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
-        return task
-
-    def _sent(self, name: str, task: asyncio.Task[None]) -> None:
-        self._slots[name].release()
 
     async def _claim(self, due: Sequence[DueJob]) -> Claimed:
         accounts = {job.account for job in due}
@@ -186,14 +219,20 @@ class Pusher:
             log.error("a push token cannot be opened: a key is missing in [secrets]")
             outcome = PushOutcome(verdict=Verdict.REJECTED, reason="sealed")
         outcome = self._doubted(found, outcome)
+        if outcome.verdict is Verdict.CREDENTIALS:
+            log.error(
+                "the push service refuses our credentials",
+                extra={"app": found.device.app, "outcome": outcome.verdict, "reason": outcome.reason},
+            )
         self._tell(found, outcome, perf_counter() - began)
         await self._settle(found.job, outcome)
 
     def _doubted(self, found: Claim, outcome: PushOutcome) -> PushOutcome:
         """The outcome, unless it calls one token of very many dead: then the registrations stay (PUSH §2)."""
         watch = self._deaths.setdefault(found.device.app, DeathWatch())
-        watch.note(outcome.verdict is Verdict.DEAD_TOKEN, self._clock.now())
-        if outcome.verdict is not Verdict.DEAD_TOKEN or not watch.is_storm:
+        undated = outcome.verdict is Verdict.DEAD_TOKEN and outcome.dead_since_at is None  # 410 says since when
+        watch.note(undated, self._clock.now())
+        if not undated or not watch.is_storm:
             return outcome
         log.error("many tokens are called dead: is the app's environment right?", extra={"app": found.device.app})
         return replace(outcome, verdict=Verdict.REJECTED)

@@ -22,6 +22,7 @@ from sync.service.live import Live
 
 log = logging.getLogger(__name__)
 
+MAX_RECORDING = 1000  # fetches that wait to be recorded
 EVERYTHING = 1  # as `since`: all that ever had a version, tombstones included
 
 
@@ -37,7 +38,7 @@ class Queries:
         query = synchronization.decode_query(payload, account=account)
         owner = await self._store.account(account)
         page = await self._page(account, owner, query)
-        if owner is not None and owner.wakes_open and resource is not None:
+        if owner is not None and owner.wakes_open and resource is not None and is_whole(page):
             self._record(account, resource, page.newest)
         return conversations.encode_page(page, account=account, now=self._clock.now())
 
@@ -67,10 +68,10 @@ class Queries:
         changed = await self._set(account, request)
         if changed is None:
             return
-        listed = ListedConversation(conversation=changed)
-        if changed.ringing:
-            page = await self._store.page(account, ListQuery(since=changed.version - 1))
-            listed = next((item for item in page.items if item.conversation.key == changed.key), listed)
+        try:
+            listed = await self._listed(account, changed)
+        except StoreUnavailable:
+            return  # it is set all the same; the other clients learn it from their next query
         notice = conversations.notice(
             listed,
             account=account,
@@ -79,6 +80,14 @@ class Queries:
             request_id=f"sync-{changed.version}",
         )
         await self._live.notice(account, notice, kind="synchronization", beside=resource)
+
+    async def _listed(self, account: str, changed: Conversation) -> ListedConversation:
+        """The conversation with the calls that ring in it."""
+        alone = ListedConversation(conversation=changed)
+        if not changed.ringing:
+            return alone
+        page = await self._store.page(account, ListQuery(since=changed.version - 1))
+        return next((item for item in page.items if item.conversation.key == changed.key), alone)
 
     async def _set(self, account: str, request: SetProperties) -> Conversation | None:
         key = ConversationKey(account, request.peer, request.kind)
@@ -97,6 +106,8 @@ class Queries:
 
     def _record(self, account: str, resource: str, version: int) -> None:
         """After the answer: the device has fetched. The answer does not wait for it."""
+        if len(self._recording) >= MAX_RECORDING:
+            return  # the device is woken once more
         task = asyncio.ensure_future(self._fetched(account, resource, version))
         self._recording.add(task)
         task.add_done_callback(self._recording.discard)
@@ -110,3 +121,11 @@ class Queries:
             return
         for seconds in delays:
             self._observer.wake_to_fetch("wake", seconds)
+
+
+def is_whole(page: ConversationPage) -> bool:
+    """True where the client has now been told everything: the last page of a list without filters."""
+    query = page.query
+    if query.pinned is not None or query.archived is not None:
+        return False
+    return query.limit is None or not page.total or 0 <= len(page.items) < query.limit

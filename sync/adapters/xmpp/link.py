@@ -67,7 +67,7 @@ class Link:
         self._on_stanza, self._on_up, self._on_down = on_stanza, on_up, on_down
         self._stream: Stream | None = None
         self._down = asyncio.Event()
-        self._waiting: dict[str, asyncio.Future[Element]] = {}
+        self._waiting: dict[str, tuple[str, asyncio.Future[Element]]] = {}
         self._count = 0
         self._paused = False
         self.up = False
@@ -86,7 +86,7 @@ class Link:
         iq.set("id", f"{iq.get('id', '')}-{self._count}")
         answered: asyncio.Future[Element] = asyncio.get_running_loop().create_future()
         if self.up:
-            self._waiting[iq.attrib["id"]] = answered
+            self._waiting[iq.attrib["id"]] = iq.attrib["to"], answered
             self.send(iq)
         else:
             answered.set_exception(Refused("not-connected"))
@@ -100,8 +100,6 @@ class Link:
             raise Refused("no-answer") from None
         finally:
             self._waiting.pop(iq.attrib["id"], None)
-        if answer.get("from") != iq.get("to"):
-            raise Refused("another-sender")
         if answer.get("type") != "result":
             raise Refused(condition(answer))
         return answer
@@ -188,7 +186,7 @@ class Link:
     def _lost(self) -> None:
         """The connection is gone: whoever waits for an answer learns it now."""
         self._down.set()
-        for future in self._waiting.values():
+        for _, future in self._waiting.values():
             if not future.done():
                 future.set_exception(Refused("disconnected"))
         if self.up:
@@ -198,8 +196,9 @@ class Link:
 
     def _took(self, stanza: Element) -> None:
         if stanza.tag == IQ and stanza.get("type") in ("result", "error"):
-            future = self._waiting.get(stanza.get("id", ""))
-            if future is not None and not future.done():
+            asked, future = self._waiting.get(stanza.get("id", ""), ("", None))
+            # Anybody may send us an IQ with that id: only who was asked answers.
+            if future is not None and stanza.get("from") == asked and not future.done():
                 future.set_result(stanza)
             return
         self._on_stanza(stanza)

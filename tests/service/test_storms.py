@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sync.rules.storms import MANY, WINDOW, DeathWatch
+from sync.service.storms import MANY, WINDOW, DeathWatch
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
