@@ -119,9 +119,7 @@ class Log(Section):
 class Ingest(Section):
     """How the feed becomes state."""
 
-    workers: int = Field(
-        default=2, ge=1, le=LANES
-    )  # each owns a share of the lanes; more than cores of the database is idle
+    workers: int = Field(default=2, ge=1, le=LANES)  # commits under way at once; more than the database has cores idle
     batch: int = Field(
         default=512, ge=1, le=4096
     )  # events in one commit; beyond it throughput hardly grows and latency does

@@ -39,14 +39,6 @@ class Delegated:
     payload: Element = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Advertisement:
-    """What a host delegates to the component, and in which version of the protocol it speaks."""
-
-    version: str
-    namespaces: frozenset[str]
-
-
 def is_delegated(stanza: Element) -> bool:
     """True for an IQ whose payload is an envelope of either version."""
     return len(stanza) == 1 and stanza[0].tag in _ENVELOPES
@@ -115,13 +107,3 @@ def _answer(delegated: Delegated, kind: str) -> tuple[Element, Element]:
     sender = delegated.to or bare(delegated.sender)
     attributes = {"type": kind, "from": sender, "to": delegated.sender, "id": delegated.id}
     return outer, SubElement(SubElement(envelope, _FORWARDED), _INNER, attributes)
-
-
-def advertisement(message: Element) -> Advertisement | None:
-    """XEP-0355 §4.2: what a host's message says that it delegates; None when it says nothing of the kind."""
-    for child in message:
-        if child.tag in _ENVELOPES:
-            version = namespace(child.tag)
-            names = (d.get("namespace") for d in child.iterfind(clark(version, "delegated")))
-            return Advertisement(version, frozenset(name for name in names if name))
-    return None

@@ -61,7 +61,6 @@ class Report:
     ignored: Counter[str] = field(default_factory=Counter)
     suppressed: Counter[str] = field(default_factory=Counter)
     coalesced: Counter[str] = field(default_factory=Counter)
-    bumped: set[ConversationKey] = field(default_factory=set)
     jobs: list[PushJob] = field(default_factory=list)
     rings: list[Ring] = field(default_factory=list)
 
@@ -226,7 +225,6 @@ class Fold:
         key = conversation.key
         self._conversations[key] = conversation
         self._dirty_conversations.add(key)
-        self.report.bumped.add(key)
         if after.unread_ranks is not None:
             self._unread[key] = after.unread_ranks
         for message in after.messages:

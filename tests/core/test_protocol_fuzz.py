@@ -16,7 +16,7 @@ from protocol_vectors import load
 from sync.model.conversation import Direction
 from sync.model.errors import RequestError
 from sync.model.event import Malformed
-from sync.protocol import commands, delegation, disco, forms, names, privilege, rewrite, rsm, synchronization
+from sync.protocol import commands, delegation, disco, forms, names, rewrite, rsm, synchronization
 from sync.protocol.feed import FRAME, decode_feed
 from sync.protocol.hello import HELLO, SESSIONS, decode_hello, decode_sessions
 from sync.protocol.names import clark
@@ -133,9 +133,6 @@ _LOCALS = [
     "payload",
     "stream",
     "session",
-    "privilege",
-    "perm",
-    "delegated",
     "moderated",
     "description",
     "reactions",
@@ -191,8 +188,6 @@ DECODERS: dict[str, tuple[str, str | None, Decode]] = {
         "delegation",
         lambda e: delegation.account_of(delegation.unwrap(e)),
     ),
-    "delegations": (clark(names.COMPONENT, "message"), None, delegation.advertisement),
-    "privileges": (clark(names.COMPONENT, "message"), None, privilege.advertisement),
     "query": (synchronization.QUERY, "synchronization", lambda e: synchronization.decode_query(e, account=ANN)),
     "set": (synchronization.QUERY, "synchronization", synchronization.decode_set),
     "rewrite": (rewrite.QUERY, None, lambda e: rewrite.decode_query(e, kind="get")),

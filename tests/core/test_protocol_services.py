@@ -1,4 +1,4 @@
-"""Envelopes of servers, and what the component answers itself: delegation, privilege, discovery, push, commands."""
+"""Envelopes of servers, and what the component answers itself: delegation, discovery, push, commands."""
 
 from xml.etree.ElementTree import Element
 
@@ -7,7 +7,7 @@ from protocol_vectors import check, load, plain
 
 from sync.model.errors import BadRequest, Forbidden, ItemNotFound
 from sync.model.query import Registration
-from sync.protocol import commands, delegation, disco, envelope, privilege
+from sync.protocol import commands, delegation, disco, envelope
 from sync.protocol.names import DELEGATIONS, PUSH, REWRITE, SYNC
 from sync.protocol.push import decode_push
 from sync.protocol.serialise import parse, serialise
@@ -60,42 +60,6 @@ def test_refusals_are_results_of_the_envelope() -> None:
         '<bad-payload xmlns="urn:x"/></error></iq>'
     )
     assert serialise(delegation.wrap_error(_unwrapped(), refusal)) == ANSWER.format(version=2, inner=inner)
-
-
-@pytest.mark.parametrize("version", DELEGATIONS)
-def test_advertised_delegations(version: str) -> None:
-    """XEP-0355 §4.2."""
-    message = parse(
-        f"<message xmlns='jabber:component:accept'><delegation xmlns='{version}'><delegated namespace='{SYNC}'/>"
-        "<delegated namespace='urn:xmpp:mam:2'><attribute name='node'/></delegated></delegation></message>"
-    )
-    assert delegation.advertisement(message) == delegation.Advertisement(version, frozenset({SYNC, "urn:xmpp:mam:2"}))
-    assert privilege.advertisement(message) is None
-
-
-@pytest.mark.parametrize("version", ["urn:xmpp:privilege:1", "urn:xmpp:privilege:2"])
-def test_advertised_privileges(version: str) -> None:
-    """XEP-0356 §4.2; Prosody nests its IQ namespaces in each other."""
-    message = parse(
-        f"<message xmlns='jabber:component:accept'><privilege xmlns='{version}'>"
-        "<perm access='message' type='outgoing'/><perm access='iq'>"
-        "<namespace ns='a' type='both'><namespace ns='b' type='get'/></namespace></perm>"
-        "</privilege></message>"
-    )
-    granted = privilege.Privileges(version, {"message": "outgoing", "iq": ""})
-    assert privilege.advertisement(message) == granted
-    assert delegation.advertisement(message) is None
-
-
-def test_a_message_in_a_users_name() -> None:
-    message = parse("<message xmlns='jabber:client' from='ann@ex.org' to='ann@ex.org/web' type='headline'/>")
-    wrapped = privilege.wrap_message(message, version="urn:xmpp:privilege:1")
-    assert serialise(envelope.message(sender="sync.ex.org", to="ex.org", payload=wrapped)) == (
-        '<message xmlns="jabber:component:accept" from="sync.ex.org" to="ex.org">'
-        '<privilege xmlns="urn:xmpp:privilege:1"><forwarded xmlns="urn:xmpp:forward:0"><message '
-        'xmlns="jabber:client" from="ann@ex.org" to="ann@ex.org/web" '
-        'type="headline"/></forwarded></privilege></message>'
-    )
 
 
 def test_the_components_own_answers() -> None:

@@ -3,7 +3,8 @@ connect.
 
 A lease lives in a row; its time runs on the database's clock. The row names the holder's database session: when that
 session is gone, so is the holder, and the next process need not wait for the time to run out (a restarted component
-takes over at once). Behind a connection pooler sessions outlive their clients; there the time alone counts.
+takes over at once). Behind a connection pooler sessions outlive their clients: there only the time lets go of a dead
+holder's lease.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, SETTINGS, Connection, Pool, meaning
+from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, Pool, meaning, session
 from sync.adapters.postgres.statements import sql
 from sync.model.errors import StoreUnavailable
 from sync.ports import StreamMark
@@ -76,8 +77,8 @@ async def forget_streams(connection: Connection, host: str, streams: Sequence[st
 class PostgresLeases:
     """The `Leases` port on Postgres, over a connection of its own: its session is what proves that the holder lives."""
 
-    def __init__(self, dsn: str, *, timeout_seconds: float = 2.0) -> None:
-        self._dsn, self._timeout = dsn, timeout_seconds
+    def __init__(self, dsn: str, *, timeout_seconds: float = 2.0, prepared: bool = True) -> None:
+        self._dsn, self._timeout, self._prepared = dsn, timeout_seconds, prepared
         self._connection: Any = None
 
     async def acquire(self, name: str, holder: str) -> bool:
@@ -102,6 +103,9 @@ class PostgresLeases:
     async def _connected(self) -> Any:
         if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(
-                self._dsn, timeout=self._timeout, command_timeout=self._timeout, server_settings=SETTINGS
+                self._dsn,
+                timeout=self._timeout,
+                command_timeout=self._timeout,
+                **session(prepared=self._prepared),
             )
         return self._connection

@@ -69,9 +69,7 @@ class Pool:
                 command_timeout=self._seconds,
                 # Nothing of ours stays behind in a session, so the round trip that would clean it up is saved.
                 reset=leave,
-                # A pooler in transaction mode may give each statement another session, and takes no settings.
-                server_settings=SETTINGS if self._prepared else None,
-                **({} if self._prepared else {"statement_cache_size": 0}),
+                **session(prepared=self._prepared),
             )
 
     @property
@@ -94,6 +92,11 @@ class Pool:
         """A connection for one or a few statements; driver errors come out in the service's words."""
         async with meaning(), self._pool.acquire(timeout=self._connect_seconds) as connection:
             yield connection
+
+
+def session(*, prepared: bool) -> dict[str, Any]:
+    """How a session begins. A pooler in transaction mode may give each statement another one, and takes no settings."""
+    return {"server_settings": SETTINGS} if prepared else {"statement_cache_size": 0}
 
 
 async def leave(connection: Connection) -> None:
