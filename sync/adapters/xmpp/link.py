@@ -30,6 +30,19 @@ CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 10.0  # for the server's answer to a request of ours
 
 
+class Discreet(logging.Filter):
+    """slixmpp quotes what it could not parse: users' messages. Its sentence is kept, the quotation is not."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """The record without its arguments and without a traceback."""
+        record.msg, record.args = str(record.msg).partition("%")[0].rstrip(": \n"), ()
+        record.exc_info = record.exc_text = None
+        return True
+
+
+logging.getLogger("slixmpp.xmlstream.xmlstream").addFilter(Discreet())
+
+
 class Stream(ComponentXMPP):
     """slixmpp's component stream, with stanzas handed on as elements instead of being dispatched."""
 
