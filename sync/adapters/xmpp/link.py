@@ -16,6 +16,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from slixmpp.componentxmpp import ComponentXMPP
+from slixmpp.xmlstream.xmlstream import NotConnectedError
 
 from sync.model.errors import Refused
 from sync.protocol.envelope import IQ
@@ -147,7 +148,7 @@ class Link:
         """End the connection; what was sent leaves first."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            with suppress(Exception):
+            with suppress(NotConnectedError):
                 stream.send_raw("</stream:stream>")
             if stream.transport is not None:
                 stream.transport.close()
