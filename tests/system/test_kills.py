@@ -248,7 +248,6 @@ class Company:
             truths = self.truths(talker.jid, await reader.archive())
             chats = await eventually(partial(self.agreeing, reader, truths))
             self.acknowledged_is_archived(talker, chats)
-            await self.stored(talker.jid, chats)
             await watcher.look()
             assert watcher.stamps == sorted(watcher.stamps)
             full = {item.jid: item.seen for item in (await reader.sync()).items}
@@ -262,17 +261,24 @@ class Company:
         """
         told = set().union(*(talker.kept for talker in self.talkers))
         unsure = [at for at, (_, message) in enumerate(archive) if message.get("id") not in told]
+        # Only a server that dies takes its word with it: in every other disturbance the archive is the one truth.
+        assert not unsure or any(talker.lost_sessions for talker in self.talkers)
         return [fold(jid, archive), *(fold(jid, archive[:at] + archive[at + 1 :]) for at in unsure)]
 
     async def agreeing(self, reader: Person, truths: list[dict[str, Chat]]) -> dict[str, Chat]:
-        """The truth that the answer agrees with."""
+        """The one truth that both the answer and the rows agree with."""
         listed = {item.jid: item for item in (await reader.sync()).items}
-        for chats in truths:
+        for chats in truths[1:]:
             with suppress(AssertionError):
-                return self.agree(reader, listed, chats)
-        return self.agree(reader, listed, truths[0])
+                return await self.holds(reader, listed, chats)
+        return await self.holds(reader, listed, truths[0])
 
-    def agree(self, reader: Person, listed: dict[str, Conversation], chats: dict[str, Chat]) -> dict[str, Chat]:
+    async def holds(self, reader: Person, listed: dict[str, Conversation], chats: dict[str, Chat]) -> dict[str, Chat]:
+        self.agree(reader, listed, chats)
+        await self.stored(reader.account, chats)
+        return chats
+
+    def agree(self, reader: Person, listed: dict[str, Conversation], chats: dict[str, Chat]) -> None:
         """The list says what the archive means, or AssertionError."""
         assert set(listed) == set(chats)
         for peer, chat in chats.items():
@@ -282,7 +288,6 @@ class Company:
             assert last is None or item.retracted == (last in chat.retracted)
             assert last is None or item.retracted or item.body == chat.bodies[last]
             assert not item.calls
-        return chats
 
     def acknowledged_is_archived(self, talker: Talker, chats: dict[str, Chat]) -> None:
         written = {one for chat in chats.values() for one in chat.order if one not in chat.incoming}
