@@ -2,10 +2,11 @@
 -- compares the two.
 --
 -- Every table of the state leads with the account in its primary key, so that it can be distributed by account. The named
--- exceptions: lease, feed_position, feed_stream, quarantine (they belong to a host), device_token (a token is unique over all
--- accounts), provider_token (one per key) and the two queues that are scanned by time: push_job and call deadlines.
+-- exceptions: room, room_member, room_entry (they belong to a room), lease, feed_position, feed_stream, quarantine (to a host),
+-- device_token (a token is unique over all accounts), provider_token (one per key) and what is scanned by time: push_job, call
+-- deadlines, and whose turn it is to be trimmed.
 --
--- Versions and ranks are microseconds since the epoch that only go up within an account.
+-- Versions and ranks are microseconds since the epoch that only go up within an account, or within a room.
 
 CREATE TABLE schema_version (
     version integer PRIMARY KEY,
@@ -20,15 +21,19 @@ CREATE TABLE account (
     version bigint NOT NULL,
     floor bigint NOT NULL,                        -- the oldest version that a client's token may name
     unread integer NOT NULL DEFAULT 0,
+    mentions integer NOT NULL DEFAULT 0,
     unread_conversations integer NOT NULL DEFAULT 0,
     devices integer NOT NULL DEFAULT 0,           -- how many are registered: most accounts have none, and skip that read
     wakes_open boolean NOT NULL DEFAULT false,    -- a device was pushed and has not fetched yet
+    trim_at timestamptz NOT NULL DEFAULT now() + interval '1 day',
     CONSTRAINT account_is_bare CHECK (jid <> '' AND strpos(jid, '/') = 0 AND octet_length(jid) <= 3071),
     CONSTRAINT account_epoch_counts CHECK (epoch >= 1),
     CONSTRAINT account_version_is_time CHECK (version >= 0 AND floor >= 0 AND floor <= version),
     CONSTRAINT account_counts CHECK (
-        unread >= 0 AND unread_conversations >= 0 AND unread >= unread_conversations AND devices >= 0)
+        unread >= 0 AND mentions BETWEEN 0 AND unread AND unread_conversations BETWEEN 0 AND unread AND devices >= 0)
 ) WITH (fillfactor = 70);
+
+CREATE INDEX account_to_trim ON account (trim_at);
 
 CREATE TABLE conversation (
     account text NOT NULL,
@@ -39,14 +44,30 @@ CREATE TABLE conversation (
     status text NOT NULL,
     pinned bigint NOT NULL DEFAULT 0,
     muted_until timestamptz,                      -- 'infinity' = for ever
+    notify text,                                  -- NULL = the default of its kind
     read_rank bigint NOT NULL DEFAULT 0,
     read_id text,
     displayed_rank bigint NOT NULL DEFAULT 0,     -- how far the peer has displayed ours
     displayed_id text,
-    unread integer NOT NULL DEFAULT 0,
+    delivered_rank bigint NOT NULL DEFAULT 0,
+    delivered_id text,
+    unread integer NOT NULL DEFAULT 0,            -- base_unread + the index behind read_rank and base_rank
+    mentions integer NOT NULL DEFAULT 0,
+    base_unread integer NOT NULL DEFAULT 0,       -- unread, and not in the index any more
+    base_mentions integer NOT NULL DEFAULT 0,
+    base_rank bigint NOT NULL DEFAULT 0,          -- up to which base_* count
+    marked_unread boolean NOT NULL DEFAULT false,
     ringing integer NOT NULL DEFAULT 0,
     rewritten bigint NOT NULL DEFAULT 0,          -- version of the newest correction or retraction
+    log_from bigint NOT NULL DEFAULT 0,           -- changes of this version and older ones may be gone
     written boolean NOT NULL DEFAULT false,       -- the owner has written to the peer, who is no stranger then
+    blocked boolean NOT NULL DEFAULT false,
+    requests_presence boolean NOT NULL DEFAULT false,
+    request_told_at timestamptz,                  -- when a phone was last told of it
+    invited_by text,
+    private boolean,                              -- of rooms: members only; NULL = not known
+    nick text,                                    -- of rooms: the owner's
+    taken bigint NOT NULL DEFAULT 0,              -- of rooms of this server: the newest entry that is part of this row
     last_rank bigint,
     last_stanza text,
     last_message_id text,
@@ -57,8 +78,12 @@ CREATE TABLE conversation (
     CONSTRAINT conversation_peer_is_jid CHECK (peer <> '' AND octet_length(peer) <= 3071),
     CONSTRAINT conversation_kind CHECK (kind IN ('chat', 'group')),
     CONSTRAINT conversation_status CHECK (status IN ('active', 'archived', 'deleted')),
-    CONSTRAINT conversation_counts CHECK (unread >= 0 AND ringing >= 0 AND pinned >= 0),
-    CONSTRAINT conversation_rewritten_by_version CHECK (rewritten <= version),
+    CONSTRAINT conversation_notify CHECK (notify IN ('never', 'on-mention', 'always')),
+    CONSTRAINT conversation_counts CHECK (
+        mentions BETWEEN 0 AND unread AND base_mentions BETWEEN 0 AND base_unread AND base_unread <= unread
+        AND base_mentions <= mentions AND ringing >= 0 AND pinned >= 0),
+    CONSTRAINT conversation_base_is_behind CHECK (base_unread = 0 OR read_rank < base_rank),
+    CONSTRAINT conversation_rewritten_by_version CHECK (rewritten <= version AND log_from <= version),
     CONSTRAINT conversation_last_is_whole CHECK (
         (last_rank IS NULL) = (last_stanza IS NULL) AND (last_rank IS NULL) = (last_sent_at IS NULL))
 ) WITH (fillfactor = 70);
@@ -66,7 +91,8 @@ CREATE TABLE conversation (
 CREATE UNIQUE INDEX conversation_by_version ON conversation (account, version);
 CREATE INDEX conversation_in_order ON conversation (account, (ringing = 0), (-activity), peer, kind);
 
--- The recent messages of a conversation, without their text: enough to count unread exactly and to find them by any id.
+-- The recent messages of a conversation, without their text: enough to count unread exactly and to find them by any id. Those
+-- of a room of this server are kept once, with the room as account and as peer.
 CREATE TABLE message (
     account text NOT NULL,
     peer text NOT NULL,
@@ -74,14 +100,19 @@ CREATE TABLE message (
     rank bigint NOT NULL,
     outgoing boolean NOT NULL,
     counted boolean NOT NULL,                     -- makes the conversation unread until it is read
+    mention boolean NOT NULL DEFAULT false,       -- means whom it counts for
     retracted boolean NOT NULL DEFAULT false,
     sent_at timestamptz NOT NULL,
     message_key text,                             -- ids longer than 128 bytes are kept as sha256:<hex>
     origin_key text,                              -- NULL where equal to message_key
     archive_key text,
     archive_id text,                              -- NULL where equal to archive_key
+    about bigint,                                 -- rank of the message that this one changes
+    author text,                                  -- in rooms
+    mentions text[] NOT NULL DEFAULT '{}',        -- in a room's index: the accounts that it means
     PRIMARY KEY (account, peer, kind, rank),
     CONSTRAINT message_own_is_not_unread CHECK (NOT (outgoing AND counted)),
+    CONSTRAINT message_mention_counts CHECK (counted OR NOT mention AND mentions = '{}'),
     CONSTRAINT message_keys_are_short CHECK (
         octet_length(message_key) <= 128 AND octet_length(origin_key) <= 128 AND octet_length(archive_key) <= 128)
 );
@@ -89,6 +120,7 @@ CREATE TABLE message (
 CREATE INDEX message_by_message_key ON message (account, peer, message_key) WHERE message_key IS NOT NULL;
 CREATE INDEX message_by_origin_key ON message (account, peer, origin_key) WHERE origin_key IS NOT NULL;
 CREATE INDEX message_by_archive_key ON message (account, archive_key) WHERE archive_key IS NOT NULL;
+CREATE INDEX message_mentioning ON message (account, peer, kind, rank) WHERE counted AND (mention OR mentions <> '{}');
 
 -- What happened to messages after they had been sent.
 CREATE TABLE change (
@@ -99,12 +131,16 @@ CREATE TABLE change (
     what text NOT NULL,
     target_rank bigint NOT NULL,
     target_id text NOT NULL,
-    stanza text,                                  -- a correction's text, while it may be shown
+    author text,                                  -- who reacted, who moderated
+    detail text,                                  -- how a call ended, the condition of an error
+    stanza text,                                  -- a correction's or reaction's text, while it may be shown
     PRIMARY KEY (account, version),
     CONSTRAINT change_kind CHECK (kind IN ('chat', 'group')),
-    CONSTRAINT change_what CHECK (what IN ('corrected', 'retracted')),
-    CONSTRAINT change_retraction_has_no_text CHECK (what <> 'retracted' OR stanza IS NULL)
+    CONSTRAINT change_what CHECK (what IN ('corrected', 'retracted', 'moderated', 'reacted', 'failed', 'call-ended')),
+    CONSTRAINT change_has_text CHECK (what IN ('corrected', 'reacted') OR stanza IS NULL)
 );
+
+CREATE INDEX change_of_conversation ON change (account, peer, kind, version);
 
 CREATE INDEX change_by_target ON change (account, peer, kind, target_rank) WHERE stanza IS NOT NULL;
 
@@ -133,6 +169,74 @@ CREATE TABLE call (
 CREATE INDEX call_by_sid ON call (account, sid);
 CREATE INDEX call_ringing ON call (account, peer) WHERE state = 'ringing';
 CREATE INDEX call_deadline ON call (rings_until) WHERE state = 'ringing';
+
+-- ---- rooms of this server ---------------------------------------------------------------------------------------------
+
+-- What happens in a room is an entry; members' conversations take the entries one by one, absent members' too.
+CREATE TABLE room (
+    jid text PRIMARY KEY,
+    version bigint NOT NULL DEFAULT 0,            -- rank of the newest entry
+    fanned bigint NOT NULL DEFAULT 0,             -- rank up to which every member has taken all entries
+    private boolean NOT NULL DEFAULT false,
+    destroyed boolean NOT NULL DEFAULT false,
+    listing bigint,                               -- a list of all members has begun at that version
+    trim_at timestamptz NOT NULL DEFAULT now() + interval '1 day',
+    CONSTRAINT room_is_bare CHECK (jid <> '' AND strpos(jid, '/') = 0 AND octet_length(jid) <= 3071),
+    CONSTRAINT room_fanned_what_is_there CHECK (fanned <= version)
+) WITH (fillfactor = 50);
+
+CREATE INDEX room_to_fan ON room (jid) WHERE fanned < version;
+CREATE INDEX room_to_trim ON room (trim_at);
+
+CREATE TABLE room_member (
+    room text NOT NULL,
+    account text NOT NULL,
+    affiliation text NOT NULL,
+    present boolean NOT NULL,
+    since bigint NOT NULL,                        -- takes entries behind this rank …
+    until bigint,                                 -- … up to this one; NULL = still belongs
+    nick text,
+    nick_key text,                                -- as it is looked for in texts
+    occupant_id text,
+    listed bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (room, account),
+    CONSTRAINT room_member_affiliation CHECK (affiliation IN ('owner', 'admin', 'member', 'none', 'outcast')),
+    CONSTRAINT room_member_keys_are_short CHECK (octet_length(nick_key) <= 128 AND octet_length(occupant_id) <= 128)
+);
+
+CREATE INDEX room_member_by_nick ON room_member (room, nick_key) WHERE until IS NULL;
+CREATE INDEX room_member_by_occupant ON room_member (room, occupant_id) WHERE occupant_id IS NOT NULL;
+CREATE INDEX room_member_of_account ON room_member (account);
+
+CREATE TABLE room_entry (
+    room text NOT NULL,
+    rank bigint NOT NULL,
+    kind text NOT NULL,
+    at timestamptz NOT NULL,
+    "only" text,                                  -- the one member that it concerns
+    resource text,
+    author text,
+    sender text,
+    message_id text,
+    archive_id text,
+    mentions text[] NOT NULL DEFAULT '{}',
+    everybody boolean NOT NULL DEFAULT false,
+    private boolean NOT NULL DEFAULT false,
+    target_rank bigint,
+    target_id text,
+    target_counted boolean NOT NULL DEFAULT false,
+    target_author text,
+    target_mentions text[] NOT NULL DEFAULT '{}',
+    target_everybody boolean NOT NULL DEFAULT false,
+    stanza text,
+    PRIMARY KEY (room, rank),
+    CONSTRAINT room_entry_kind CHECK (kind IN (
+        'message', 'corrected', 'retracted', 'moderated', 'reacted', 'displayed', 'joined', 'gone', 'destroyed')),
+    CONSTRAINT room_entry_message_has_stanza CHECK (kind <> 'message' OR stanza IS NOT NULL),
+    CONSTRAINT room_entry_change_has_target CHECK (
+        kind NOT IN ('corrected', 'retracted', 'moderated', 'reacted', 'displayed')
+        OR (target_rank IS NOT NULL AND target_id IS NOT NULL))
+);
 
 -- ---- devices and pushes ----------------------------------------------------------------------------------------------
 
@@ -186,6 +290,7 @@ CREATE TABLE push_job (
     kind text NOT NULL,
     version bigint NOT NULL,
     peer text NOT NULL,
+    "group" boolean NOT NULL DEFAULT false,
     sid text,
     voip boolean NOT NULL DEFAULT false,
     silent boolean NOT NULL DEFAULT false,
@@ -203,7 +308,8 @@ CREATE TABLE push_job (
     PRIMARY KEY (account, job_id),
     CONSTRAINT push_job_lane CHECK (lane BETWEEN 1 AND 3),
     CONSTRAINT push_job_kind CHECK (
-        kind IN ('message', 'call', 'call-fallback', 'callend', 'missed', 'corrected', 'withdraw', 'read')),
+        kind IN ('message', 'call', 'call-fallback', 'callend', 'missed', 'corrected', 'withdraw', 'read', 'reacted',
+            'invited', 'subscription')),
     CONSTRAINT push_job_state CHECK (state IN ('queued', 'attempted', 'done')),
     CONSTRAINT push_job_attempted_has_left CHECK ((state = 'queued') OR (state = 'done') OR attempted_at IS NOT NULL),
     CONSTRAINT push_job_done_has_outcome CHECK ((state = 'done') = (outcome IS NOT NULL)),

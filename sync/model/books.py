@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from sync.model.call import Call, CallKey
-from sync.model.conversation import Account, Change, Conversation, ConversationKey, IndexedMessage
+from sync.model.conversation import Account, Behind, Change, Conversation, ConversationKey, IndexedMessage
 from sync.model.device import Device, PushJob
 from sync.model.event import FeedPosition
+from sync.model.room import Room, RoomEntry, RoomMember
 
 T = TypeVar("T")
 
@@ -37,10 +38,12 @@ class LanePosition:
 class Keys:
     """The rows to lock and load, always in the order of invariant 10.
 
-    `accounts` are locked; with `create` missing ones are made. `ids` are looked up in the message index, in the named
-    conversation (an id of any of the three sorts), `archived` likewise by archive id alone. `unread_of`: the ranks of
-    the unread messages. `calls`: by account and `key_of` the session id. `devices`: the accounts' devices with the
-    jobs that are open or belong to one of `calls`.
+    `accounts` and `rooms` are locked; with `create` missing ones are made. `ids` are looked up in the message index, in
+    the named conversation (an id of any of the three sorts), `archived` likewise by archive id alone. `behind`: for
+    these conversations, what is unread behind each message that the lookups find in them (in a room's index: for that
+    account), and behind the ranks of `marks`. `calls`: by account and `key_of` the session id. `devices`: the accounts'
+    devices with the jobs that are open or belong to one of `calls`. `members`: by room and account; `nicks` by room and
+    nickname as `sync.rules.mentions` folds it; `occupants` by room and occupant-id.
     """
 
     accounts: frozenset[str] = frozenset()
@@ -48,9 +51,14 @@ class Keys:
     conversations: frozenset[ConversationKey] = frozenset()
     ids: frozenset[tuple[ConversationKey, str]] = frozenset()
     archived: frozenset[tuple[ConversationKey, str]] = frozenset()
-    unread_of: frozenset[ConversationKey] = frozenset()
+    behind: frozenset[ConversationKey] = frozenset()
+    marks: frozenset[tuple[ConversationKey, int]] = frozenset()
     calls: frozenset[tuple[str, str]] = frozenset()
     devices: bool = False
+    rooms: frozenset[str] = frozenset()
+    members: frozenset[tuple[str, str]] = frozenset()
+    nicks: frozenset[tuple[str, str]] = frozenset()
+    occupants: frozenset[tuple[str, str]] = frozenset()
     positions: frozenset[LanePosition] = frozenset()
 
 
@@ -62,10 +70,12 @@ class Books:
     accounts: dict[str, Account] = field(default_factory=dict)
     conversations: dict[ConversationKey, Conversation] = field(default_factory=dict)
     messages: dict[ConversationKey, list[IndexedMessage]] = field(default_factory=dict)
-    unread: dict[ConversationKey, list[int]] = field(default_factory=dict)
+    behind: dict[tuple[ConversationKey, int], Behind] = field(default_factory=dict)
     calls: dict[CallKey, Call] = field(default_factory=dict)
     devices: dict[str, list[Device]] = field(default_factory=dict)
     jobs: dict[str, list[PushJob]] = field(default_factory=dict)
+    rooms: dict[str, Room] = field(default_factory=dict)
+    members: dict[tuple[str, str], RoomMember] = field(default_factory=dict)
     positions: dict[LanePosition, int] = field(default_factory=dict)
 
 
@@ -90,6 +100,15 @@ class LostHost:
     keep: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlisted:
+    """Members of a room that the list which began at `listing` did not name: they belong to it up to `until`."""
+
+    room: str
+    listing: int
+    until: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Writes:
     """The rows to store: each replaces the stored row of its key. `retokened`: devices that hold other tokens from
@@ -107,6 +126,10 @@ class Writes:
     retokened: list[Device] = field(default_factory=list)
     deleted_devices: list[tuple[str, str]] = field(default_factory=list)
     jobs: list[PushJob] = field(default_factory=list)
+    rooms: list[Room] = field(default_factory=list)
+    members: list[RoomMember] = field(default_factory=list)
+    unlisted: list[Unlisted] = field(default_factory=list)
+    entries: list[RoomEntry] = field(default_factory=list)
     positions: dict[LanePosition, int] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     deleted_accounts: list[str] = field(default_factory=list)

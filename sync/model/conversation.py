@@ -1,7 +1,8 @@
 """Accounts, conversations, the message index and the change log: the rows of the versioned state.
 
-Versions are microseconds since the epoch that only go up (invariant 1). A *rank* orders the messages of an account:
-the version at which the message was taken. All values are valid at birth and changed with `dataclasses.replace`.
+Versions are microseconds since the epoch that only go up (invariant 1). A *rank* orders the messages of a
+conversation: the account's version at which the message was taken; in a room that this server keeps, the room's
+(`sync.model.room`). All values are valid at birth and changed with `dataclasses.replace`.
 """
 
 from dataclasses import dataclass, field
@@ -27,6 +28,14 @@ class Status(StrEnum):
     DELETED = "deleted"
 
 
+class Notify(StrEnum):
+    """XEP-0492: for which messages of a conversation the owner wants to be notified."""
+
+    NEVER = "never"
+    ON_MENTION = "on-mention"
+    ALWAYS = "always"
+
+
 class Direction(StrEnum):
     """Seen from the account: what it received, what one of its devices sent."""
 
@@ -36,7 +45,9 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConversationKey:
-    """The key of a conversation: owner, the other party's bare JID, kind."""
+    """The key of a conversation: owner, the other party, kind. The peer is a bare JID; of a private conversation with
+    an occupant of a room (XEP-0045 §7.5) it is the occupant's full JID.
+    """
 
     account: str
     peer: str
@@ -54,6 +65,7 @@ class Account:
     floor: int
     epoch: int = 1
     unread: int = 0
+    mentions: int = 0
     unread_conversations: int = 0
     devices: int = 0
     wakes_open: bool = False
@@ -87,13 +99,29 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What is counted without being in the message index any more: `unread` messages, `mentions` of them, all of rank
+    `rank` or less.
+    """
+
+    unread: int = 0
+    mentions: int = 0
+    rank: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
     """One conversation of one account.
 
     `activity_at` orders the list. `pinned` is a client's number, larger is higher, 0 = not pinned. `muted_until` None
-    = not muted, the far end of time = for ever. `read` is the owner's read pointer, `displayed` the peer's. `unread`
-    always equals the recount of the message index behind `read`. `ringing` counts the calls of this conversation in
-    state ringing.
+    = not muted, the far end of time = for ever. `notify` None: the default of its kind. `read` is the owner's read
+    pointer, `displayed` and `delivered` the peer's. `unread` and `mentions` always equal `base` plus the recount of
+    the message index behind both `read` and `base.rank`. `marked_unread` is the owner's flag and counts nothing.
+    `ringing` counts the calls of this conversation in state ringing. `log_from`: changes of this version and older ones
+    may be missing from the change log. `requests_presence`: the peer asks for a subscription to the owner's presence;
+    `request_told_at`: when a phone was last told so. Of rooms: `invited_by` a pending invitation's sender, `private`
+    members only (None = not known), `nick` the owner's, `taken` the rank of the newest entry of a room of this server
+    that is part of this state.
     """
 
     key: ConversationKey
@@ -102,12 +130,25 @@ class Conversation:
     status: Status = Status.ACTIVE
     pinned: int = 0
     muted_until: datetime | None = None
+    notify: Notify | None = None
     read: Pointer = Pointer()
     displayed: Pointer = Pointer()
+    delivered: Pointer = Pointer()
     unread: int = 0
+    mentions: int = 0
+    base: Base = Base()
+    marked_unread: bool = False
     ringing: int = 0
     rewritten: int = 0  # version of the newest correction or retraction, 0 = none
+    log_from: int = 0
     written: bool = False  # the owner has written to the peer
+    blocked: bool = False
+    requests_presence: bool = False
+    request_told_at: datetime | None = None
+    invited_by: str | None = None
+    private: bool | None = None
+    nick: str | None = None
+    taken: int = 0
     last: LastMessage | None = None
 
     def muted(self, now: datetime) -> bool:
@@ -120,8 +161,13 @@ class IndexedMessage:
     """What is remembered of a message beside the archive: enough to count, and to find it again by any of its ids.
 
     `message_key`, `origin_key`, `archive_key` are `key_of` the stanza's id, its origin-id (None where equal) and the
-    archive id. `counted`: it makes the conversation unread until it is read. `retracted` messages stay, so that a
-    second retraction finds them.
+    archive id. `counted`: it makes the conversation unread until it is read; `mention`: it mentions whom it counts
+    for. `retracted` messages stay, so that a second retraction finds them. `about`: the rank of the message that this
+    one corrects, retracts or reacts to.
+
+    In rooms `author` tells senders apart: the real bare JID where it is known, else the occupant-id (XEP-0421), else
+    the occupant's JID. The index of a room of this server belongs to the room (`account` and `peer` of the key are the
+    room): a message there counts for everybody but its author, and `mentions` names the accounts that it mentions.
     """
 
     conversation: ConversationKey
@@ -129,11 +175,15 @@ class IndexedMessage:
     direction: Direction
     sent_at: datetime
     counted: bool
+    mention: bool = False
     message_key: str | None = None
     origin_key: str | None = None
     archive_key: str | None = None
     archive_id: str | None = None
     retracted: bool = False
+    about: int | None = None
+    author: str | None = None
+    mentions: tuple[str, ...] = ()
 
     def bears(self, key: str) -> bool:
         """True when one of its ids is this one."""
@@ -141,19 +191,24 @@ class IndexedMessage:
 
 
 class ChangeKind(StrEnum):
-    """What happened to a message after it had been sent."""
+    """What happened to a message, or in a conversation, that is no new message."""
 
     CORRECTED = "corrected"
     RETRACTED = "retracted"
+    MODERATED = "moderated"
+    REACTED = "reacted"
+    FAILED = "failed"
+    CALL_ENDED = "call-ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One entry of a conversation's change log.
 
-    `target_id` names the message to clients: its archive id, else its message id. `stanza` is the correction as
-    received, None where there is no text to keep: retractions, corrections that the server did not archive, and
-    corrections of what was retracted since.
+    `target_id` names the message to clients: its archive id, else its message id; of a call it is the session id and
+    `target_rank` 0. `author`: who reacted, or who moderated. `detail`: how a call ended (`CallState`), or the defined
+    condition of the error. `stanza` is the correction or reaction as received, None where there is no text to keep:
+    of other kinds, of what the server did not archive, and of messages that were retracted since.
     """
 
     conversation: ConversationKey
@@ -161,7 +216,20 @@ class Change:
     kind: ChangeKind
     target_rank: int
     target_id: str
+    author: str | None = None
+    detail: str | None = None
     stanza: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """How many messages of a conversation are unread behind a rank, and how many of them are mentions; `first`: the
+    rank of the oldest unread one up to there.
+    """
+
+    unread: int
+    mentions: int
+    first: int | None = None
 
 
 def key_of(identifier: str) -> str:

@@ -68,6 +68,9 @@ class PushKind(StrEnum):
     CORRECTED = "corrected"
     WITHDRAW = "withdraw"
     READ = "read"
+    REACTED = "reacted"
+    INVITED = "invited"
+    SUBSCRIPTION = "subscription"
 
 
 class JobState(StrEnum):
@@ -85,10 +88,10 @@ class PushJob:
     """One push that is due, under way, or done; done rows are the ledger.
 
     `job_id` is a random UUID and the push's apns-id. `version` is the account version that the push announces.
-    `peer`/`sid` name the call of call pushes, `peer` the conversation of others. `voip`: goes to the VoIP token.
-    `silent`: without sound. `not_before` and `deadline` bound the time of sending. `target_rank`: the message that a
-    correction or withdrawal is about. `outcome` is a Verdict's value or `suppressed:<why>`. `repeat` counts how often
-    the wake was sent again because it stayed unfetched.
+    `peer`/`sid` name the call of call pushes, `peer` and `group` the conversation of others. `voip`: goes to the VoIP
+    token. `silent`: without sound. `not_before` and `deadline` bound the time of sending. `target_rank`: the message
+    that a correction or withdrawal is about. `outcome` is a Verdict's value or `suppressed:<why>`. `repeat` counts how
+    often the wake was sent again because it stayed unfetched.
     """
 
     account: str
@@ -98,6 +101,7 @@ class PushJob:
     kind: PushKind
     version: int
     peer: str
+    group: bool = False
     sid: str | None = None
     voip: bool = False
     silent: bool = False

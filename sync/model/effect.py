@@ -11,12 +11,13 @@ from sync.model.event import Session
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageArrived:
-    """A message to read came in."""
+    """A message to read came in. `mention`: it means the account itself."""
 
     conversation: ConversationKey
     version: int
     known: bool
     sessions: tuple[Session, ...]
+    mention: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class MessageCorrected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageWithdrawn:
-    """An incoming message was retracted by its sender."""
+    """An incoming message was retracted by its sender, or by a moderator."""
 
     conversation: ConversationKey
     version: int
@@ -46,6 +47,34 @@ class ReadElsewhere:
     version: int
     first_rank: int
     resource: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageReacted:
+    """Somebody reacted to a message of the account's own."""
+
+    conversation: ConversationKey
+    version: int
+    sessions: tuple[Session, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invited:
+    """The account was asked into a room."""
+
+    conversation: ConversationKey
+    version: int
+    known: bool
+    sessions: tuple[Session, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionRequested:
+    """A peer asks to see the account's presence, for the first time in a day."""
+
+    conversation: ConversationKey
+    version: int
+    sessions: tuple[Session, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,4 +103,15 @@ class CallMissed:
     call: Call
 
 
-Effect = MessageArrived | MessageCorrected | MessageWithdrawn | ReadElsewhere | CallRings | CallSettled | CallMissed
+Effect = (
+    MessageArrived
+    | MessageCorrected
+    | MessageWithdrawn
+    | MessageReacted
+    | ReadElsewhere
+    | Invited
+    | SubscriptionRequested
+    | CallRings
+    | CallSettled
+    | CallMissed
+)

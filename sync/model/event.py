@@ -1,14 +1,15 @@
 """What the feed reports, decoded: a closed union. One stanza is one event with one content.
 
-The decoder (`sync.protocol.stanza`) chooses the content by precedence: call steps, then retraction, correction,
-marker, body. Whatever has no meaning for state is `Nothing`, so that its position still moves.
+The decoder (`sync.protocol.stanza`) chooses the content by precedence: call steps, then invitation, retraction,
+correction, reaction, body, marker. Whatever has no meaning for state is `Nothing`, so that its position still moves.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from sync.model.conversation import Direction, Kind
+from sync.model.conversation import Direction, Kind, Notify
+from sync.model.room import Affiliation, Departure
 
 
 class SessionState(StrEnum):
@@ -41,11 +42,28 @@ class FeedPosition:
 # ---- contents of a message -----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mentions:
+    """Whom a message in a room means (XEP-0372, XEP-0513, XEP-0461): bare JIDs, occupant-ids, occupant JIDs,
+    everybody; `reply_to` is the id of the message that it replies to.
+    """
+
+    jids: tuple[str, ...] = ()
+    occupant_ids: tuple[str, ...] = ()
+    occupants: tuple[str, ...] = ()
+    everybody: bool = False
+    reply_to: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A message to read. `encrypted`: its text is opaque."""
+    """A message to read. `encrypted`: its text is opaque. In rooms: `mentions`, and `text`, the beginning of what is
+    said, without quoted text (XEP-0428), to find nicknames in.
+    """
 
     encrypted: bool = False
+    mentions: Mentions | None = None
+    text: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +81,68 @@ class Retraction:
 
 
 @dataclass(frozen=True, slots=True)
+class Moderation:
+    """XEP-0425: the room withdraws somebody's message with this stanza-id; `by`: the moderator's occupant JID."""
+
+    target: str
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """XEP-0444: the sender's reactions to the message with this id are now these; () = none any more."""
+
+    target: str
+    emojis: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Displayed:
-    """XEP-0333: displayed up to the message with this id; `stanza_ids` are further names for it that the marker
-    carries.
+    """XEP-0333, XEP-0490: displayed up to the message with this id; `stanza_ids` are further names for it that the
+    marker carries.
     """
 
     target: str
     stanza_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """XEP-0184, XEP-0333 `received`: the message with this id arrived."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """XEP-0249, XEP-0045 §7.8.2: somebody asks the account into the room that is the event's peer."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """XEP-0402, XEP-0492: the account's bookmark of the room that is the event's peer; `notify` None = the default.
+    `nick` as it means to be called.
+    """
+
+    notify: Notify | None = None
+    nick: str | None = None
+
+
+class Subscription(StrEnum):
+    """RFC 6121 §3: what became of a peer's wish to see the account's presence. It is a content."""
+
+    REQUESTED = "requested"
+    WITHDRAWN = "withdrawn"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """XEP-0191: the account blocks the peer from now on, or no longer."""
+
+    blocked: bool
 
 
 class CallStep(StrEnum):
@@ -94,10 +167,13 @@ class CallMessage:
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """RFC 6120 §8.3: an error for a stanza that the account sent. `call` is the session id when a propose came back."""
+    """RFC 6120 §8.3: an error for a stanza that the account sent. `call` is the session id when a propose came back,
+    `condition` the error's defined condition.
+    """
 
     target: str | None
     call: str | None = None
+    condition: str = "undefined-condition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +183,36 @@ class Nothing:
     why: str
 
 
-Content = Body | Correction | Retraction | Displayed | CallMessage | Bounce | Nothing
+Content = (
+    Body
+    | Correction
+    | Retraction
+    | Moderation
+    | Reaction
+    | Displayed
+    | Receipt
+    | Invitation
+    | Bookmark
+    | Subscription
+    | Blocked
+    | CallMessage
+    | Bounce
+    | Nothing
+)
 
 # ---- events --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageEvent:
-    """A message that the account received or sent.
+    """Something in one conversation: a message that the account received or sent, or what its roster, its blocklist
+    and its personal storage say about a peer.
 
     `sender` is the full JID in `from`, `resource` the account's own session concerned. `archive_id` is trusted: the
-    module read it from the account's own archive. `message_id` and `origin_id` are claims. `stanza` is the message
-    with its own namespace. `stored`: false for hints that ask for no trace (XEP-0334).
+    module read it from the account's own archive, or the room gave it. `message_id` and `origin_id` are claims;
+    `author` as in `IndexedMessage`, in rooms only. `stanza` is the message with its own namespace, empty where the
+    event is no message. `stored`: false for hints that ask for no trace (XEP-0334). `blocked`: the account blocks the
+    sender. `replayed`: out of a room's history.
     """
 
     position: FeedPosition
@@ -134,8 +228,11 @@ class MessageEvent:
     archive_id: str | None = None
     message_id: str | None = None
     origin_id: str | None = None
+    author: str | None = None
     known: bool = False
+    blocked: bool = False
     to_self: bool = False
+    replayed: bool = False
     stored: bool = True
     sessions: tuple[Session, ...] = ()
 
@@ -181,6 +278,65 @@ class AccountEvent:
     state: AccountState
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomMessageEvent:
+    """A message that a room of this server sent to its occupants; `account` is the room.
+
+    `sender` is the occupant's full JID (the room's bare JID for the room's own words), `author` its real bare JID where
+    the server says it, `archive_id` the room's stanza-id.
+    """
+
+    position: FeedPosition
+    account: str
+    at: datetime
+    sender: str
+    content: Content
+    stanza: str = field(repr=False)
+    private: bool = False
+    author: str | None = None
+    occupant_id: str | None = None
+    archive_id: str | None = None
+    message_id: str | None = None
+    origin_id: str | None = None
+    stored: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """What one account is to a room now. `why` where it is in the room no more."""
+
+    account: str
+    affiliation: Affiliation
+    present: bool
+    nick: str | None = None
+    occupant_id: str | None = None
+    why: Departure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomMembersEvent:
+    """Affiliations or presence in a room changed, or (between `begin` and `end`) all of them are listed; `account` is
+    the room.
+    """
+
+    position: FeedPosition
+    account: str
+    at: datetime
+    members: tuple[Membership, ...]
+    private: bool = False
+    begin: bool = False
+    end: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomDestroyedEvent:
+    """A room is no more; `account` is the room."""
+
+    position: FeedPosition
+    account: str
+    at: datetime
+
+
 class GapReason(StrEnum):
     """Why the module lost events (docs/feed.md §6)."""
 
@@ -215,4 +371,5 @@ class Malformed:
     xml: str = field(repr=False)
 
 
-Event = MessageEvent | SessionEvent | AccountEvent | GapEvent | Malformed
+RoomEvent = RoomMessageEvent | RoomMembersEvent | RoomDestroyedEvent
+Event = MessageEvent | RoomEvent | SessionEvent | AccountEvent | GapEvent | Malformed

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sync.model.call import Call
-from sync.model.conversation import Change, Conversation, ConversationKey, Kind, Status
+from sync.model.conversation import Change, Conversation, ConversationKey, Kind, Notify, Status
 from sync.model.push import Environment
 
 
@@ -54,10 +54,11 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedConversation:
-    """A conversation with the calls that ring in it, newest first."""
+    """A conversation with the calls that ring in it, newest first, and the archive id of its first unread mention."""
 
     conversation: Conversation
     calls: tuple[Call, ...] = ()
+    mention_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,16 @@ class RewritePage:
     invalidated: tuple[tuple[ConversationKey, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangesPage:
+    """The change log of one conversation since a version, oldest first. `reset`: there were too many, or some of them
+    are not held any more: the client loads the conversation anew.
+    """
+
+    changes: tuple[Change, ...] = ()
+    reset: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Unmute:
     """No longer muted."""
@@ -105,15 +116,27 @@ class Mute:
     duration: timedelta | None
 
 
+@dataclass(frozen=True, slots=True)
+class SetNotify:
+    """For which messages to be notified from now on; None = the default of the conversation's kind."""
+
+    notify: Notify | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetProperties:
-    """Properties of one conversation to set, all or nothing; None = leave as it is."""
+    """Properties of one conversation to set, all or nothing; None = leave as it is. `if_version`: only if the
+    conversation is still at that version.
+    """
 
     peer: str
     kind: Kind = Kind.CHAT
     pinned: int | None = None
     mute: Mute | Unmute | None = None
     status: Status | None = None
+    marked_unread: bool | None = None
+    notify: SetNotify | None = None
+    if_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,39 @@
+"""The roles that the service needs played, and nothing about who plays them.
+
+Each role has one contract suite under `tests/contract` that every player passes, the in-memory ones included.
+"""
+
+from sync.ports.observer import Observer
+from sync.ports.outside import Bus, Clock, Hint, Presence, ProviderTokens, PushGate, Sealer, Wire
+from sync.ports.store import (
+    DueJob,
+    FeedMarks,
+    Housekeeping,
+    Leases,
+    Retention,
+    Rooms,
+    Store,
+    StreamMark,
+    Trimmed,
+)
+
+__all__ = [
+    "Bus",
+    "Clock",
+    "DueJob",
+    "FeedMarks",
+    "Hint",
+    "Housekeeping",
+    "Leases",
+    "Observer",
+    "Presence",
+    "ProviderTokens",
+    "PushGate",
+    "Retention",
+    "Rooms",
+    "Sealer",
+    "Store",
+    "StreamMark",
+    "Trimmed",
+    "Wire",
+]

@@ -1,0 +1,110 @@
+"""The operator's role: is told what happened."""
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Is told what happened, for the operator's eyes; decides nothing and never fails.
+
+    Every string is one of a few fixed words, a configured name or a host: never a JID of a user, a token or an
+    exception's text.
+    """
+
+    def events_committed(self, kind: str, count: int) -> None:
+        """Events that took effect; `kind` of the feed: message, session, account, malformed."""
+        ...
+
+    def batch_committed(self, events: int, seconds: float) -> None:
+        """One transaction of ingest, from its first statement to its commit."""
+        ...
+
+    def transaction_retried(self, why: str) -> None:
+        """A transaction was rolled back and is tried again: deadlock, serialization, connection."""
+        ...
+
+    def quarantined(self, why: str) -> None:
+        """An event was set aside."""
+        ...
+
+    def ignored(self, why: str, count: int = 1) -> None:
+        """An event or stanza without meaning for state."""
+        ...
+
+    def epoch_raised(self, why: str) -> None:
+        """Clients of a host or account have to start over: a side lost memory, or an event was set aside."""
+        ...
+
+    def feed_lag(self, host: str, events: int) -> None:
+        """How far the newest event of the host is ahead of what is committed."""
+        ...
+
+    def ingest_waiting(self, events: int) -> None:
+        """Events in memory that wait for their commit."""
+        ...
+
+    def query(self, dialect: str, outcome: str, seconds: float) -> None:
+        """A client's IQ was answered: `outcome` is result, reset or the error's condition."""
+        ...
+
+    def notice(self, kind: str, outcome: str) -> None:
+        """A live notice to connected clients: sent, refused, dropped."""
+        ...
+
+    def push(
+        self,
+        *,
+        app: str,
+        environment: str,
+        push_type: str,
+        priority: int,
+        kind: str,
+        outcome: str,
+        reason: str | None,
+        seconds: float,
+    ) -> None:
+        """One request to a push service and its end: `outcome` a Verdict, `reason` the vendor's word."""
+        ...
+
+    def suppressed(self, why: str, count: int = 1) -> None:
+        """A push that was due and decided against: read, muted, online, over, late."""
+        ...
+
+    def coalesced(self, kind: str, count: int = 1) -> None:
+        """A push that an earlier queued one already stands for."""
+        ...
+
+    def queue_depth(self, lane: str, jobs: int, oldest_seconds: float) -> None:
+        """Due jobs of a lane (calls, messages, updates), and the age of the oldest."""
+        ...
+
+    def token_removed(self, reason: str) -> None:
+        """A device token is dead by the vendor's word."""
+        ...
+
+    def breaker(self, name: str, is_open: bool) -> None:
+        """Sending to a service stopped (open), or goes on."""
+        ...
+
+    def call_to_push(self, seconds: float) -> None:
+        """From the server's time of a propose to the vendor's acceptance of its push."""
+        ...
+
+    def wake_to_fetch(self, kind: str, seconds: float) -> None:
+        """From a push to the query that proves its arrival: `call` or `wake`."""
+        ...
+
+    def connection(self, host: str, up: bool) -> None:
+        """The feed of a host: subscribed or not."""
+        ...
+
+    def dependency(self, name: str, up: bool) -> None:
+        """What we lean on answers or not: postgres, redis, server."""
+        ...
+
+    def lease(self, held: bool) -> None:
+        """This process is the one that speaks for the component, or stands by."""
+        ...
+
+    def presence_unknown(self, why: str) -> None:
+        """Presence could not be told: error, breaker, incomplete, malformed."""
+        ...
