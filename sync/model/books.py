@@ -43,7 +43,7 @@ class Keys:
     these conversations, what is unread behind each message that the lookups find in them (in a room's index: for that
     account), and behind the ranks of `marks`. `calls`: by account and `key_of` the session id. `devices`: the accounts'
     devices with the jobs that are open or belong to one of `calls`. `members`: by room and account; `nicks` by room and
-    nickname as `sync.rules.mentions` folds it; `occupants` by room and occupant-id.
+    `nick_key`; `occupants` by room and occupant-id.
     """
 
     accounts: frozenset[str] = frozenset()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from sync.model.conversation import key_of
+
 
 class Affiliation(StrEnum):
     """XEP-0045 §5.2."""
@@ -111,3 +113,8 @@ class RoomEntry:
     target_mentions: tuple[str, ...] = ()
     target_everybody: bool = False
     stanza: str | None = field(default=None, repr=False)
+
+
+def nick_key(nick: str) -> str:
+    """A nickname as it is compared with the words of a text: case is no difference."""
+    return key_of(nick.casefold())
