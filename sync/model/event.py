@@ -138,13 +138,6 @@ class Subscription(StrEnum):
     SETTLED = "settled"
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """XEP-0191: the account blocks the peer from now on, or no longer."""
-
-    blocked: bool
-
-
 class CallStep(StrEnum):
     """XEP-0353 §4–5: one step of a call's negotiation. `accept` of older clients is read as `proceed`."""
 
@@ -194,7 +187,6 @@ Content = (
     | Invitation
     | Bookmark
     | Subscription
-    | Blocked
     | CallMessage
     | Bounce
     | Nothing
@@ -205,8 +197,8 @@ Content = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageEvent:
-    """Something in one conversation: a message that the account received or sent, or what its roster, its blocklist
-    and its personal storage say about a peer.
+    """Something in one conversation: a message that the account received or sent, or what its roster and its
+    personal storage say about a peer.
 
     `sender` is the full JID in `from`, `resource` the account's own session concerned. `archive_id` is trusted: the
     module read it from the account's own archive, or the room gave it. `message_id` and `origin_id` are claims;
@@ -235,6 +227,20 @@ class MessageEvent:
     replayed: bool = False
     stored: bool = True
     sessions: tuple[Session, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlocklistEvent:
+    """XEP-0191: the account blocks these bare JIDs from now on, or no longer; `cleared`: it blocked nobody before
+    `blocked` was added.
+    """
+
+    position: FeedPosition
+    account: str
+    at: datetime
+    blocked: frozenset[str] = frozenset()
+    unblocked: frozenset[str] = frozenset()
+    cleared: bool = False
 
 
 class SessionChange(StrEnum):
@@ -372,4 +378,4 @@ class Malformed:
 
 
 RoomEvent = RoomMessageEvent | RoomMembersEvent | RoomDestroyedEvent
-Event = MessageEvent | RoomEvent | SessionEvent | AccountEvent | GapEvent | Malformed
+Event = MessageEvent | BlocklistEvent | RoomEvent | SessionEvent | AccountEvent | GapEvent | Malformed
