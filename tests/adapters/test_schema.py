@@ -12,7 +12,7 @@ import pytest_asyncio
 from sync.adapters.postgres import migrate
 from sync.adapters.postgres.listing import page_text
 from sync.adapters.postgres.pool import SETTINGS
-from sync.adapters.postgres.statements import STATE_TABLES, sql, statements, together
+from sync.adapters.postgres.statements import STATE_TABLES, sql, statements, together, written
 from tests.conftest import TEMPLATE, PostgresServer
 
 PAGES = [
@@ -37,6 +37,11 @@ async def installed(postgres_server: PostgresServer) -> AsyncIterator[asyncpg.Co
 @pytest.mark.parametrize("name", statements())
 async def test_every_statement_can_be_prepared(installed: asyncpg.Connection, name: str) -> None:
     await installed.prepare(sql(name))
+
+
+def test_no_name_is_used_twice() -> None:
+    names = [name for _, name, _ in written()]
+    assert len(names) == len(set(names))
 
 
 async def test_every_page_can_be_prepared(installed: asyncpg.Connection) -> None:

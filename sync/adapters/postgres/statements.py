@@ -1,4 +1,8 @@
-"""The named statements of queries.sql, and of delete statements that are the same for every table."""
+"""The named statements of this folder's *.sql files, and delete statements that are the same for every table.
+
+A file holds the statements of one topic; a name is used once in all of them. What is not a list of statements (the
+schema, which lies beside them in an installed package) has no heads and gives none.
+"""
 
 import re
 from functools import cache, partial
@@ -13,6 +17,7 @@ STATE_TABLES: Final = (
     "device",
     "device_token",
     "push_job",
+    "room_member",
     "quarantine",  # the events themselves: texts of the account's messages
 )
 
@@ -23,12 +28,22 @@ _HEAD = re.compile(r"^-- name: (\w+)\n-- (.+)\n", re.MULTILINE)
 @cache
 def statements() -> dict[str, str]:
     """name → SQL."""
-    text = files(__package__).joinpath("queries.sql").read_text(encoding="utf-8")
-    heads = list(_HEAD.finditer(text))
-    ends = [head.start() for head in heads[1:]] + [len(text)]
-    found = {head.group(1): text[head.end() : end].strip().rstrip(";") for head, end in zip(heads, ends, strict=True)}
+    found = {name: text for _, name, text in written()}
     found |= {f"delete_{table}s_of": f"DELETE FROM {table} WHERE account = ANY ($1::text[])" for table in STATE_TABLES}  # noqa: S608 - names of ours
     found["delete_accounts"] = "DELETE FROM account WHERE jid = ANY ($1::text[])"
+    return found
+
+
+def written() -> list[tuple[str, str, str]]:
+    """(file, name, SQL) of every statement in the files."""
+    found: list[tuple[str, str, str]] = []
+    for file in sorted(files(__package__).iterdir(), key=lambda item: item.name):
+        if file.name.endswith(".sql"):
+            text = file.read_text(encoding="utf-8")
+            heads = list(_HEAD.finditer(text))
+            ends = [head.start() for head in heads[1:]] + [len(text)]
+            for head, end in zip(heads, ends, strict=True):
+                found.append((file.name, head.group(1), text[head.end() : end].strip().rstrip(";")))
     return found
 
 
