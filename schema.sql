@@ -61,7 +61,6 @@ CREATE TABLE conversation (
     rewritten bigint NOT NULL DEFAULT 0,          -- version of the newest correction or retraction
     log_from bigint NOT NULL DEFAULT 0,           -- changes of this version and older ones may be gone
     written boolean NOT NULL DEFAULT false,       -- the owner has written to the peer, who is no stranger then
-    blocked boolean NOT NULL DEFAULT false,
     requests_presence boolean NOT NULL DEFAULT false,
     request_told_at timestamptz,                  -- when a phone was last told of it
     invited_by text,

@@ -142,7 +142,6 @@ class Conversation:
     rewritten: int = 0  # version of the newest correction or retraction, 0 = none
     log_from: int = 0
     written: bool = False  # the owner has written to the peer
-    blocked: bool = False
     requests_presence: bool = False
     request_told_at: datetime | None = None
     invited_by: str | None = None
