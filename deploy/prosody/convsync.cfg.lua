@@ -15,7 +15,8 @@ component_interfaces = { "127.0.0.1" }
 VirtualHost "example.org"
 	-- Besides what you have. mam is required: Convsync keeps state, the archive keeps the messages.
 	modules_enabled = {
-		"mam"; "carbons"; "pep"; "smacks"; "csi"; "csi_simple"; "blocklist"; "offline";
+		-- pep and bookmarks tell it of displayed markers and of settings, blocklist of blocked peers.
+		"mam"; "carbons"; "pep"; "bookmarks"; "smacks"; "csi"; "csi_simple"; "blocklist"; "offline";
 		"delegation"; "privilege";
 		"convsync_feed";
 	}
@@ -30,6 +31,7 @@ VirtualHost "example.org"
 		["https://xabber.com/protocol/synchronization"] = { jid = "sync.example.org" };
 		["https://xabber.com/protocol/rewrite"] = { jid = "sync.example.org" };
 		["urn:xmpp:push:0"] = { jid = "sync.example.org" };
+		["urn:convsync:0"] = { jid = "sync.example.org" };
 	}
 
 	-- What the component may do in a user's name (XEP-0356): read the archive, the roster, bookmarks and the blocklist,
@@ -45,6 +47,16 @@ VirtualHost "example.org"
 			};
 		};
 	}
+
+-- The rooms -----------------------------------------------------------------------------------------------------------
+
+-- Leave this out where there are no rooms. With it a room's message is known once, and for members who are not in the
+-- room as well; rooms elsewhere are known as far as the users' sessions see them.
+Component "conference.example.org" "muc"
+	modules_enabled = { "muc_mam"; "convsync_feed" }
+	-- As on the users' host: each host has a feed of its own, with an outbox of its own.
+	convsync_feed_components = { "sync.example.org" }
+	convsync_feed_outbox_max = 512
 
 -- The component -------------------------------------------------------------------------------------------------------
 

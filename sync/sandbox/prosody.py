@@ -15,10 +15,13 @@ from sync.sandbox.launch import LaunchError
 from sync.sandbox.parts import Part
 
 MODULES = (
-    *("roster", "saslauth", "disco", "ping", "pep", "carbons", "mam", "smacks", "csi", "csi_simple"),
+    *("roster", "saslauth", "disco", "ping", "pep", "bookmarks", "carbons", "mam", "smacks", "csi", "csi_simple"),
     *("blocklist", "offline", "posix", "delegation", "privilege", "convsync_feed"),
 )
-DELEGATED = ("https://xabber.com/protocol/synchronization", "https://xabber.com/protocol/rewrite", "urn:xmpp:push:0")
+DELEGATED = (
+    *("https://xabber.com/protocol/synchronization", "https://xabber.com/protocol/rewrite"),
+    *("urn:xmpp:push:0", "urn:convsync:0"),
+)
 # Where Debian's prosody-modules puts them; a source installation keeps both in one of its plugin paths.
 _PLACES = ("/usr/lib/prosody/modules", "/usr/local/lib/prosody/modules")
 
@@ -47,11 +50,13 @@ def prosody(
     more_modules: Sequence[str] = (),
     more_paths: Sequence[Path] = (),
     options: Mapping[str, Option] | None = None,
+    more_hosts: str = "",
 ) -> Part:
     """Writes the configuration and the missing accounts below `folder` and returns the process.
 
     `accounts` are (user name, password); an account that exists keeps its file. `module_path` is the folder that
-    holds `mod_convsync_feed`. `more_modules`, `more_paths` and `options` are added to the host: tests use them.
+    holds `mod_convsync_feed`. `more_modules`, `more_paths` and `options` are added to the host, `more_hosts` (text of
+    the configuration) to the server: tests use them.
     """
     executable = find_prosody()
     data = folder / "data"
@@ -73,6 +78,7 @@ def prosody(
             modules=[*MODULES, *more_modules],
             paths=[module_path, *more_paths],
             options=options or {},
+            more_hosts=more_hosts,
         ),
     )
 
@@ -99,6 +105,7 @@ def _config(
     modules: Sequence[str],
     paths: Sequence[Path],
     options: Mapping[str, Option],
+    more_hosts: str,
 ) -> str:
     sync = f"sync.{domain}"
     return f"""-- Written by the sandbox at every start. Clear-text logins, loopback only.
@@ -140,13 +147,15 @@ VirtualHost {_lua(domain)}
   }}
 {"".join(f"  {name} = {_lua(value)}{chr(10)}" for name, value in options.items())}
 Component {_lua(f"conference.{domain}")} "muc"
-  modules_enabled = {{ "muc_mam" }}
+  modules_enabled = {{ "muc_mam", "convsync_feed" }}
+  convsync_feed_components = {{ {_lua(sync)} }}
+  muc_log_expires_after = "never"
 
 Component {_lua(sync)}
   component_secret = {_lua(secret)}
   component_conflict_resolve = "kick_old"
   modules_enabled = {{ "delegation", "privilege" }}
-"""
+{more_hosts}"""
 
 
 def _write_private(file: Path, text: str) -> None:

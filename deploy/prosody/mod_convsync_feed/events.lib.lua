@@ -1,5 +1,5 @@
--- Turns what the server does into events. Decides only which stanzas are a one-to-one message to or from an account of
--- this host, and that it is one event however many sessions see it; refuses to know what a message means.
+-- Turns what happens to the accounts of a VirtualHost into events. Decides only which stanzas are a message to or from an
+-- account, and that a one-to-one message is one event however many sessions see it; refuses to know what it means.
 --
 -- Where the hooks sit (Prosody 0.12): mod_blocklist stops at 100, mod_mam archives at 0 and adds the stanza-id, so at
 -- -0.5 the id is there iff the message was archived; mod_mam strips the sender's at -1, mod_message delivers at -1.
@@ -8,11 +8,11 @@
 
 local st = require "util.stanza";
 local jid = require "util.jid";
-local now = require "util.time".now;
 local cache = require "util.cache";
 local rostermanager = require "core.rostermanager";
 local usermanager = require "core.usermanager";
 local presence = module:require "presence";
+local xml = module:require "eventxml";
 
 local host = module.host;
 local xml_escape = st.xml_escape;
@@ -29,11 +29,7 @@ function events.start(components, emit)
 	events.components, events.emit = components, emit;
 end
 
-local function head(kind, account)
-	return (" kind='%s' account='%s' at='%.0f'"):format(kind, xml_escape(account), now() * 1e6);
-end
-
-local function exists(username, account)
+function events.exists(username, account)
 	if prosody.bare_sessions[account] or existing:get(username) then return true; end
 	if not usermanager.user_exists(username, host) then return false; end
 	existing:set(username, true);
@@ -54,26 +50,35 @@ local function sessions_summary(account)
 	return "<sessions>" .. table.concat(list) .. "</sessions>";
 end
 
--- The stanza in its own namespace, addressed even where routing took `to` away (a message to oneself).
-local function serialize(stanza, to)
-	local attr = stanza.attr;
-	local old_xmlns, old_to = attr.xmlns, attr.to;
-	attr.xmlns, attr.to = "jabber:client", old_to or to;
-	local ok, text = pcall(tostring, stanza);
-	attr.xmlns, attr.to = old_xmlns, old_to;
-	if not ok then error(text, 0); end
-	return text;
+-- Rooms of a host that runs this module have a stream of their own: what their occupants' sessions see is known already.
+local function is_covered(domain)
+	local found = prosody.hosts[domain];
+	return found ~= nil and found.type == "component" and found.modules.muc ~= nil and found.modules.convsync_feed ~= nil;
+end
+
+-- A covered room tells its occupants of affiliations and of its configuration: `room-members` says so for all of them.
+local function is_notice(stanza, peer)
+	if stanza.attr.from ~= peer or stanza.attr.type == "error" or stanza:get_child("body") then return false; end
+	local x = stanza:get_child("x", "http://jabber.org/protocol/muc#user");
+	return x ~= nil and (x:get_child("item") or x:get_child("status")) ~= nil;
 end
 
 local function is_conversation(stanza, peer)
-	local kind = stanza.attr.type;
-	if kind == "groupchat" then return false; end
-	if events.components:contains(jid.host(peer)) then return false; end -- the component's own
+	local domain = jid.host(peer);
+	if events.components:contains(domain) then return false; end -- the component's own
+	if is_covered(domain) and (stanza.attr.type == "groupchat" or is_notice(stanza, peer)) then return false; end
 	-- PEP notifications are addressed to each session and are no messages of anybody.
 	if stanza:get_child("event", "http://jabber.org/protocol/pubsub#event") and not stanza:get_child("body") then
 		return false;
 	end
 	return true;
+end
+
+-- A room writes to sessions. Groupchat to anything else is bounced and seen by nobody.
+local function is_lost_groupchat(stanza, account, resource)
+	if stanza.attr.type ~= "groupchat" then return false; end
+	local user = prosody.bare_sessions[account];
+	return not (user and resource and user.sessions[resource]);
 end
 
 -- What the component says in a user's name by XEP-0356 and marks as its own. Only mod_privilege has an origin that is
@@ -89,21 +94,16 @@ local function emit_message(event, direction, username, peer_jid, resource)
 	local to_self = peer == account;
 	if to_self and direction == "out" then return; end
 	if is_marked(event) or not is_conversation(stanza, peer) then return; end
-	if direction == "in" and not exists(username, account) then return; end
-	local id = stanza:get_child_with_attr("stanza-id", "urn:xmpp:sid:0", "by", account);
-	local parts = { head("message", account), (" direction='%s'"):format(direction) };
-	local function attribute(name, value)
-		if value then table.insert(parts, (" %s='%s'"):format(name, xml_escape(value))); end
+	if direction == "in" and (not events.exists(username, account) or is_lost_groupchat(stanza, account, resource)) then
+		return;
 	end
-	attribute("archive-id", id and id.attr.id);
-	attribute("resource", resource);
-	attribute("known", is_known(username, peer) and "true" or nil);
-	attribute("to-self", to_self and "true" or nil);
-	table.insert(parts, ">");
-	table.insert(parts, sessions_summary(account));
-	table.insert(parts, serialize(stanza, account));
-	table.insert(parts, "</event>");
-	events.emit(table.concat(parts));
+	local id = stanza:get_child_with_attr("stanza-id", "urn:xmpp:sid:0", "by", account);
+	events.emit(table.concat {
+		xml.head("message", account, table.pack(
+			"direction", direction, "archive-id", id and id.attr.id, "resource", resource,
+			"known", is_known(username, peer), "to-self", to_self));
+		">", sessions_summary(account), xml.message(stanza, stanza.attr.to or account), "</event>";
+	});
 end
 
 -- message/bare, message/full: to an account of this host.
@@ -145,13 +145,13 @@ end
 
 function events.session(session, state)
 	if not session.full_jid then return; end
-	local account, resource = session.username .. "@" .. session.host, session.resource;
-	events.emit(("%s resource='%s' state='%s'/>"):format(head("session", account), xml_escape(resource), state));
+	local account = session.username .. "@" .. session.host;
+	events.emit(xml.head("session", account, table.pack("resource", session.resource, "state", state)) .. "/>");
 end
 
 function events.account(username, state)
 	existing:set(username, state == "created" or nil);
-	events.emit(("%s state='%s'/>"):format(head("account", username .. "@" .. host), state));
+	events.emit(xml.head("account", username .. "@" .. host, table.pack("state", state)) .. "/>");
 end
 
 return events;

@@ -1,9 +1,11 @@
--- Convsync's feed: forwards what happens to the accounts of this host to an external component, and loses nothing.
+-- Convsync's feed: forwards what happens to the accounts of a VirtualHost, or in the rooms of a MUC component, to an
+-- external component, and loses nothing.
 --
--- docs/feed.md is the protocol. This file wires hooks to the parts and guards them: whatever goes wrong in here is
--- logged and counted and never touches a user's stanza. The module decides nothing about conversations.
+-- docs/feed.md is the protocol. This file has what both kinds of host share, and guards all callbacks: whatever goes
+-- wrong in here is logged and counted and never touches a user's stanza. The module decides nothing about conversations.
 --
---   server events ─▶ events ─▶ outbox (file) ─▶ subscription ─▶ component      requests: deliver, sessions
+--   VirtualHost: users ─▶ events, pep, contacts ┐
+--   MUC component:        rooms ─▶ members      ┴─▶ outbox (file) ─▶ subscription ─▶ component     requests: deliver, sessions
 --
 -- Options (README.md explains them): convsync_feed_components, convsync_feed_outbox_max.
 
@@ -11,18 +13,21 @@ local st = require "util.stanza";
 local jid = require "util.jid";
 local set = require "util.set";
 local datamanager = require "util.datamanager";
-local filters = require "util.filters";
+
+local host = module.host;
+local has_rooms = module:get_host_type() == "component";
+if has_rooms and module:get_option_string("component_module") ~= "muc" then
+	error("convsync_feed belongs on a VirtualHost or on a Component \"muc\"", 0);
+end
 
 local open_outbox = module:require "outbox".open;
 local subscriptions = module:require "subscription";
-local events = module:require "events";
 local requests = module:require "requests";
 local presence = module:require "presence";
+local source = module:require(has_rooms and "rooms" or "users");
 
-local host = module.host;
 local xmlns_feed = "urn:convsync:feed:0";
-local xmlns_synchronization = "https://xabber.com/protocol/synchronization";
-local VERSION = "0.1.0";
+local VERSION = "0.2.0";
 local SAVE_SECONDS = 1; -- acks are written down this long after they came: a crash repeats at most one second of them
 
 local components = set.new();
@@ -48,17 +53,30 @@ local outbox, subscription;
 -- component is told that there is a gap; not more often than every ten minutes, since a gap makes every client start
 -- over and whoever finds a stanza that fails in here must not do that at will.
 local last_failure = -math.huge;
+local function attempt(f, ...)
+	local ok, result = xpcall(f, debug.traceback, ...);
+	if ok then return result; end
+	count_error();
+	module:log("error", "A callback failed, an event may be missing: %s", result);
+	if outbox and os.time() - last_failure > 600 then
+		outbox.failed, last_failure = true, os.time();
+	end
+end
+
+-- For hooks: what f returns is nobody's, or it would end the event for those after it.
 local function guarded(f)
-	return function (...)
-		local ok, err = xpcall(f, debug.traceback, ...);
-		if not ok then
-			count_error();
-			module:log("error", "A callback failed, an event may be missing: %s", err);
-			if outbox and os.time() - last_failure > 600 then
-				outbox.failed, last_failure = true, os.time();
-			end
-		end
-	end;
+	return function (...) attempt(f, ...); end;
+end
+
+-- Looks at something before and after the server's own handlers of an event: before(event) returns what
+-- after(known, event) is to be told; nil: this event is of no interest.
+local function around(name, before, after)
+	module:wrap_event(name, function (handlers, event_name, event)
+		local known = attempt(before, event);
+		local result = handlers(event_name, event);
+		if known ~= nil then attempt(after, known, event); end
+		return result;
+	end);
 end
 
 local function live()
@@ -106,7 +124,7 @@ local function subscribe(event)
 	for _, id in ipairs(subscription.regressed) do
 		module:log("warn", "%s has lost memory of stream %s: was its database restored?", stanza.attr.from, id);
 	end
-	origin.send(subscription:hello(st.reply(stanza), { module = VERSION }, presence.all()));
+	origin.send(subscription:hello(st.reply(stanza), { module = VERSION }, presence.all(), has_rooms));
 	subscription:pump();
 end
 
@@ -139,7 +157,9 @@ local function request(type, name, f)
 	end);
 end
 request("set", "subscribe", subscribe);
-request("set", "deliver", function (event) return requests.deliver(event, events.ignore); end);
+if not has_rooms then
+	request("set", "deliver", function (event) return requests.deliver(event, source.ignore); end);
+end
 request("get", "sessions", requests.sessions);
 
 module:hook("message/host", function (event)
@@ -148,61 +168,10 @@ module:hook("message/host", function (event)
 	return true;
 end);
 
-for _, kind in ipairs { "bare", "full" } do
-	module:hook("message/" .. kind, guarded(events.message_in), -0.5);
-	module:hook("pre-message/" .. kind, guarded(events.message_out), -0.5);
-end
-
-local function on_session(name, state, pick)
-	module:hook(name, guarded(function (event) events.session(pick and pick(event) or event.origin, state); end));
-end
-on_session("resource-bind", "bound", function (event) return event.session; end);
-on_session("resource-unbind", "unbound", function (event) return event.session; end);
-on_session("presence/initial", "available");
-on_session("csi-client-active", "active");
-on_session("csi-client-inactive", "inactive");
-on_session("smacks-hibernation-start", "hibernated");
-module:hook("smacks-hibernation-end", guarded(function (event)
-	local session = event.resumed or event.origin;
-	events.session(session, "resumed");
-	if presence.is_inactive(session) then events.session(session, "inactive"); end -- mod_csi keeps it across resumption
-end));
-module:hook("pre-presence/bare", guarded(function (event)
-	local session = event.origin;
-	-- Not when a session ends: that is `unbound`.
-	if event.stanza.attr.to == nil and event.stanza.attr.type == "unavailable"
-		and session.presence and not session.destroyed then
-		events.session(session, "unavailable");
-	end
-end), -100);
-
-module:hook("user-registered", guarded(function (event)
-	if event.host == host then events.account(event.username, "created"); end
-end));
-module:hook_global("user-deleted", guarded(function (event)
-	if event.host == host then events.account(event.username, "deleted"); end
-end));
-
-module:hook("stream-features", function (event)
-	-- Xabber's clients look here and nowhere else (docs/feed.md §9).
-	if event.origin.username and event.origin.type ~= "c2s_unauthed" then
-		event.features:tag("synchronization", { xmlns = xmlns_synchronization }):up();
-	end
-end);
-
-local guarded_bounce = guarded(events.bounce);
-local function watch_bounces(stanza, session)
-	guarded_bounce(stanza, session);
-	return stanza;
-end
-local function watch(session)
-	if (session.type or ""):sub(1, 3) == "c2s" then filters.add_filter(session, "stanzas/out", watch_bounces, 100); end
-end
-local function each_session(f)
-	for _, user in pairs(prosody.hosts[host].sessions) do
-		for _, session in pairs(user.sessions) do f(session); end
-	end
-end
+source.start({
+	components = components, emit = emit, guarded = guarded, around = around;
+	ready = function () return outbox and outbox:ready(); end;
+});
 
 local reloading = false;
 local function stop(unloaded)
@@ -223,9 +192,6 @@ function module.load()
 			if subscription then subscription.gone = true; end
 		end;
 	});
-	events.start(components, emit);
-	filters.add_filter_hook(watch);
-	each_session(watch);
 	module:add_timer(SAVE_SECONDS, function ()
 		if not outbox then return; end
 		if outbox.dirty then outbox:save(); end
@@ -249,7 +215,6 @@ end
 module:hook_global("server-stopped", function () stop(false); end);
 
 function module.unload()
-	filters.remove_filter_hook(watch);
-	each_session(function (session) filters.remove_filter(session, "stanzas/out", watch_bounces); end);
+	source.stop();
 	stop(not reloading);
 end

@@ -56,11 +56,17 @@ function outbox:_write(record, n)
 	return true;
 end
 
--- Appends an event, given without its opening `<event n='…'`. Returns n, or nil when nothing could be written.
-function outbox:append(rest)
+-- The stream that the next event will be of, after a gap that was due; nil while nothing can be written.
+function outbox:ready()
 	if self.failed and not self:gap("write-failed") then return nil; end
 	if self.bytes > self.max_bytes then self:gap("full"); end
-	local stream = self.current;
+	return self.current;
+end
+
+-- Appends an event, given without its opening `<event n='…'`. Returns n, or nil when nothing could be written.
+function outbox:append(rest)
+	local stream = self:ready();
+	if not stream then return nil; end
 	local n = stream.high + 1;
 	local payload = ("<event n='%d'%s"):format(n, rest);
 	local ok, err = self:_write(records.encode(n, payload), n);

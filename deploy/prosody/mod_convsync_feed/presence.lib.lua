@@ -25,10 +25,10 @@ local function each(account, f)
 	end
 end
 
--- Every session of the host: { jid, state }.
+-- Every session of the host: { jid, state }. A host of rooms has none.
 local function all()
 	local list = {};
-	for _, user in pairs(prosody.hosts[host].sessions) do
+	for _, user in pairs(prosody.hosts[host].sessions or {}) do
 		for _, session in pairs(user.sessions) do
 			if session.full_jid then
 				table.insert(list, { jid = session.full_jid, state = state_of(session) });

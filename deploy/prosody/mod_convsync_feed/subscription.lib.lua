@@ -130,10 +130,11 @@ function subscription:forget_gone()
 	end
 end
 
-function subscription:hello(reply, versions, sessions)
+function subscription:hello(reply, versions, sessions, has_rooms)
 	reply:tag("hello", {
 		xmlns = xmlns_feed, version = "1", server = "Prosody", ["server-version"] = prosody.version;
 		["module-version"] = versions.module, host = self.host, shard = "0", ["ordered-archive"] = "false";
+		rooms = has_rooms and "true" or nil;
 	});
 	for _, stream in ipairs(self.outbox.streams) do
 		reply:tag("stream", {
