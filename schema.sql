@@ -140,6 +140,7 @@ CREATE TABLE change (
 );
 
 CREATE INDEX change_of_conversation ON change (account, peer, kind, version);
+CREATE INDEX change_rewriting ON change (account, version) WHERE what IN ('corrected', 'retracted', 'moderated');
 
 CREATE INDEX change_by_target ON change (account, peer, kind, target_rank) WHERE stanza IS NOT NULL;
 
@@ -184,7 +185,7 @@ CREATE TABLE room (
     CONSTRAINT room_fanned_what_is_there CHECK (fanned <= version)
 ) WITH (fillfactor = 50);
 
-CREATE INDEX room_to_fan ON room (jid) WHERE fanned < version;
+CREATE INDEX room_to_fan ON room (fanned) WHERE fanned < version;
 CREATE INDEX room_to_trim ON room (trim_at);
 
 CREATE TABLE room_member (

@@ -11,6 +11,24 @@ from sync.model.query import ListQuery
 
 Arguments = tuple[object, ...]
 
+# Of conversation c. `message_mentioning` holds what its condition repeats, so unread messages that mention nobody cost
+# nothing. A room's own index is asked for those that mean this account.
+FIRST_MENTION = """
+        SELECT found.id FROM (
+            (SELECT m.rank, coalesce(m.archive_id, m.archive_key, m.message_key) AS id FROM message m
+            WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
+                AND m.rank > greatest(c.read_rank, c.base_rank)
+                AND m.counted AND (m.mention OR m.mentions <> '{}') AND m.mention AND NOT m.retracted
+            ORDER BY m.rank LIMIT 1)
+            UNION ALL
+            (SELECT m.rank, coalesce(m.archive_id, m.archive_key, m.message_key) FROM message m
+            WHERE c.kind = 'group' AND (m.account, m.peer, m.kind) = (c.peer, c.peer, 'group')
+                AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= c.taken
+                AND m.counted AND (m.mention OR m.mentions <> '{}') AND (m.mention OR c.account = ANY (m.mentions))
+                AND NOT m.retracted AND m.author IS DISTINCT FROM c.account
+            ORDER BY m.rank LIMIT 1)
+        ) AS found ORDER BY found.rank LIMIT 1"""
+
 
 def page_statement(account: str, query: ListQuery) -> tuple[str, Arguments]:
     """The SQL and its arguments."""
@@ -52,6 +70,7 @@ page AS (SELECT * FROM listed c {behind} ORDER BY {order} LIMIT $3::bigint)
 SELECT a.version AS newest, a.floor, (SELECT count(*) FROM listed) AS total, c.*,
     CASE WHEN c.ringing > 0 THEN ARRAY(
         SELECT call FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND call.state = 'ringing'
-        ORDER BY call.proposed_at DESC) END AS calls
+        ORDER BY call.proposed_at DESC) END AS calls,
+    CASE WHEN c.mentions > 0 THEN ({FIRST_MENTION}) END AS mention_id
 FROM account a LEFT JOIN page c ON true
 WHERE a.jid = $1 ORDER BY {order}"""  # noqa: S608 - pieces of ours, no input

@@ -4,14 +4,15 @@ Locking and reading are separate statements: under READ COMMITTED each statement
 began, so what is read after the lock is the newest there is.
 """
 
+from collections.abc import Iterator
 from operator import itemgetter
 
-from sync.adapters.postgres import rows
+from sync.adapters.postgres import room_rows, rows
 from sync.adapters.postgres.pool import Connection
 from sync.adapters.postgres.rows import columns
 from sync.adapters.postgres.statements import sql
 from sync.model.books import Books, Keys, LanePosition
-from sync.model.conversation import ConversationKey
+from sync.model.conversation import Behind, ConversationKey, Kind
 from sync.ports import Clock
 from sync.rules.times import microseconds
 
@@ -23,36 +24,37 @@ async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
     # The instant of the transaction is taken under the lock: a version must not be older than what the lock waited for.
     found.now = clock.now()
     await named_rows(connection, keys, found)
-    if keys.unread_of:
-        found.unread = {key: [] for key in keys.unread_of}
-        for row in await connection.fetch(sql("read_unread"), *columns(map(parts, keys.unread_of), 3)):
-            found.unread[rows.key(row)] = row["ranks"] or []
+    await what_is_behind(connection, keys, found)
     return found
 
 
 async def lock(connection: Connection, keys: Keys, found: Books, clock: Clock) -> None:
-    """The lanes' positions (one that is not there is at zero) and the accounts, made where asked for."""
+    """The lanes' positions (one that is not there is at zero), rooms and accounts, made where asked for."""
     where = [(p.host, p.stream, p.shard, p.lane) for p in keys.positions]
-    names = sorted(keys.accounts)
-    locked = await connection.fetchrow(sql("lock"), *columns(where, 4), names)
-    missing = keys.create and len(locked["accounts"]) < len(names)
+    rooms, names = sorted(keys.rooms), sorted(keys.accounts)
+    locked = await connection.fetchrow(sql("lock"), *columns(where, 4), rooms, names)
+    missing = keys.create and len(locked["rooms"]) + len(locked["accounts"]) < len(rooms) + len(names)
     if missing or len(locked["positions"]) < len(where):
-        # Only the first event of an account or a lane comes here. The second round may meet another transaction's locks
-        # out of order; the database then ends one of the two, and it runs again.
+        # Only the first event of an account, a room or a lane comes here. The second round may meet another
+        # transaction's locks out of order; the database then ends one of the two, and it runs again.
         await connection.execute(sql("create_positions"), *columns(where, 4))
         if missing:
+            await connection.execute(sql("create_rooms"), rooms)
             await connection.execute(sql("create_accounts"), names, microseconds(clock.now()))
-        locked = await connection.fetchrow(sql("lock"), *columns(where, 4), names)
+        locked = await connection.fetchrow(sql("lock"), *columns(where, 4), rooms, names)
     for row in filter(itemgetter("n"), locked["positions"]):
         found.positions[LanePosition(row["host"], row["stream"], row["shard"], row["lane"])] = row["n"]
+    for row in locked["rooms"]:
+        found.rooms[row["jid"]] = room_rows.room(row)
     for row in locked["accounts"]:
         found.accounts[row["jid"]] = rows.account(row)
 
 
 async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
-    """What the locks protect: conversations, messages by id, calls, devices and jobs."""
+    """What the locks protect: conversations, messages by id, calls, devices and jobs, members of rooms."""
     owners = owners_of_devices(keys, found)
-    if not (keys.conversations or keys.calls or keys.ids or keys.archived or owners):
+    of_rooms = (keys.members, keys.nicks, keys.occupants)
+    if not (keys.conversations or keys.calls or keys.ids or keys.archived or owners or any(of_rooms)):
         return
     ids, archived = (
         [(*parts(conversation), identifier) for conversation, identifier in lookups]
@@ -65,6 +67,7 @@ async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
         *columns(ids, 4),
         *columns(archived, 4),
         owners,
+        *(column for wanted in of_rooms for column in columns(wanted, 2)),
     )
     for row in read["conversations"]:
         found.conversations[rows.key(row)] = rows.conversation(row)
@@ -76,6 +79,37 @@ async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
         found.devices.setdefault(device.account, []).append(device)
     for job in map(rows.job, read["jobs"]):
         found.jobs.setdefault(job.account, []).append(job)
+    for member in map(room_rows.member, read["members"]):
+        found.members[member.room, member.account] = member
+
+
+async def what_is_behind(connection: Connection, keys: Keys, found: Books) -> None:
+    """What is unread behind the marks and behind the messages that were found, if anything is unread at all."""
+    wanted = {*keys.marks, *ranks_found(keys, found)}
+    found.behind = dict.fromkeys(wanted, Behind(0, 0))
+    counted = [(*parts(key), rank) for key, rank in wanted if may_be_unread(key, keys, found)]
+    if not counted:
+        return
+    for row in await connection.fetch(sql("read_behind"), *columns(counted, 4)):
+        found.behind[rows.key(row), row["rank"]] = Behind(row["unread"], row["mentions"], row["first"])
+
+
+def ranks_found(keys: Keys, found: Books) -> Iterator[tuple[ConversationKey, int]]:
+    """The ranks of the messages that were looked up, in the conversations of `behind` that they count for."""
+    members: dict[str, list[ConversationKey]] = {}
+    for key in keys.behind:
+        if key.kind is Kind.GROUP:
+            members.setdefault(key.peer, []).append(key)
+    for where, messages in found.messages.items():
+        of_room = where.kind is Kind.GROUP and where.account == where.peer
+        conversations = members.get(where.peer, []) if of_room else [where] if where in keys.behind else []
+        yield from ((key, message.rank) for key in conversations for message in messages)
+
+
+def may_be_unread(key: ConversationKey, keys: Keys, found: Books) -> bool:
+    """False for what was loaded and has nothing unread."""
+    conversation = found.conversations.get(key)
+    return conversation.unread > 0 if conversation else key not in keys.conversations
 
 
 def owners_of_devices(keys: Keys, found: Books) -> list[str]:

@@ -8,14 +8,15 @@ SELECT jid, $2, $2 FROM unnest($1::text[]) AS new(jid) ORDER BY jid
 ON CONFLICT (jid) DO NOTHING;
 
 -- name: lock
--- Lock and read the lanes' positions, then accounts: the one order that every writer keeps, in one round trip.
+-- Lock and read the lanes' positions, then rooms, then accounts: the one order that every writer keeps, in one round trip.
 SELECT
     ARRAY(
         SELECT feed_position FROM feed_position
         WHERE (host, stream, shard, lane) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]))
         ORDER BY host, stream, shard, lane FOR UPDATE
     ) AS positions,
-    ARRAY(SELECT account FROM account WHERE jid = ANY ($5::text[]) ORDER BY jid FOR UPDATE) AS accounts;
+    ARRAY(SELECT room FROM room WHERE jid = ANY ($5::text[]) ORDER BY jid FOR UPDATE) AS rooms,
+    ARRAY(SELECT account FROM account WHERE jid = ANY ($6::text[]) ORDER BY jid FOR UPDATE) AS accounts;
 
 -- name: read_rows
 -- Everything that a transaction reads after its locks, in one round trip: an array of rows for each table.
@@ -60,54 +61,95 @@ SELECT
         SELECT job FROM unnest($4::text[], $5::text[]) AS wanted(account, sid)
         JOIN push_job job USING (account, sid)
         WHERE job.sid IS NOT NULL AND job.state = 'done' AND account = ANY ($14::text[])
-    ) AS jobs;
+    ) AS jobs,
+    -- members of rooms by account, by the nickname of those who still belong, and by occupant id; likewise
+    ARRAY(
+        SELECT m FROM unnest($15::text[], $16::text[]) AS wanted(room, account) JOIN room_member m USING (room, account)
+        UNION ALL
+        SELECT m FROM unnest($17::text[], $18::text[]) AS wanted(room, nick_key)
+        JOIN room_member m USING (room, nick_key) WHERE m.until IS NULL
+        UNION ALL
+        SELECT m FROM unnest($19::text[], $20::text[]) AS wanted(room, occupant_id)
+        JOIN room_member m USING (room, occupant_id) WHERE m.occupant_id IS NOT NULL
+    ) AS members;
 
--- name: read_unread
--- The ranks of unread messages, ascending, by conversation.
-SELECT c.account, c.peer, c.kind, array_agg(m.rank ORDER BY m.rank) FILTER (WHERE m.rank IS NOT NULL) AS ranks
-FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted(account, peer, kind)
+-- name: read_behind
+-- What is unread behind a rank: the counters, less the base and the index rows up to there. The rows behind it, as many as
+-- they may be, are not looked at. A room's own index counts for its members, but for their own messages.
+SELECT wanted.account, wanted.peer, wanted.kind, wanted.rank,
+    c.unread - CASE WHEN wanted.rank > c.base_rank THEN c.base_unread ELSE 0 END - newly.unread AS unread,
+    c.mentions - CASE WHEN wanted.rank > c.base_rank THEN c.base_mentions ELSE 0 END - newly.mentions AS mentions,
+    newly.first
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS wanted(account, peer, kind, rank)
 JOIN conversation c USING (account, peer, kind)
-LEFT JOIN message m ON (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
-    AND m.rank > c.read_rank AND m.counted AND NOT m.retracted
-GROUP BY c.account, c.peer, c.kind;
+CROSS JOIN LATERAL (
+    SELECT count(*) AS unread, count(*) FILTER (WHERE found.mention) AS mentions, min(found.rank) AS first
+    FROM (
+        SELECT m.rank, m.mention FROM message m
+        WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
+            AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= wanted.rank AND m.counted AND NOT m.retracted
+        UNION ALL
+        SELECT m.rank, m.mention OR c.account = ANY (m.mentions) FROM message m
+        WHERE c.kind = 'group' AND (m.account, m.peer, m.kind) = (c.peer, c.peer, 'group')
+            AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= least(wanted.rank, c.taken)
+            AND m.counted AND NOT m.retracted AND m.author IS DISTINCT FROM c.account
+    ) AS found
+) AS newly;
 
 -- name: write_accounts
 -- Store accounts that are locked already.
 UPDATE account SET epoch = new.epoch, version = new.version, floor = new.floor, unread = new.unread,
-    unread_conversations = new.unread_conversations, devices = new.devices, wakes_open = new.wakes_open
+    mentions = new.mentions, unread_conversations = new.unread_conversations, devices = new.devices,
+    wakes_open = new.wakes_open
 FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
-    $8::boolean[]) AS new(jid, epoch, version, floor, unread, unread_conversations, devices, wakes_open)
+    $8::integer[], $9::boolean[])
+    AS new(jid, epoch, version, floor, unread, mentions, unread_conversations, devices, wakes_open)
 WHERE account.jid = new.jid;
 
 -- name: write_conversations
 -- Store conversations, new or changed.
-INSERT INTO conversation (account, peer, kind, version, activity, status, pinned, muted_until, read_rank, read_id,
-    displayed_rank, displayed_id, unread, ringing, rewritten, written, last_rank, last_stanza, last_message_id, last_archive_id,
-    last_sent_at, last_retracted)
+INSERT INTO conversation (account, peer, kind, version, activity, status, pinned, muted_until, notify, read_rank,
+    read_id, displayed_rank, displayed_id, delivered_rank, delivered_id, unread, mentions, base_unread, base_mentions,
+    base_rank, marked_unread, ringing, rewritten, log_from, written, requests_presence, request_told_at, invited_by,
+    private, nick, taken, last_rank, last_stanza, last_message_id, last_archive_id, last_sent_at, last_retracted)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
-    $8::timestamptz[], $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::integer[], $14::integer[],
-    $15::bigint[], $16::boolean[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::timestamptz[],
-    $22::boolean[])
+    $8::timestamptz[], $9::text[], $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::bigint[], $15::text[],
+    $16::integer[], $17::integer[], $18::integer[], $19::integer[], $20::bigint[], $21::boolean[], $22::integer[],
+    $23::bigint[], $24::bigint[], $25::boolean[], $26::boolean[], $27::timestamptz[], $28::text[], $29::boolean[],
+    $30::text[], $31::bigint[], $32::bigint[], $33::text[], $34::text[], $35::text[], $36::timestamptz[], $37::boolean[])
 ON CONFLICT (account, peer, kind) DO UPDATE SET version = excluded.version, activity = excluded.activity,
-    status = excluded.status, pinned = excluded.pinned, muted_until = excluded.muted_until,
+    status = excluded.status, pinned = excluded.pinned, muted_until = excluded.muted_until, notify = excluded.notify,
     read_rank = excluded.read_rank, read_id = excluded.read_id, displayed_rank = excluded.displayed_rank,
-    displayed_id = excluded.displayed_id, unread = excluded.unread, ringing = excluded.ringing,
-    rewritten = excluded.rewritten, written = excluded.written, last_rank = excluded.last_rank, last_stanza = excluded.last_stanza,
+    displayed_id = excluded.displayed_id, delivered_rank = excluded.delivered_rank,
+    delivered_id = excluded.delivered_id, unread = excluded.unread, mentions = excluded.mentions,
+    base_unread = excluded.base_unread, base_mentions = excluded.base_mentions, base_rank = excluded.base_rank,
+    marked_unread = excluded.marked_unread, ringing = excluded.ringing, rewritten = excluded.rewritten,
+    log_from = excluded.log_from, written = excluded.written, requests_presence = excluded.requests_presence,
+    request_told_at = excluded.request_told_at, invited_by = excluded.invited_by, private = excluded.private,
+    nick = excluded.nick, taken = excluded.taken, last_rank = excluded.last_rank, last_stanza = excluded.last_stanza,
     last_message_id = excluded.last_message_id, last_archive_id = excluded.last_archive_id,
     last_sent_at = excluded.last_sent_at, last_retracted = excluded.last_retracted;
 
 -- name: write_messages
--- Store entries of the message index; of a known one only `retracted` can have changed.
-INSERT INTO message (account, peer, kind, rank, outgoing, counted, retracted, sent_at, message_key, origin_key,
-    archive_key, archive_id)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::boolean[],
-    $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[])
-ON CONFLICT (account, peer, kind, rank) DO UPDATE SET retracted = excluded.retracted;
+-- Store entries of the message index; of a known one it may change that it is retracted, and the archive id may come later.
+INSERT INTO message (account, peer, kind, rank, outgoing, counted, mention, retracted, sent_at, message_key, origin_key,
+    archive_key, archive_id, about, author, mentions)
+SELECT account, peer, kind, rank, outgoing, counted, mention, retracted, sent_at, message_key, origin_key,
+    archive_key, archive_id, about, author, string_to_array(mentions, ' ')
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::boolean[],
+    $8::boolean[], $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[],
+    $16::text[])
+    AS new(account, peer, kind, rank, outgoing, counted, mention, retracted, sent_at, message_key, origin_key,
+        archive_key, archive_id, about, author, mentions)
+ON CONFLICT (account, peer, kind, rank) DO UPDATE SET retracted = excluded.retracted,
+    archive_id = CASE WHEN message.archive_key IS NULL THEN excluded.archive_id ELSE message.archive_id END,
+    archive_key = coalesce(message.archive_key, excluded.archive_key);
 
 -- name: write_changes
 -- Add to the change log.
-INSERT INTO change (account, version, peer, kind, what, target_rank, target_id, stanza)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[]);
+INSERT INTO change (account, version, peer, kind, what, target_rank, target_id, author, detail, stanza)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+    $9::text[], $10::text[]);
 
 -- name: erase_changes
 -- Forget the texts of corrections whose message was retracted.
@@ -161,16 +203,17 @@ WHERE (device.account, device.device_id) = (gone.account, gone.device_id);
 
 -- name: write_jobs
 -- Store push jobs, new or changed.
-INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, sid, voip, silent, collapse, target_rank,
-    created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason)
+INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, "group", sid, voip, silent, collapse,
+    target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason)
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::smallint[], $5::text[], $6::bigint[], $7::text[],
-    $8::text[], $9::boolean[], $10::boolean[], $11::text[], $12::bigint[], $13::timestamptz[], $14::timestamptz[],
-    $15::timestamptz[], $16::text[], $17::integer[], $18::integer[], $19::timestamptz[], $20::text[], $21::text[])
-ON CONFLICT (account, job_id) DO UPDATE SET version = excluded.version, peer = excluded.peer, silent = excluded.silent,
-    collapse = excluded.collapse, target_rank = excluded.target_rank, not_before = excluded.not_before,
-    deadline = excluded.deadline, repeat = excluded.repeat,
-    state = excluded.state, attempts = excluded.attempts, attempted_at = excluded.attempted_at,
-    outcome = excluded.outcome, reason = excluded.reason;
+    $8::boolean[], $9::text[], $10::boolean[], $11::boolean[], $12::text[], $13::bigint[], $14::timestamptz[],
+    $15::timestamptz[], $16::timestamptz[], $17::text[], $18::integer[], $19::integer[], $20::timestamptz[],
+    $21::text[], $22::text[])
+ON CONFLICT (account, job_id) DO UPDATE SET version = excluded.version, peer = excluded.peer,
+    "group" = excluded."group", silent = excluded.silent, collapse = excluded.collapse,
+    target_rank = excluded.target_rank, not_before = excluded.not_before, deadline = excluded.deadline,
+    state = excluded.state, attempts = excluded.attempts, repeat = excluded.repeat,
+    attempted_at = excluded.attempted_at, outcome = excluded.outcome, reason = excluded.reason;
 
 -- name: write_positions
 -- Move the lanes' positions.
@@ -192,22 +235,36 @@ ON CONFLICT (host, stream, shard, n) DO NOTHING;
 
 -- name: read_account
 -- One account, by its primary key.
-SELECT jid, epoch, version, floor, unread, unread_conversations, devices, wakes_open FROM account WHERE jid = $1;
+SELECT * FROM account WHERE jid = $1;
 
 -- name: rewrites
 -- Corrections and retractions since a version, oldest first, with the account's newest version.
 SELECT a.version AS newest, found.*
 FROM account a
 LEFT JOIN LATERAL (
-    SELECT * FROM change WHERE change.account = a.jid AND change.version > $2 ORDER BY change.version LIMIT $3
+    SELECT * FROM change
+    WHERE change.account = a.jid AND change.version > $2 AND change.what IN ('corrected', 'retracted', 'moderated')
+    ORDER BY change.version LIMIT $3
 ) AS found ON true
 WHERE a.jid = $1 ORDER BY found.version;
 
 -- name: rewritten_conversations
 -- The conversations with corrections and retractions since a version, with the newest of them.
 SELECT peer, kind, max(version) AS version
-FROM change WHERE account = $1 AND version > $2 AND version <= $3
+FROM change
+WHERE account = $1 AND version > $2 AND version <= $3 AND what IN ('corrected', 'retracted', 'moderated')
 GROUP BY peer, kind ORDER BY max(version);
+
+-- name: changes
+-- The change log of one conversation since a version, oldest first, with the version from which on it is whole.
+SELECT c.log_from, found.*
+FROM conversation c
+LEFT JOIN LATERAL (
+    SELECT * FROM change
+    WHERE (change.account, change.peer, change.kind) = (c.account, c.peer, c.kind) AND change.version > $4
+    ORDER BY change.version LIMIT $5
+) AS found ON true
+WHERE (c.account, c.peer, c.kind) = ($1, $2, $3) ORDER BY found.version;
 
 -- name: token_owners
 -- Whose devices hold these tokens.
@@ -226,21 +283,22 @@ claimed AS (
 ),
 waiting AS (UPDATE account SET wakes_open = true FROM claimed WHERE jid = claimed.account),
 followed AS (
-    INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, sid, voip, silent, collapse,
+    INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, "group", sid, voip, silent, collapse,
         target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason)
     SELECT follow.* FROM claimed JOIN unnest($5::text[], $6::uuid[], $7::text[], $8::smallint[], $9::text[],
-        $10::bigint[], $11::text[], $12::text[], $13::boolean[], $14::boolean[], $15::text[], $16::bigint[],
-        $17::timestamptz[], $18::timestamptz[], $19::timestamptz[], $20::text[], $21::integer[], $22::integer[],
-        $23::timestamptz[], $24::text[], $25::text[]) AS follow(account, job_id, device_id, lane, kind, version, peer,
-        sid, voip, silent, collapse, target_rank, created_at, not_before, deadline, state, attempts, repeat,
-        attempted_at, outcome, reason) ON follow.account = claimed.account
+        $10::bigint[], $11::text[], $12::boolean[], $13::text[], $14::boolean[], $15::boolean[], $16::text[],
+        $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::integer[],
+        $23::integer[], $24::timestamptz[], $25::text[], $26::text[])
+        AS follow(account, job_id, device_id, lane, kind, version, peer, "group", sid, voip, silent, collapse,
+            target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason)
+        ON follow.account = claimed.account
     ON CONFLICT DO NOTHING
 )
 SELECT account FROM claimed;
 
 -- name: due_jobs
 -- Queued jobs that are due, the most urgent lane first.
-SELECT account, job_id, lane, peer, sid FROM push_job
+SELECT account, job_id, lane, peer, "group", sid FROM push_job
 WHERE state = 'queued' AND lane = ANY ($1::smallint[]) AND not_before <= $2
 ORDER BY lane, not_before LIMIT $3;
 
@@ -250,7 +308,7 @@ SELECT min(not_before) FROM push_job WHERE state = 'queued' AND lane = ANY ($1::
 
 -- name: abandoned_jobs
 -- Jobs that left before an instant and have no outcome.
-SELECT account, job_id, lane, peer, sid FROM push_job
+SELECT account, job_id, lane, peer, "group", sid FROM push_job
 WHERE state = 'attempted' AND attempted_at < $1 ORDER BY attempted_at LIMIT $2;
 
 -- name: queue_depth

@@ -7,6 +7,7 @@ from typing import Any
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import (
     Account,
+    Base,
     Change,
     ChangeKind,
     Conversation,
@@ -15,6 +16,7 @@ from sync.model.conversation import (
     IndexedMessage,
     Kind,
     LastMessage,
+    Notify,
     Pointer,
     Status,
 )
@@ -31,6 +33,11 @@ def columns(rows: Iterable[Sequence[object]], width: int) -> Columns:
     return list(zip(*rows, strict=True)) or [()] * width
 
 
+def joined(words: Iterable[str]) -> str:
+    """Words without spaces as one text: arrays of arrays do not unnest by row."""
+    return " ".join(words)
+
+
 def key(row: Row) -> ConversationKey:
     """The key of the conversation that a row belongs to."""
     return ConversationKey(row["account"], row["peer"], Kind(row["kind"]))
@@ -43,7 +50,17 @@ def end(value: datetime | None) -> datetime | None:
 
 def account(row: Row) -> Account:
     """A row of account."""
-    return Account(**dict(row))
+    return Account(
+        jid=row["jid"],
+        version=row["version"],
+        floor=row["floor"],
+        epoch=row["epoch"],
+        unread=row["unread"],
+        mentions=row["mentions"],
+        unread_conversations=row["unread_conversations"],
+        devices=row["devices"],
+        wakes_open=row["wakes_open"],
+    )
 
 
 def account_row(value: Account) -> tuple[object, ...]:
@@ -54,6 +71,7 @@ def account_row(value: Account) -> tuple[object, ...]:
         value.version,
         value.floor,
         value.unread,
+        value.mentions,
         value.unread_conversations,
         value.devices,
         value.wakes_open,
@@ -79,12 +97,24 @@ def conversation(row: Row) -> Conversation:
         status=Status(row["status"]),
         pinned=row["pinned"],
         muted_until=end(row["muted_until"]),
+        notify=Notify(row["notify"]) if row["notify"] is not None else None,
         read=Pointer(row["read_rank"], row["read_id"]),
         displayed=Pointer(row["displayed_rank"], row["displayed_id"]),
+        delivered=Pointer(row["delivered_rank"], row["delivered_id"]),
         unread=row["unread"],
+        mentions=row["mentions"],
+        base=Base(unread=row["base_unread"], mentions=row["base_mentions"], rank=row["base_rank"]),
+        marked_unread=row["marked_unread"],
         ringing=row["ringing"],
         rewritten=row["rewritten"],
+        log_from=row["log_from"],
         written=row["written"],
+        requests_presence=row["requests_presence"],
+        request_told_at=row["request_told_at"],
+        invited_by=row["invited_by"],
+        private=row["private"],
+        nick=row["nick"],
+        taken=row["taken"],
         last=last,
     )
 
@@ -101,14 +131,29 @@ def conversation_row(value: Conversation) -> tuple[object, ...]:
         value.status,
         value.pinned,
         value.muted_until,
+        value.notify,
         value.read.rank,
         value.read.id,
         value.displayed.rank,
         value.displayed.id,
+        value.delivered.rank,
+        value.delivered.id,
         value.unread,
+        value.mentions,
+        value.base.unread,
+        value.base.mentions,
+        value.base.rank,
+        value.marked_unread,
         value.ringing,
         value.rewritten,
+        value.log_from,
         value.written,
+        value.requests_presence,
+        value.request_told_at,
+        value.invited_by,
+        value.private,
+        value.nick,
+        value.taken,
         last.rank if last else None,
         last.stanza if last else None,
         last.message_id if last else None,
@@ -126,11 +171,15 @@ def message(row: Row) -> IndexedMessage:
         direction=Direction.OUT if row["outgoing"] else Direction.IN,
         sent_at=row["sent_at"],
         counted=row["counted"],
+        mention=row["mention"],
         message_key=row["message_key"],
         origin_key=row["origin_key"],
         archive_key=row["archive_key"],
         archive_id=row["archive_id"] or row["archive_key"],
         retracted=row["retracted"],
+        about=row["about"],
+        author=row["author"],
+        mentions=tuple(row["mentions"]),
     )
 
 
@@ -143,12 +192,16 @@ def message_row(value: IndexedMessage) -> tuple[object, ...]:
         value.rank,
         value.direction is Direction.OUT,
         value.counted,
+        value.mention,
         value.retracted,
         value.sent_at,
         value.message_key,
         value.origin_key,
         value.archive_key,
         value.archive_id if value.archive_id != value.archive_key else None,
+        value.about,
+        value.author,
+        joined(value.mentions),
     )
 
 
@@ -160,6 +213,8 @@ def change(row: Row) -> Change:
         kind=ChangeKind(row["what"]),
         target_rank=row["target_rank"],
         target_id=row["target_id"],
+        author=row["author"],
+        detail=row["detail"],
         stanza=row["stanza"],
     )
 
@@ -175,6 +230,8 @@ def change_row(value: Change) -> tuple[object, ...]:
         value.kind,
         value.target_rank,
         value.target_id,
+        value.author,
+        value.detail,
         value.stanza,
     )
 
@@ -197,7 +254,7 @@ def call(row: Row) -> Call:
 
 
 def call_row(value: Call) -> tuple[object, ...]:
-    """In the order of write_calls; arrays of arrays do not unnest by row, so media go as one text."""
+    """In the order of write_calls."""
     return (
         value.key.account,
         value.key.peer,
@@ -208,7 +265,7 @@ def call_row(value: Call) -> tuple[object, ...]:
         value.proposed_at,
         value.rings_until,
         value.caller,
-        " ".join(value.media),
+        joined(value.media),
         value.answered_by,
         value.archive_id,
         value.stanza,
@@ -275,7 +332,7 @@ def job(row: Row) -> PushJob:
     return PushJob(**values)
 
 
-JOB_COLUMNS = 21
+JOB_COLUMNS = 22
 
 
 def job_row(value: PushJob) -> tuple[object, ...]:
@@ -288,6 +345,7 @@ def job_row(value: PushJob) -> tuple[object, ...]:
         value.kind,
         value.version,
         value.peer,
+        value.group,
         value.sid,
         value.voip,
         value.silent,

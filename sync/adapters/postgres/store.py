@@ -1,7 +1,7 @@
 """The store: transactions under the accounts' locks, and the reads of queries and queues.
 
-It loads what `Keys` name in the order of invariant 10 (positions, accounts sorted, then what they protect), runs the
-pure rule, and writes what came out with one statement for each table. It decides nothing.
+It loads what `Keys` name in the order of invariant 10 (positions, rooms and accounts sorted, then what they protect),
+runs the pure rule, and writes what came out with one statement for each table. It decides nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from sync.model.call import CallKey
 from sync.model.conversation import Account, ConversationKey, Kind
 from sync.model.device import PushJob
 from sync.model.errors import StoreUnavailable
-from sync.model.query import ConversationPage, ListedConversation, ListQuery, RewritePage, RewriteQuery
+from sync.model.query import ChangesPage, ConversationPage, ListedConversation, ListQuery, RewritePage, RewriteQuery
 from sync.ports import Clock, DueJob, Observer
 
 T = TypeVar("T")
@@ -62,7 +62,9 @@ class PostgresStore:
         newest = query.after.newest if query.after else found[0]["newest"]
         items = tuple(
             ListedConversation(
-                conversation=rows.conversation(row), calls=tuple(rows.call(call) for call in row["calls"] or ())
+                conversation=rows.conversation(row),
+                calls=tuple(rows.call(call) for call in row["calls"] or ()),
+                mention_id=row["mention_id"],
             )
             for row in found
             if row["peer"] is not None
@@ -84,6 +86,15 @@ class PostgresStore:
             many = await connection.fetch(sql("rewritten_conversations"), account, query.since, newest)
         invalidated = tuple((ConversationKey(account, row["peer"], Kind(row["kind"])), row["version"]) for row in many)
         return RewritePage(newest=newest, changes=(), invalidated=invalidated)
+
+    async def changes(self, key: ConversationKey, since: int, limit: int) -> ChangesPage:
+        """`Store.changes`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("changes"), key.account, key.peer, key.kind, since, limit + 1)
+        log = tuple(rows.change(row) for row in found if row["peer"] is not None)
+        if len(log) > limit or (found and since < found[0]["log_from"]):
+            return ChangesPage(reset=True)
+        return ChangesPage(changes=log)
 
     async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:
         """`Store.token_owners`."""
@@ -133,4 +144,11 @@ class PostgresStore:
 
 def due(row: rows.Row) -> DueJob:
     """A row of due_jobs or abandoned_jobs."""
-    return DueJob(account=row["account"], job_id=str(row["job_id"]), lane=row["lane"], peer=row["peer"], sid=row["sid"])
+    return DueJob(
+        account=row["account"],
+        job_id=str(row["job_id"]),
+        lane=row["lane"],
+        peer=row["peer"],
+        group=row["group"],
+        sid=row["sid"],
+    )

@@ -4,7 +4,7 @@ trip.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sync.adapters.postgres import rows
+from sync.adapters.postgres import room_rows, rows
 from sync.adapters.postgres.pool import Connection
 from sync.adapters.postgres.rows import columns
 from sync.adapters.postgres.statements import STATE_TABLES, sql, together
@@ -27,6 +27,9 @@ async def writes(connection: Connection, out: Writes) -> None:
             "write_changes": map(rows.change_row, out.changes),
             "write_calls": map(rows.call_row, out.calls),
             "write_jobs": map(rows.job_row, out.jobs),
+            "write_rooms": map(room_rows.room_row, out.rooms),
+            "write_members": map(room_rows.member_row, out.members),
+            "write_entries": map(room_rows.entry_row, out.entries),
             "write_positions": ((p.host, p.stream, p.shard, p.lane, n) for p, n in out.positions.items()),
             "write_quarantine": map(quarantined_row, out.quarantined),
         },
@@ -36,6 +39,8 @@ async def writes(connection: Connection, out: Writes) -> None:
         if lost.keep is not None:
             for name in ("forget_other_streams", "forget_other_positions"):
                 await connection.execute(sql(name), lost.host, lost.keep)
+    # After the members: those that this transaction named are not ended with the rest.
+    await one(connection, "end_unlisted", ((gone.room, gone.listing, gone.until) for gone in out.unlisted))
     # After the changes: what is erased may have come in this very transaction.
     await one(connection, "erase_changes", ((key.account, key.peer, key.kind, rank) for key, rank in out.erased))
     if out.deleted_devices or out.devices or out.retokened:
