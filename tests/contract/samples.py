@@ -1,6 +1,7 @@
 """Rows for tests, valid as they are; a test names only what it is about."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -16,15 +17,20 @@ from sync.model.conversation import (
     ConversationKey,
     Direction,
     IndexedMessage,
+    Kind,
     LastMessage,
 )
 from sync.model.device import Device, Lane, PushJob, PushKind, SealedToken
 from sync.model.push import Environment
+from sync.model.room import Affiliation, EntryKind, Room, RoomEntry, RoomMember
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ANN, EVE = "ann@example.org", "eve@example.org"
 BOB, CAT, DAN = "bob@example.net", "cat@example.net", "dan@example.net"
 WITH_BOB = ConversationKey(ANN, BOB)
+TEA = "tea@rooms.example.org"  # a room of this server
+IN_TEA = ConversationKey(ANN, TEA, Kind.GROUP)
+OF_TEA = ConversationKey(TEA, TEA, Kind.GROUP)  # the index that its members share
 STANZA = '<message xmlns="jabber:client"/>'
 
 
@@ -39,6 +45,11 @@ def account(jid: str = ANN, **fields: Any) -> Account:
 def conversation(version: int = 1, peer: str = BOB, owner: str = ANN, **fields: Any) -> Conversation:
     key = ConversationKey(owner, peer)
     return Conversation(**{"key": key, "version": version, "activity_at": NOW} | fields)
+
+
+def membership(version: int = 1, owner: str = ANN, **fields: Any) -> Conversation:
+    """A conversation with the room."""
+    return replace(conversation(version, TEA, owner, **fields), key=ConversationKey(owner, TEA, Kind.GROUP))
 
 
 def message(rank: int = 1, key: ConversationKey = WITH_BOB, **fields: Any) -> IndexedMessage:
@@ -60,6 +71,20 @@ def call(sid: str = "s1", peer: str = BOB, owner: str = ANN, **fields: Any) -> C
     values = {"state": CallState.RINGING, "version": 1, "proposed_at": NOW, "rings_until": after(60)}
     values |= {"caller": f"{peer}/phone", "stanza": STANZA, "media": ("audio",)}
     return Call(key=CallKey(owner, peer, sid), session_id=sid, **(values | fields))
+
+
+def room(jid: str = TEA, **fields: Any) -> Room:
+    return Room(jid=jid, **fields)
+
+
+def member(owner: str = ANN, where: str = TEA, **fields: Any) -> RoomMember:
+    values = {"affiliation": Affiliation.MEMBER, "present": False, "since": 0} | fields
+    return RoomMember(room=where, account=owner, **values)
+
+
+def entry(rank: int = 1, where: str = TEA, **fields: Any) -> RoomEntry:
+    values = {"kind": EntryKind.MESSAGE, "at": NOW, "stanza": STANZA} | fields
+    return RoomEntry(room=where, rank=rank, **values)
 
 
 def token(name: str) -> SealedToken:

@@ -7,8 +7,9 @@ from typing import Any
 
 from sync.adapters.postgres.feed import PostgresFeedMarks
 from sync.adapters.postgres.pool import Pool
+from sync.adapters.postgres.rooms import PostgresRooms
 from sync.adapters.postgres.store import PostgresStore
-from sync.ports import FeedMarks, Store
+from sync.ports import FeedMarks, Rooms, Store
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import NOW, owned, storing
@@ -16,11 +17,12 @@ from tests.contract.samples import NOW, owned, storing
 
 @dataclass
 class Bench:
-    """A store and the marks beside it, with the clock that both are shown."""
+    """A store, and rooms and marks beside it, with the clock that all of them are shown."""
 
     store: Store
     marks: FeedMarks
     clock: SetClock
+    rooms: Rooms
     pool: Pool | None = None
 
     async def put(self, *accounts: str, **rows: Any) -> None:
@@ -31,7 +33,7 @@ class Bench:
 def in_memory() -> Bench:
     clock = SetClock(NOW)
     store = MemoryStore(clock)
-    return Bench(store, store, clock)
+    return Bench(store, store, clock, store)
 
 
 @asynccontextmanager
@@ -39,6 +41,7 @@ async def on_postgres(dsn: str, size: int = 4) -> AsyncIterator[Bench]:
     clock, pool = SetClock(NOW), Pool(dsn, size=size)
     await pool.open()
     try:
-        yield Bench(PostgresStore(pool, clock, RecordingObserver()), PostgresFeedMarks(pool), clock, pool)
+        store = PostgresStore(pool, clock, RecordingObserver())
+        yield Bench(store, PostgresFeedMarks(pool), clock, PostgresRooms(pool), pool)
     finally:
         await pool.close()
