@@ -90,8 +90,10 @@ async def one(connection: Connection, name: str, found: Rows) -> None:
     await batches(connection, {name: found})
 
 
-async def delete_accounts(connection: Connection, accounts: list[str]) -> None:
-    """Everything that is held on these accounts."""
-    for table in STATE_TABLES:
-        await connection.execute(sql(f"delete_{table}s_of"), accounts)
-    await connection.execute(sql("delete_accounts"), accounts)
+async def delete_accounts(connection: Connection, accounts: list[str]) -> dict[str, int]:
+    """Everything that is held on these accounts; how many rows of each table went."""
+    gone: dict[str, int] = {}
+    for table, name in (*((table, f"delete_{table}s_of") for table in STATE_TABLES), ("account", "delete_accounts")):
+        status: str = await connection.execute(sql(name), accounts)
+        gone[table] = int(status.rpartition(" ")[2])
+    return gone
