@@ -88,6 +88,11 @@ INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, sid
     state, attempted_at, outcome)
 SELECT account, gen_random_uuid(), 'd1', 1 + n % 3, 'call', 1, peer, sid, now(), now(), now(), 'done', now(), 'accepted'
 FROM call, generate_series(1, 3) n;
+INSERT INTO room (jid, version, fanned)
+SELECT 'room' || n || '@rooms.example.org', 2, 1 + n % 2 FROM generate_series(1, 50) n;
+INSERT INTO room_member (room, account, affiliation, present, since, nick, nick_key, occupant_id)
+SELECT room.jid, account.jid, 'member', false, 0, account.jid, account.jid, account.jid FROM room, account;
+INSERT INTO room_entry (room, rank, kind, at) SELECT jid, n, 'joined', now() FROM room, generate_series(1, 50) n;
 INSERT INTO feed_position (host, stream, shard, lane, n)
 SELECT 'host', 'stream' || s, 'main', l, 1 FROM generate_series(1, 20) s, generate_series(0, 15) l;
 ANALYZE"""
