@@ -19,6 +19,11 @@ class Kind(StrEnum):
     CHAT = "chat"
     GROUP = "group"
 
+    @property
+    def message_type(self) -> str:
+        """RFC 6121 §5.2.2: the `type` of its messages."""
+        return "groupchat" if self is Kind.GROUP else "chat"
+
 
 class Status(StrEnum):
     """Where a conversation stands in its owner's list."""

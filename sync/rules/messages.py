@@ -1,42 +1,65 @@
-"""Messages, corrections and retractions of one-to-one chats (PROTOCOLS §5): what each does to its conversation.
+"""Messages and what is done to them afterwards: bodies, corrections, retractions, moderation, reactions, errors
+(PROTOCOLS §5). What each does to its conversation.
 
-Only ids found in the conversation's own index count, and only a message's own sender changes it (XEP-0308 §4,
-XEP-0424 §4): in a one-to-one chat that is the same direction. What names nothing known is ignored and counted.
+Only a message's own sender changes it (XEP-0308 §4, XEP-0424 §4), or in rooms a moderator. What names nothing known
+is ignored and counted. The messages of rooms that this server keeps are decided in `sync.rules.rooms`.
 """
 
 from dataclasses import replace
-from datetime import datetime, timedelta
-from xml.sax.saxutils import quoteattr
+from datetime import datetime
 
 from sync.model.conversation import (
-    Change,
     ChangeKind,
     Conversation,
-    ConversationKey,
     Direction,
     IndexedMessage,
     LastMessage,
+    Pointer,
     Status,
     key_of,
 )
-from sync.model.effect import Effect, MessageArrived, MessageCorrected, MessageWithdrawn
-from sync.model.event import Correction, MessageEvent, Retraction
-from sync.rules.view import After, Decision, View, ignore, opened, settled, version_for
+from sync.model.effect import Effect, MessageArrived, MessageCorrected, MessageReacted, MessageWithdrawn
+from sync.model.event import Body, Bounce, Correction, MessageEvent, Moderation, Reaction, Retraction
+from sync.rules.index import (
+    change,
+    changing,
+    envelope,
+    indexed,
+    is_duplicate,
+    named,
+    own_message,
+    text_of,
+)
+from sync.rules.mentions import mentions_owner
+from sync.rules.view import (
+    NOTHING_BEHIND,
+    After,
+    Conduct,
+    Decision,
+    Tally,
+    View,
+    counts,
+    ignore,
+    is_own,
+    opened,
+    read_up_to,
+    settled,
+    version_for,
+)
 
-SAME_MESSAGE = timedelta(hours=24)  # docs/feed.md §7: how long (sender, id, kind) names one message
 
-
-def body(before: View, event: MessageEvent, now: datetime) -> Decision:
+def body(before: View, content: Body, event: MessageEvent, conduct: Conduct, now: datetime) -> Decision:
     """A message to read: last message, order, unread; reopens what was archived or deleted."""
     if is_duplicate(before, event):
         return ignore("duplicate")
     version = version_for(before, now)
     at = min(event.at, now)
-    incoming = event.direction is Direction.IN and not event.to_self
+    incoming = not is_own(event)
     conversation = opened(before, version, at)
+    mention = incoming and mentions_owner(before, content, conversation)
     last = LastMessage(
         rank=version,
-        stanza=event.stanza if event.archive_id else envelope(event),
+        stanza=text_of(event) or envelope(event),
         message_id=event.message_id,
         archive_id=event.archive_id,
         sent_at=at,
@@ -47,22 +70,23 @@ def body(before: View, event: MessageEvent, now: datetime) -> Decision:
         activity_at=max(conversation.activity_at, at),
         status=reopened(conversation, now),
         unread=conversation.unread + incoming,
+        mentions=conversation.mentions + mention,
         written=conversation.written or event.direction is Direction.OUT,
         last=last,
     )
-    ranks = before.unread_ranks
-    if ranks is not None and incoming:
-        ranks = (*ranks, version)
+    if not incoming and conduct.sending_reads:
+        conversation = read_up_to(conversation, Pointer(version, event.archive_id), NOTHING_BEHIND)
     after = After(
         account=settled(before, conversation),
         conversation=conversation,
-        messages=(indexed(event, version, at, counted=incoming),),
-        unread_ranks=ranks,
+        messages=(indexed(event, version, at, counted=incoming, mention=mention),),
+        tallies=(Tally(version, 1, mention),) if incoming else (),
     )
     if not incoming:
         return Decision(after=after)
+    known = event.known or conversation.written
     arrived = MessageArrived(
-        conversation=before.key, version=version, known=event.known or conversation.written, sessions=event.sessions
+        conversation=before.key, version=version, known=known, sessions=event.sessions, mention=mention
     )
     return Decision(after=after, effects=(arrived,))
 
@@ -72,27 +96,20 @@ def correction(before: View, content: Correction, event: MessageEvent, now: date
     if is_duplicate(before, event):
         return ignore("duplicate")
     target = own_message(before, content.target, event)
-    if target is None or before.conversation is None:
+    conversation = before.conversation
+    if target is None or conversation is None:
         return ignore("unknown-target")
     if target.retracted:
         return ignore("retracted-target")
     version = version_for(before, now)
-    conversation = before.conversation
     # XEP-0308 §3: the payload of the newest correction stands for the message.
-    text = event.stanza if event.archive_id else envelope(event)
     if conversation.last and conversation.last.rank == target.rank:
-        conversation = replace(conversation, last=replace(conversation.last, stanza=text))
+        corrected = replace(conversation.last, stanza=text_of(event) or envelope(event))
+        conversation = replace(conversation, last=corrected)
     conversation = replace(conversation, version=version, rewritten=version)
-    change = Change(
-        conversation=before.key,
-        version=version,
-        kind=ChangeKind.CORRECTED,
-        target_rank=target.rank,
-        target_id=name_of(target, content.target),
-        stanza=event.stanza if event.archive_id else None,
-    )
+    entry = change(before, version, ChangeKind.CORRECTED, target, content.target)
     effects: tuple[Effect, ...] = ()
-    if target.counted and target.rank > conversation.read.rank:
+    if target.counted and counts(conversation, target.rank):
         effects = (
             MessageCorrected(
                 conversation=before.key, version=version, target_rank=target.rank, sessions=event.sessions
@@ -101,79 +118,103 @@ def correction(before: View, content: Correction, event: MessageEvent, now: date
     after = After(
         account=settled(before, conversation),
         conversation=conversation,
-        messages=(indexed(event, version, min(event.at, now), counted=False),),
-        unread_ranks=before.unread_ranks,
-        changes=(change,),
+        messages=(changing(event, version, min(event.at, now), target),),
+        changes=(replace(entry, stanza=text_of(event)),),
     )
     return Decision(after=after, effects=effects)
 
 
 def retraction(before: View, content: Retraction, event: MessageEvent, now: datetime) -> Decision:
-    """XEP-0424: the message is gone. Its text leaves the preview and the change log too."""
+    """XEP-0424: the sender takes a message back."""
     target = own_message(before, content.target, event)
-    if target is None or before.conversation is None:
+    return withdrawn(before, ChangeKind.RETRACTED, target, event, now)
+
+
+def moderation(before: View, content: Moderation, event: MessageEvent, now: datetime) -> Decision:
+    """XEP-0425: the room takes somebody's message back. Only the room itself says so (§4)."""
+    if event.sender != event.peer:
+        return ignore("not-the-room")
+    return withdrawn(before, ChangeKind.MODERATED, named(before, content.target), event, now)
+
+
+def withdrawn(
+    before: View, kind: ChangeKind, target: IndexedMessage | None, event: MessageEvent, now: datetime
+) -> Decision:
+    """The message is gone. Its text leaves the preview and the change log too."""
+    conversation = before.conversation
+    if target is None or conversation is None:
         return ignore("unknown-target")
     if target.retracted:
         return ignore("duplicate")
     version = version_for(before, now)
-    conversation = before.conversation
-    was_unread = target.counted and target.rank > conversation.read.rank
+    was_unread = target.counted and counts(conversation, target.rank)
     if conversation.last and conversation.last.rank == target.rank:
-        tombstone = replace(conversation.last, stanza=envelope(event), retracted=True)
-        conversation = replace(conversation, last=tombstone)
-    conversation = replace(conversation, version=version, rewritten=version, unread=conversation.unread - was_unread)
-    ranks = before.unread_ranks
-    if ranks is not None and was_unread:
-        ranks = tuple(rank for rank in ranks if rank != target.rank)
-    change = Change(
-        conversation=before.key,
+        conversation = replace(conversation, last=replace(conversation.last, stanza=envelope(event), retracted=True))
+    conversation = replace(
+        conversation,
         version=version,
-        kind=ChangeKind.RETRACTED,
-        target_rank=target.rank,
-        target_id=name_of(target, content.target),
+        rewritten=version,
+        unread=conversation.unread - was_unread,
+        mentions=conversation.mentions - (was_unread and target.mention),
     )
+    claimed = event.content.target if isinstance(event.content, Retraction | Moderation) else ""
+    entry = change(before, version, kind, target, claimed)
+    if isinstance(event.content, Moderation):
+        entry = replace(entry, author=event.content.by)
     after = After(
         account=settled(before, conversation),
         conversation=conversation,
-        messages=(
-            replace(target, retracted=True),
-            indexed(event, version, min(event.at, now), counted=False),
-        ),
-        unread_ranks=ranks,
-        changes=(change,),
+        messages=(replace(target, retracted=True), changing(event, version, min(event.at, now), target)),
+        tallies=(Tally(target.rank, -1, -target.mention),) if target.counted else (),
+        changes=(entry,),
         erased=(target.rank,),
     )
     if target.direction is not Direction.IN:
         return Decision(after=after)
-    withdrawn = MessageWithdrawn(conversation=before.key, version=version, target_rank=target.rank)
-    return Decision(after=after, effects=(withdrawn,))
+    gone = MessageWithdrawn(conversation=before.key, version=version, target_rank=target.rank)
+    return Decision(after=after, effects=(gone,))
 
 
-def is_duplicate(before: View, event: MessageEvent) -> bool:
-    """True when this very message was taken before (docs/feed.md §7)."""
-    if event.archive_id is not None:
-        archive_key = key_of(event.archive_id)
-        return any(message.archive_key == archive_key for message in before.found)
-    if event.message_id is None:
-        return False
-    message_key = key_of(event.message_id)
-    return any(
-        message.message_key == message_key
-        and message.direction is event.direction
-        and abs(event.at - message.sent_at) < SAME_MESSAGE
-        for message in before.found
+def reaction(before: View, content: Reaction, event: MessageEvent, now: datetime) -> Decision:
+    """XEP-0444: never a message of its own, never unread. The author of what was reacted to may want to know."""
+    if is_duplicate(before, event):
+        return ignore("duplicate")
+    target = named(before, content.target)
+    if target is None or before.conversation is None:
+        return ignore("unknown-target")
+    if target.retracted:
+        return ignore("retracted-target")
+    version = version_for(before, now)
+    conversation = replace(before.conversation, version=version)
+    entry = change(before, version, ChangeKind.REACTED, target, content.target)
+    after = After(
+        account=settled(before, conversation),
+        conversation=conversation,
+        messages=(indexed(event, version, min(event.at, now), counted=False),),
+        changes=(replace(entry, author=event.author or event.sender, stanza=text_of(event)),),
     )
+    effects: tuple[Effect, ...] = ()
+    if target.direction is Direction.OUT and not is_own(event) and content.emojis:
+        effects = (MessageReacted(conversation=before.key, version=version, sessions=event.sessions),)
+    return Decision(after=after, effects=effects)
 
 
-def own_message(before: View, target: str, event: MessageEvent) -> IndexedMessage | None:
-    """The newest message of the same sender with this message id or origin-id."""
-    key = key_of(target)
-    found = [
-        message
-        for message in before.found
-        if message.direction is event.direction and key in (message.message_key, message.origin_key)
-    ]
-    return max(found, key=lambda message: message.rank, default=None)
+def failed(before: View, content: Bounce, event: MessageEvent, now: datetime) -> Decision:
+    """RFC 6120 §8.3: a message of the account's own came back. An error bears the id of the stanza that it is about."""
+    key = key_of(content.target) if content.target else None
+    sent = [m for m in before.found if m.direction is Direction.OUT and m.message_key == key is not None]
+    target = max(sent, key=lambda message: message.rank, default=None)
+    if target is None or before.conversation is None:
+        return ignore("bounce")
+    version = version_for(before, now)
+    conversation = replace(before.conversation, version=version)
+    entry = change(before, version, ChangeKind.FAILED, target, content.target or "")
+    after = After(
+        account=settled(before, conversation),
+        conversation=conversation,
+        changes=(replace(entry, detail=content.condition),),
+    )
+    return Decision(after=after)
 
 
 def reopened(conversation: Conversation, now: datetime) -> Status:
@@ -181,34 +222,3 @@ def reopened(conversation: Conversation, now: datetime) -> Status:
     if conversation.status is Status.ARCHIVED and conversation.muted(now):
         return Status.ARCHIVED
     return Status.ACTIVE
-
-
-def indexed(event: MessageEvent, rank: int, at: datetime, *, counted: bool) -> IndexedMessage:
-    """The event's entry in the message index."""
-    from_sender = key_of(event.message_id) if event.message_id else None
-    origin = key_of(event.origin_id) if event.origin_id and event.origin_id != event.message_id else None
-    return IndexedMessage(
-        conversation=ConversationKey(event.account, event.peer, event.kind),
-        rank=rank,
-        direction=event.direction,
-        sent_at=at,
-        counted=counted,
-        message_key=from_sender,
-        origin_key=origin,
-        archive_key=key_of(event.archive_id) if event.archive_id else None,
-        archive_id=event.archive_id,
-    )
-
-
-def envelope(event: MessageEvent) -> str:
-    """The message without anything that was said: what stays of one that the server did not archive, or that was
-    retracted.
-    """
-    names = {"from": event.sender, "type": event.kind.value, "id": event.message_id}
-    attributes = "".join(f" {name}={quoteattr(value)}" for name, value in names.items() if value)
-    return f'<message xmlns="jabber:client"{attributes}/>'
-
-
-def name_of(target: IndexedMessage, claimed: str) -> str:
-    """How clients know the message: by its archive id, else by the id that the change named."""
-    return target.archive_id or claimed

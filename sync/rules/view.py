@@ -4,52 +4,85 @@ A `View` is cut out of the transaction's books for one event; an `After` goes ba
 derived here, in one place, from the difference between the two.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sync.model.call import Call
-from sync.model.conversation import Account, Change, Conversation, ConversationKey, IndexedMessage
+from sync.model.conversation import (
+    Account,
+    Base,
+    Behind,
+    Change,
+    Conversation,
+    ConversationKey,
+    Direction,
+    IndexedMessage,
+    Kind,
+    Pointer,
+)
 from sync.model.effect import Effect
+from sync.model.event import MessageEvent
 from sync.rules.times import next_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
     """How calls ring. `ring` counts from the server's time of the propose; `fallback`: how long a VoIP push may stay
-    without a fetch before an alert follows.
+    without a fetch before an alert follows. `missed_counts`: a missed call makes its conversation unread.
     """
 
     ring: timedelta = timedelta(seconds=60)
     fallback: timedelta = timedelta(seconds=8)
+    missed_counts: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conduct:
+    """What an operator may decide about the state itself. `sending_reads`: who writes has read what came before;
+    XEP-0490 §3 holds that sending is not displaying, so it does not by default.
+    """
+
+    calls: CallPolicy = field(default_factory=CallPolicy)
+    sending_reads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A message of that rank began to count, or ceased to (-1)."""
+
+    rank: int
+    unread: int
+    mentions: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """Before an event.
 
-    `found`: the messages of this conversation that bear one of the event's ids. `unread_ranks`: the ranks of its
-    unread messages, ascending, None where the event cannot need them. `calls`: the account's calls with the event's
-    session id.
+    `found`: the messages of this conversation that bear one of the event's ids, and those that they are about.
+    `behind`: for each rank found, what is unread behind it. `calls`: the account's calls with the event's session id.
     """
 
     account: Account
     key: ConversationKey
     conversation: Conversation | None = None
     found: tuple[IndexedMessage, ...] = ()
-    unread_ranks: tuple[int, ...] | None = None
+    behind: Mapping[int, Behind] = field(default_factory=dict)
     calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class After:
     """After an event: the account and the conversation as they are now, and the rows that were added or changed. No
-    conversation: there was none, and the event is no reason to begin one.
+    conversation: there was none, and the event is no reason to begin one. `erased`: ranks of messages whose texts in
+    the change log go.
     """
 
     account: Account
     conversation: Conversation | None
     messages: tuple[IndexedMessage, ...] = ()
-    unread_ranks: tuple[int, ...] | None = None
+    tallies: tuple[Tally, ...] = ()
     changes: tuple[Change, ...] = ()
     calls: tuple[Call, ...] = ()
     erased: tuple[int, ...] = ()
@@ -69,6 +102,11 @@ def ignore(why: str) -> Decision:
     return Decision(ignored=why)
 
 
+def is_own(event: MessageEvent) -> bool:
+    """True for what one of the account's devices sent, to itself included."""
+    return event.direction is Direction.OUT or event.to_self
+
+
 def opened(before: View, version: int, at: datetime) -> Conversation:
     """The conversation to work on: the stored one, or a new one that starts at `at`."""
     return before.conversation or Conversation(key=before.key, version=version, activity_at=at)
@@ -78,15 +116,54 @@ def settled(before: View, conversation: Conversation) -> Account:
     """The account after this conversation changed: the conversation's version, and totals that follow from the
     difference.
     """
-    was = before.conversation.unread if before.conversation else 0
+    was, account = before.conversation, before.account
     return replace(
-        before.account,
+        account,
         version=conversation.version,
-        unread=before.account.unread + conversation.unread - was,
-        unread_conversations=before.account.unread_conversations + (conversation.unread > 0) - (was > 0),
+        unread=account.unread + conversation.unread - (was.unread if was else 0),
+        mentions=account.mentions + conversation.mentions - (was.mentions if was else 0),
+        unread_conversations=account.unread_conversations
+        + (conversation.unread > 0)
+        - (was is not None and was.unread > 0),
     )
+
+
+def counts(conversation: Conversation, rank: int) -> bool:
+    """True while a message of that rank is behind everything that was read or is counted without the index."""
+    return rank > max(conversation.read.rank, conversation.base.rank)
+
+
+def read_up_to(conversation: Conversation, pointer: Pointer, behind: Behind) -> Conversation:
+    """The conversation read up to a pointer behind its base: what is left is what the index has behind it."""
+    return replace(
+        conversation,
+        read=pointer,
+        unread=behind.unread,
+        mentions=behind.mentions,
+        base=Base(),
+        marked_unread=False,
+    )
+
+
+def cleared(conversation: Conversation) -> Conversation:
+    """The conversation with nothing unread; what comes later counts from here."""
+    taken_last = conversation.taken or conversation.version
+    end = max(taken_last, conversation.read.rank, conversation.base.rank)
+    return read_up_to(conversation, Pointer(end, conversation.read.id), NOTHING_BEHIND)
+
+
+NOTHING_BEHIND = Behind(0, 0)
 
 
 def version_for(before: View, now: datetime) -> int:
     """The version that a change made now gets."""
     return next_version(before.account, now)
+
+
+def wrote(message: IndexedMessage, event: MessageEvent) -> bool:
+    """True when the message is by the event's sender. In a one-to-one chat there are two senders; in rooms XEP-0421
+    tells them apart.
+    """
+    if event.kind is Kind.GROUP:
+        return message.author is not None and message.author == event.author
+    return message.direction is event.direction
