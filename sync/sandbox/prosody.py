@@ -55,8 +55,8 @@ def prosody(
     """Writes the configuration and the missing accounts below `folder` and returns the process.
 
     `accounts` are (user name, password); an account that exists keeps its file. `module_path` is the folder that
-    holds `mod_convsync_feed`. `more_modules`, `more_paths` and `options` are added to the host, `more_hosts` (text of
-    the configuration) to the server: tests use them.
+    holds `mod_convsync_feed`. `more_modules` and `more_paths` are added to the users' host, `options` to that and the
+    rooms' host, `more_hosts` (text of the configuration) to the server: tests use them.
     """
     executable = find_prosody()
     data = folder / "data"
@@ -108,6 +108,7 @@ def _config(
     more_hosts: str,
 ) -> str:
     sync = f"sync.{domain}"
+    more = "".join(f"  {name} = {_lua(value)}\n" for name, value in options.items())
     return f"""-- Written by the sandbox at every start. Clear-text logins, loopback only.
 run_as_root = true
 data_path = {_lua(str(folder / "data"))}
@@ -145,12 +146,12 @@ VirtualHost {_lua(domain)}
       }};
     }};
   }}
-{"".join(f"  {name} = {_lua(value)}{chr(10)}" for name, value in options.items())}
+{more}
 Component {_lua(f"conference.{domain}")} "muc"
   modules_enabled = {{ "muc_mam", "convsync_feed" }}
   convsync_feed_components = {{ {_lua(sync)} }}
   muc_log_expires_after = "never"
-
+{more}
 Component {_lua(sync)}
   component_secret = {_lua(secret)}
   component_conflict_resolve = "kick_old"

@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import socket
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from xmpp_client import XmppClient
@@ -14,6 +16,14 @@ from sync.sandbox.prosody import Option, prosody
 
 ROOT = Path(__file__).parent.parent.parent
 DOMAIN, COMPONENT, SECRET, PASSWORD = "localhost", "sync.localhost", "secret of the component", 'pass"word\\ü'
+ROOMS, ELSEWHERE = (
+    "conference.localhost",
+    "elsewhere.localhost",
+)  # rooms that the module covers, and rooms that it does not
+_ELSEWHERE = f"""
+Component "{ELSEWHERE}" "muc"
+  muc_room_locking = false
+"""
 
 
 def free_port() -> int:
@@ -28,6 +38,7 @@ class Prosody:
         self.folder = folder
         self.outbox = folder / "data" / DOMAIN / "convsync_feed.d"
         self.told: dict[str, int] = {}
+        self.told_of_rooms: dict[str, int] = {}
         self.c2s_port, self.component_port = free_port(), free_port()
         self._names = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,6 +53,7 @@ class Prosody:
             more_modules=("convsync_control", "register_ibr", "user_account_management"),
             more_paths=(Path(__file__).parent / "prosody",),
             options={"allow_registration": True, "registration_throttle_max": 100, **options},
+            more_hosts=_ELSEWHERE,
         )
 
     @property
@@ -95,9 +107,9 @@ class Prosody:
             jid, PASSWORD, self.c2s_port, presence=presence, carbons=carbons, sm=sm, resume=resume
         )
 
-    async def component(self) -> FeedComponent:
+    async def component(self, host: str = DOMAIN) -> FeedComponent:
         """Connected, not subscribed."""
-        return await FeedComponent.connect(COMPONENT, SECRET, self.component_port, host=DOMAIN)
+        return await FeedComponent.connect(COMPONENT, SECRET, self.component_port, host=host)
 
     async def feed(self) -> FeedComponent:
         """Subscribed with what was acked so far, everything older fetched and acked, so that a test sees its own."""
@@ -109,6 +121,28 @@ class Prosody:
         feed.batches.clear()
         return feed
 
-    async def control(self, client: XmppClient, what: str, module: str = "convsync_feed") -> None:
-        """load, unload or reload a module in the running server."""
-        await client.iq("set", f"<control xmlns='urn:convsync:test' do='{what}' module='{module}'/>", to=DOMAIN)
+    async def rooms(self) -> FeedComponent:
+        """As `feed`, of the host of rooms."""
+        feed = await self.component(ROOMS)
+        await feed.subscribe(self.told_of_rooms)
+        await feed.caught_up()
+        self.told_of_rooms |= feed.ack_all()
+        feed.events.clear()
+        feed.batches.clear()
+        return feed
+
+    async def control(self, client: XmppClient, what: str, *, host: str = DOMAIN, **attributes: str) -> None:
+        """load, unload or reload a module (this one, unless named) in the running server; or `affiliate`."""
+        given = "".join(f" {name}='{value}'" for name, value in ({"module": "convsync_feed"} | attributes).items())
+        await client.iq("set", f"<control xmlns='urn:convsync:test' do='{what}' host='{host}'{given}/>", to=DOMAIN)
+
+
+@asynccontextmanager
+async def prosody_of_its_own(folder: Path, **options: Option) -> AsyncIterator[Prosody]:
+    """For a test that kills it, damages it, or configures it."""
+    prosody = Prosody(folder, **options)
+    await prosody.start()
+    try:
+        yield prosody
+    finally:
+        prosody.kill()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from xmpp_client import XmlStream
+from xmpp_client import XmlStream, XmppClient
 
 FEED = "{urn:convsync:feed:0}"
 NS = "urn:convsync:feed:0"
@@ -34,7 +34,7 @@ class Event:
 
     @property
     def body(self) -> str | None:
-        return self.stanza.findtext("{jabber:client}body") if self.kind == "message" else None
+        return self.stanza.findtext("{jabber:client}body") if self.kind in ("message", "room-message") else None
 
     @property
     def what(self) -> tuple[str, str, str]:
@@ -153,3 +153,20 @@ class FeedComponent(XmlStream):
         self.batches.append(feed)
         self.events.extend(events)
         self._changed.set()
+
+
+def states(event: Event) -> dict[str, str]:
+    """The sessions that a message event lists."""
+    return {s.get("r", ""): s.get("state", "") for s in event.element.iterfind(f"{FEED}sessions/{FEED}s")}
+
+
+def of(feed: FeedComponent, *accounts: str) -> list[tuple[str, str, str]]:
+    """The message events of these accounts."""
+    return [e.what for e in feed.events if e.element.get("account") in accounts and e.kind == "message"]
+
+
+async def settled(feed: FeedComponent, *clients: XmppClient) -> None:
+    """What the clients have sent is processed, and its events are here."""
+    for client in clients:
+        await client.ping()
+    await feed.caught_up()

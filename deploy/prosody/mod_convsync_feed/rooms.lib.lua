@@ -104,7 +104,7 @@ end
 
 local function is_only_typing(stanza)
 	local typing = false;
-	for child in stanza:childtags() do
+	for _, child in ipairs(stanza.tags) do
 		if child.attr.xmlns == "http://jabber.org/protocol/chatstates" then
 			typing = true;
 		elseif child.name ~= "thread" and not beside_typing[child.attr.xmlns] then

@@ -1,21 +1,54 @@
--- For tests only: lets a client tell Prosody to unload, load or reload a module, and break a callback.
+-- For tests only: lets a client tell Prosody to unload, load or reload a module or to fill a room with members, and breaks
+-- a callback.
 local modulemanager = require "core.modulemanager";
 local st = require "util.stanza";
+local jid = require "util.jid";
+
+local actions = {};
+for _, name in ipairs { "load", "unload", "reload" } do
+	actions[name] = function (attr) return modulemanager[name](attr.host, attr.module); end
+end
+
+-- m0 … m<count-1> become members of the room, without a notice each.
+function actions.affiliate(attr)
+	local room = prosody.hosts[jid.host(attr.room)].modules.muc.get_room_from_jid(attr.room);
+	for i = 0, tonumber(attr.count) - 1 do
+		room._affiliations[("m%d@%s"):format(i, module.host)] = "member";
+	end
+	return true;
+end
 
 module:hook("iq-set/host/urn:convsync:test:control", function (event)
 	local origin, stanza = event.origin, event.stanza;
-	local control = stanza.tags[1];
-	local ok, err = modulemanager[control.attr["do"]](module.host, control.attr.module);
+	local attr = stanza.tags[1].attr;
+	local ok, err = actions[attr["do"]](attr);
 	origin.send(ok and st.reply(stanza) or st.error_reply(stanza, "cancel", "internal-server-error", tostring(err)));
 	return true;
 end);
 
--- A message that carries this element meets a stanza that cannot be written as XML.
-module:hook("message/bare", function (event)
-	local broken = event.stanza:get_child("broken", "urn:convsync:test");
-	if broken then broken.attr.value = {}; end
-end, 0.5);
-module:hook("message/bare", function (event)
-	local broken = event.stanza:get_child("broken", "urn:convsync:test");
-	if broken then broken.attr.value = nil; end
-end, -0.75);
+-- A message or a published item that carries this element cannot be written as XML while the feed looks at it.
+local function set(value, find)
+	return function (event)
+		local broken = find(event);
+		if broken then broken.attr.value = value; end
+	end
+end
+local function in_message(event) return event.stanza:get_child("broken", "urn:convsync:test"); end
+local function in_item(event)
+	return event.item and event.item.tags[1] and event.item.tags[1]:get_child("broken", "urn:convsync:test");
+end
+module:hook("message/bare", set({}, in_message), 0.5);
+module:hook("message/bare", set(nil, in_message), -0.75);
+local rooms = "conference." .. module.host;
+local function break_rooms(host)
+	if host ~= rooms then return; end
+	local events = prosody.hosts[host].events;
+	module:hook_object_event(events, "muc-broadcast-message", set({}, in_message), -9);
+	module:hook_object_event(events, "muc-broadcast-message", set(nil, in_message), -11);
+end
+module:hook_global("host-activated", break_rooms);
+if prosody.hosts[rooms] then break_rooms(rooms); end
+module:handle_items("pep-service", function (event)
+	module:hook_object_event(event.item.service.events, "item-published", set({}, in_item), 1);
+	module:hook_object_event(event.item.service.events, "item-published", set(nil, in_item), -1);
+end, function () end, true);

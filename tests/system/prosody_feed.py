@@ -1,0 +1,41 @@
+"""What the tests of mod_convsync_feed begin with: a Prosody for each test file, and its feed for each test.
+
+A test file takes them with `pytest_plugins`.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from prosody_server import Prosody
+from xmpp_component import FeedComponent
+
+
+@pytest_asyncio.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prosody]:
+    prosody = Prosody(tmp_path_factory.mktemp("prosody"))
+    await prosody.start()
+    yield prosody
+    prosody.stop()
+
+
+@pytest_asyncio.fixture
+async def feed(server: Prosody) -> AsyncIterator[FeedComponent]:
+    """The users' host."""
+    component = await server.feed()
+    yield component
+    if not component.closed:
+        server.told |= component.ack_all()
+        await component.caught_up()
+        await component.cut()
+
+
+@pytest_asyncio.fixture
+async def rooms(server: Prosody) -> AsyncIterator[FeedComponent]:
+    """The host of rooms."""
+    component = await server.rooms()
+    yield component
+    if not component.closed:
+        server.told_of_rooms |= component.ack_all()
+        await component.caught_up()
+        await component.cut()
