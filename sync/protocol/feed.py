@@ -3,15 +3,16 @@
 A frame that breaks the protocol is refused as a whole (`FrameError`): its events have no position that could be
 trusted. An event that breaks it is `Malformed` on its own, and its neighbours live. The component trusts nothing that
 it can check: the account must be of the host that the stream belongs to, and what goes to the store must be storable.
+What an event of each kind holds is read by `messages`, `rooms`, `pep` and `contacts`.
 Namespaces are compared, JIDs are not prepared: servers hand them over normalised.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement
 
-from sync.model.conversation import Direction
 from sync.model.errors import BadRequest
 from sync.model.event import (
     AccountEvent,
@@ -21,35 +22,29 @@ from sync.model.event import (
     GapEvent,
     GapReason,
     Malformed,
-    MessageEvent,
-    Session,
     SessionChange,
     SessionEvent,
-    SessionState,
 )
-from sync.model.jid import MAX_JID_BYTES, bare, domain
-from sync.protocol.fields import number, storable
+from sync.model.jid import domain
+from sync.protocol.contacts import decode_blocklist, decode_subscription
+from sync.protocol.fields import Refused, address, number, resource_part, storable
+from sync.protocol.messages import decode_message_event
 from sync.protocol.names import FEED, clark
+from sync.protocol.pep import decode_pep
+from sync.protocol.rooms import decode_members, decode_room, decode_room_message
 from sync.protocol.serialise import serialise
-from sync.protocol.stanza import MESSAGE, decode_message
 
 FRAME, STARTED = clark(FEED, "feed"), clark(FEED, "started")
-_EVENT, _SESSIONS, _S = clark(FEED, "event"), clark(FEED, "sessions"), clark(FEED, "s")
+_EVENT, _SESSIONS = clark(FEED, "event"), clark(FEED, "sessions")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_STREAM_CHARS = 128  # a stream id is part of a key
-_STATES = {state.value: state for state in SessionState}
 _CHANGES = {change.value: change for change in SessionChange}
 _ACCOUNT_STATES = {state.value: state for state in AccountState}
 _GAP_REASONS = {reason.value: reason for reason in GapReason}
-_DIRECTIONS = {direction.value: direction for direction in Direction}
 
 
 class FrameError(BadRequest):
     """A frame that breaks docs/feed.md; nothing of it can be taken."""
-
-
-class _Refused(Exception):
-    """Why one event is malformed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +62,23 @@ class FeedBatch:
     events: tuple[Event, ...]
 
 
-def decode_feed(frame: Element, *, host: str) -> FeedBatch:
-    """A `<feed/>` that came from `host`. Raises FrameError."""
+def decode_feed(
+    frame: Element,
+    *,
+    host: str,
+    rooms: bool = False,
+    hosts: frozenset[str] = frozenset(),
+    muc_hosts: frozenset[str] = frozenset(),
+) -> FeedBatch:
+    """A `<feed/>` that came from `host`, which keeps `rooms` or accounts. `hosts` are the component's user hosts, whose
+    accounts a room may name; `muc_hosts` those whose rooms speak for themselves. Raises FrameError.
+    """
     if frame.tag != FRAME:
         raise FrameError("'feed' is missing.")
     stream, shard = key(frame, "stream"), key(frame, "shard")
     last, head = count(frame, "last"), count(frame, "head")
     behind = count(frame, "behind") if "behind" in frame.attrib else None
+    reach = _Reach(rooms, hosts, muc_hosts)
     events: list[Event] = []
     expected = None
     for child in frame:
@@ -84,7 +89,7 @@ def decode_feed(frame: Element, *, host: str) -> FeedBatch:
         if expected is not None and n != expected:
             raise FrameError("'n' does not follow its predecessor.")
         expected = n + 1
-        events.append(_event(child, FeedPosition(host, stream, shard, n)))
+        events.append(_event(child, FeedPosition(host, stream, shard, n), reach))
     # §3: last is the n of the last event here, head the newest of the stream.
     if expected is None or expected - 1 != last or head < last:
         raise FrameError("'last' and 'head' do not fit the events.")
@@ -107,29 +112,62 @@ def key(element: Element, attribute: str) -> str:
     return value
 
 
-def _event(element: Element, position: FeedPosition) -> Event:
+class _Reach(NamedTuple):
+    """What a host's stream may speak of."""
+
+    rooms: bool
+    hosts: frozenset[str]
+    muc_hosts: frozenset[str]
+
+
+def _event(element: Element, position: FeedPosition, reach: _Reach) -> Event:
     if element.get("kind") == "gap":
         return _gap(element, position)
     try:
         account = _account(element, position.host)
-    except _Refused as refused:
+    except Refused as refused:
         # A foreign account must not be touched, not even to raise its epoch: the event names none.
         return _malformed(element, position, "", refused)
     try:
         at = _instant(element)
-        kind = element.get("kind")
-        if kind == "message":
-            return _message(element, position, account, at)
-        if kind == "session":
+        if reach.rooms:
+            return _of_room(element, position, account, at, reach)
+        return _of_account(element, position, account, at, reach)
+    except Refused as refused:
+        return _malformed(element, position, account, refused)
+
+
+def _of_account(element: Element, position: FeedPosition, account: str, at: datetime, reach: _Reach) -> Event:
+    match element.get("kind"):
+        case "message":
+            return decode_message_event(element, position, account, at, reach.muc_hosts)
+        case "session":
             return _session(element, position, account, at)
-        if kind == "account":
+        case "pep":
+            return decode_pep(element, position, account, at)
+        case "subscription":
+            return decode_subscription(element, position, account, at)
+        case "blocklist":
+            return decode_blocklist(element, position, account, at)
+        case "account":
             state = _ACCOUNT_STATES.get(element.get("state", ""))
             if state is None:
-                raise _Refused("state")
+                raise Refused("state")
             return AccountEvent(position=position, account=account, at=at, state=state)
-        raise _Refused("kind")
-    except _Refused as refused:
-        return _malformed(element, position, account, refused)
+        case _:
+            raise Refused("kind")
+
+
+def _of_room(element: Element, position: FeedPosition, room: str, at: datetime, reach: _Reach) -> Event:
+    match element.get("kind"):
+        case "room-message":
+            return decode_room_message(element, position, room, at)
+        case "room-members":
+            return decode_members(element, position, room, at, reach.hosts)
+        case "room":
+            return decode_room(element, position, room, at)
+        case _:
+            raise Refused("kind")
 
 
 def _gap(element: Element, position: FeedPosition) -> Event:
@@ -137,122 +175,44 @@ def _gap(element: Element, position: FeedPosition) -> Event:
     try:
         reason = _GAP_REASONS.get(element.get("reason", ""))
         if reason is None or element.get("account") != position.host or position.n != 1:
-            raise _Refused("gap")
+            raise Refused("gap")
         return GapEvent(position=position, account=position.host, at=_instant(element), reason=reason)
-    except _Refused as refused:
+    except Refused as refused:
         return _malformed(element, position, "", refused)
 
 
-def _malformed(element: Element, position: FeedPosition, account: str, refused: _Refused) -> Malformed:
+def _malformed(element: Element, position: FeedPosition, account: str, refused: Refused) -> Malformed:
     xml = serialise(element).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     return Malformed(position=position, account=account, why=str(refused), xml=xml)
 
 
-def _jid(value: str | None, why: str) -> str:
-    # RFC 7622 §3.1 bounds a JID; len() is checked first because a character is at least a byte.
-    if not value or len(value) > MAX_JID_BYTES or not storable(value):
-        raise _Refused(why)
-    if not value.isascii() and len(value.encode()) > MAX_JID_BYTES:
-        raise _Refused(why)
-    return value
-
-
 def _account(element: Element, host: str) -> str:
-    account = _jid(element.get("account"), "account")
+    account = address(element.get("account"), "account")
     user, at, _ = account.partition("@")
     if not at or not user or "/" in account:
-        raise _Refused("account")
+        raise Refused("account")
     # §5, domain rule: the account's domain is the host of the stream.
     if domain(account) != host:
-        raise _Refused("domain")
+        raise Refused("domain")
     return account
 
 
 def _instant(element: Element) -> datetime:
     at = number(element.get("at", ""))
     if at is None:
-        raise _Refused("at")
+        raise Refused("at")
     try:
         return _EPOCH + timedelta(microseconds=at)
     except OverflowError:
-        raise _Refused("at") from None
+        raise Refused("at") from None
 
 
 def _session(element: Element, position: FeedPosition, account: str, at: datetime) -> SessionEvent:
     change = _CHANGES.get(element.get("state", ""))
     if change is None:
-        raise _Refused("state")
-    resource = _jid(element.get("resource"), "resource")
+        raise Refused("state")
+    resource = resource_part(element.get("resource"), "resource")
     return SessionEvent(position=position, account=account, at=at, resource=resource, change=change)
-
-
-def _message(element: Element, position: FeedPosition, account: str, at: datetime) -> MessageEvent:
-    attributes = element.attrib
-    direction = _DIRECTIONS.get(attributes.get("direction", ""))
-    if direction is None:
-        raise _Refused("direction")
-    resource, archive_id = attributes.get("resource") or None, attributes.get("archive-id") or None
-    if resource is not None:
-        _jid(resource, "resource")
-    if archive_id is not None and not storable(archive_id):
-        raise _Refused("archive-id")
-    message: Element | None = None
-    sessions: tuple[Session, ...] = ()
-    for child in element:
-        if child.tag == MESSAGE:
-            message = child
-        elif child.tag == _SESSIONS:
-            sessions = _sessions_of(child)
-    if message is None:
-        raise _Refused("message")
-    peer, sender = _parties(message, account, direction, resource)
-    stanza = serialise(message)
-    if not storable(stanza):
-        raise _Refused("characters")
-    content, message_id, origin_id, stored = decode_message(message, account=account, direction=direction)
-    return MessageEvent(
-        position=position,
-        account=account,
-        at=at,
-        direction=direction,
-        peer=peer,
-        sender=sender,
-        content=content,
-        stanza=stanza,
-        resource=resource,
-        archive_id=archive_id,
-        message_id=message_id,
-        origin_id=origin_id,
-        known=attributes.get("known") == "true",
-        to_self=attributes.get("to-self") == "true",
-        stored=stored,
-        sessions=sessions,
-    )
-
-
-def _parties(message: Element, account: str, direction: Direction, resource: str | None) -> tuple[str, str]:
-    """The peer's bare JID and the sender's full JID."""
-    sender, to = message.get("from"), message.get("to")
-    if direction is Direction.IN:
-        # RFC 6120 §8.1.2.1: without `from` a stanza is from the account itself.
-        sender = _jid(sender, "from") if sender else account
-        return bare(sender), sender
-    if sender is None:
-        sender = f"{account}/{resource}" if resource else account
-    # An `out` event is by one of the account's own sessions; nobody else's words may be taken for it.
-    elif bare(_jid(sender, "from")) != account:
-        raise _Refused("from")
-    # RFC 6120 §10.3.1: without `to` a message is for the account's own bare JID.
-    return (bare(_jid(to, "to")) if to else account), sender
-
-
-def _sessions_of(element: Element) -> tuple[Session, ...]:
-    # A state of a later version of the module is a session that this version cannot rate: left out, not refused.
-    return tuple(
-        Session(resource, state)
-        for s in element.iterfind(_S)
-        if (state := _STATES.get(s.get("state", ""))) is not None and (resource := s.get("r")) and storable(resource)
-    )
 
 
 # ---- to the module -------------------------------------------------------------------------------------------------

@@ -1,14 +1,20 @@
 """Typed values out of attributes and form fields, refused in words that name the field.
 
-The refusal says which field is wrong and never repeats what it held: error texts go over the wire.
+The refusal says which field is wrong and never repeats what it held: error texts go over the wire. A request is refused
+by BadRequest; an event of the feed, which nobody waits for, by Refused.
 """
 
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import BadRequest
+from sync.model.jid import MAX_JID_BYTES
 
 MAX_NUMBER = 2**63 - 1  # what a bigint column holds
 MAX_FIELD_BYTES = 1024  # names, nodes and secrets: longer than any that clients use, short enough for an index row
+
+
+class Refused(Exception):
+    """Why one event of the feed is malformed."""
 
 
 def number(text: str) -> int | None:
@@ -62,3 +68,35 @@ def required(element: Element, attribute: str, limit: int = MAX_FIELD_BYTES) -> 
     if not value:
         raise BadRequest(f"'{attribute}' is missing.")
     return short(value, attribute, limit)
+
+
+def jid(text: str | None) -> str | None:
+    """What may be a JID of the sort that servers hand over, else None. It is bounded and storable, not prepared."""
+    return text if text and text[0] != "/" and _bounded(text) else None
+
+
+def address(text: str | None, why: str) -> str:
+    """A JID of an event, or Refused with `why`."""
+    found = jid(text)
+    if found is None:
+        raise Refused(why)
+    return found
+
+
+def resource_part(text: str | None, why: str) -> str:
+    """The resource of a session, or Refused with `why`."""
+    if not text or not _bounded(text):
+        raise Refused(why)
+    return text
+
+
+def _bounded(text: str) -> bool:
+    # RFC 7622 §3.1 bounds a JID; len() is checked first because a character is at least a byte.
+    if len(text) > MAX_JID_BYTES or not storable(text):
+        return False
+    return text.isascii() or len(text.encode()) <= MAX_JID_BYTES
+
+
+def claim(text: str | None, limit: int) -> str | None:
+    """A short text that somebody claims, None where it is empty, longer than `limit` characters or not storable."""
+    return text if text and len(text) <= limit and storable(text) else None

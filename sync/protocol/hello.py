@@ -42,7 +42,7 @@ class PresentSession:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
     """The module's answer to a subscription. `streams` oldest first; exactly one is current. `regressed`: streams of
-    which the component has acknowledged more than it claims now.
+    which the component has acknowledged more than it claims now. `rooms`: the host keeps rooms and no accounts.
     """
 
     host: str
@@ -54,6 +54,7 @@ class Hello:
     streams: tuple[HeldStream, ...]
     regressed: tuple[str, ...]
     sessions: tuple[PresentSession, ...]
+    rooms: bool = False
 
 
 def decode_hello(hello: Element, *, host: str) -> Hello:
@@ -78,6 +79,7 @@ def decode_hello(hello: Element, *, host: str) -> Hello:
         streams=tuple(_held(element, element is current) for element in elements),
         regressed=tuple(key(element, "stream") for element in hello.iterfind(_REGRESSED)),
         sessions=_sessions(hello, host),
+        rooms=hello.get("rooms") == "true",
     )
 
 

@@ -28,15 +28,32 @@ CARBONS = "urn:xmpp:carbons:2"
 CORRECT = "urn:xmpp:message-correct:0"
 RETRACT = "urn:xmpp:message-retract:1"
 MODERATE = "urn:xmpp:message-moderate:1"
+FASTEN = "urn:xmpp:fasten:0"  # XEP-0422: how retractions up to 0.3 and moderation up to 0.2 name their target
+RETRACT_FASTENED = "urn:xmpp:message-retract:0"
+MODERATE_FASTENED = "urn:xmpp:message-moderate:0"
 MARKERS = "urn:xmpp:chat-markers:0"
 RECEIPTS = "urn:xmpp:receipts"
 REACTIONS = "urn:xmpp:reactions:0"
+REPLY = "urn:xmpp:reply:0"
+FALLBACKS = ("urn:xmpp:fallback:0", "urn:xmpp:feature-fallback:0")  # the second one is of XEP-0428 before 0.1
+REFERENCE = "urn:xmpp:reference:0"
+MENTIONS = "urn:xmpp:mentions:0"
 CHAT_STATES = "http://jabber.org/protocol/chatstates"
 EME = "urn:xmpp:eme:0"
 AXOLOTL = "eu.siacs.conversations.axolotl"
 OMEMO = ("urn:xmpp:omemo:2", "urn:xmpp:omemo:1", AXOLOTL)
 OPENPGP = "urn:xmpp:openpgp:0"
 LEGACY_PGP = "jabber:x:encrypted"
+
+MUC_USER = "http://jabber.org/protocol/muc#user"
+CONFERENCE = "jabber:x:conference"
+OCCUPANT_ID = "urn:xmpp:occupant-id:0"
+DELAY = "urn:xmpp:delay"
+PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
+MDS = "urn:xmpp:mds:displayed:0"
+BOOKMARKS = "urn:xmpp:bookmarks:1"
+NOTIFICATION_SETTINGS = "urn:xmpp:notification-settings:1"
+NOTIFICATION_SETTINGS_0 = "urn:xmpp:notification-settings:0"  # XEP-0492 0.1: other names for the same attributes
 
 JMI = "urn:xmpp:jingle-message:0"
 # XEP-0353 0.4–0.5 bumped the namespace and 0.6 took that back; both spellings of the bump are met.

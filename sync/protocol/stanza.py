@@ -1,12 +1,12 @@
 """What one message means for state: exactly one content, chosen by precedence.
 
-Errors come first, then what is never traffic, then the steps of calls (before any storage hint), retraction,
-correction, displayed marker, reactions, and last a body or an encrypted payload. What has no meaning is `Nothing`
-with one of a few fixed words. Only ids are read here; whether they name anything is for the rules to find out, and
-who may do what with them, too. A fallback body (XEP-0428) of a call, retraction or reaction is never a message.
+Errors come first, then what is never traffic, then the steps of calls (before any storage hint), invitations,
+retraction and moderation, correction, reactions, a body or an encrypted payload, and last markers and receipts: it is
+worse to lose a message than a marker. What has no meaning is `Nothing` with one of a few fixed words. Only ids are read
+here; whether they name anything is for the rules to find out, and who may do what with them, too. A fallback body
+(XEP-0428) of a call, retraction or reaction is never a message.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
@@ -20,8 +20,11 @@ from sync.model.event import (
     Correction,
     Displayed,
     Nothing,
-    Retraction,
+    Reaction,
+    Receipt,
 )
+from sync.protocol import fallback, groupchat, invitations, mentions, retractions
+from sync.protocol.fields import storable
 from sync.protocol.names import (
     CARBONS,
     CHAT_STATES,
@@ -34,14 +37,16 @@ from sync.protocol.names import (
     LEGACY_PGP,
     MAM,
     MARKERS,
-    MODERATE,
     OMEMO,
     OPENPGP,
+    PUBSUB_EVENT,
     REACTIONS,
     RECEIPTS,
     RETRACT,
+    RETRACT_FASTENED,
     RTP,
     SID,
+    STANZAS,
     clark,
 )
 from sync.protocol.serialise import parse, serialise
@@ -49,9 +54,10 @@ from sync.protocol.serialise import parse, serialise
 __all__ = ["Decoded", "decode_message", "parse", "serialise"]
 
 MESSAGE = clark(CLIENT, "message")
-_STANZA_ID = clark(SID, "stanza-id")
+MAX_TEXT_CHARS = 2000
+MAX_REACTIONS, MAX_REACTION_CHARS = 64, 64  # the longest emoji of Unicode, a family with skin tones, has 11
+_REACTION = clark(REACTIONS, "reaction")
 _DESCRIPTION = clark(RTP, "description")
-_MODERATED = clark(MODERATE, "moderated")
 _MEDIA = ("audio", "video")
 # Conversations and its relatives name the message of a propose so; a server need not send the payload back (§8.3.1).
 _PROPOSE_ID = "jm-propose-"
@@ -63,14 +69,35 @@ _STEPS: dict[str, CallStep] = {
 }
 _PAYLOADS = {clark(namespace, "encrypted"): clark(namespace, "payload") for namespace in OMEMO}
 
+# RFC 6120 §8.3.3. The condition is kept in the change log: what is none of these is undefined-condition (§8.3.3.21).
+_CONDITIONS = {
+    clark(STANZAS, name): name
+    for name in (
+        *("bad-request", "conflict", "feature-not-implemented", "forbidden", "gone", "internal-server-error"),
+        *("item-not-found", "jid-malformed", "not-acceptable", "not-allowed", "not-authorized", "policy-violation"),
+        *("recipient-unavailable", "redirect", "registration-required", "remote-server-not-found"),
+        *("remote-server-timeout", "resource-constraint", "service-unavailable", "subscription-required"),
+        *("undefined-condition", "unexpected-request"),
+    )
+}
+
+Found = dict[str, Element]
+
 
 class Decoded(NamedTuple):
-    """A message's content, the sender's claims about its ids, and whether it may leave a trace (XEP-0334)."""
+    """A message's content, the sender's claims about its ids, and whether it may leave a trace (XEP-0334).
+
+    `room`: of an invitation, the room that it is to. `private`: it says that it is between occupants of a room.
+    `found`: what there is to look for in it.
+    """
 
     content: Content
     message_id: str | None
     origin_id: str | None
     stored: bool
+    room: str | None
+    private: bool
+    found: Found
 
 
 # What a child element is, for the one pass over a message's children. The first of a kind counts.
@@ -80,7 +107,10 @@ _KINDS: dict[str, str] = {
     clark(MAM, "result"): "copy",
     clark(CARBONS, "sent"): "copy",
     clark(CARBONS, "received"): "copy",
-    clark(RETRACT, "retract"): "retract",
+    **dict.fromkeys(retractions.RETRACTS, "retract"),
+    retractions.APPLY_TO: "apply-to",
+    clark(RETRACT, "retracted"): "tombstone",
+    clark(RETRACT_FASTENED, "retracted"): "tombstone",
     clark(CORRECT, "replace"): "replace",
     clark(MARKERS, "displayed"): "displayed",
     clark(MARKERS, "acknowledged"): "displayed",  # XEP-0333 0.3: seen, and acted upon
@@ -91,7 +121,17 @@ _KINDS: dict[str, str] = {
     clark(LEGACY_PGP, "x"): "encrypted",
     clark(EME, "encryption"): "encrypted",
     clark(CLIENT, "subject"): "subject",
+    clark(CLIENT, "error"): "error",
     clark(SID, "origin-id"): "origin-id",
+    groupchat.OCCUPANT_ID_TAG: "occupant-id",
+    groupchat.DELAY_TAG: "delay",
+    invitations.MUC_USER_X: "muc-user",
+    invitations.CONFERENCE_X: "conference",
+    mentions.REFERENCE_TAG: "mention",
+    mentions.MENTION_TAG: "mention",
+    mentions.REPLY_TAG: "reply",
+    **dict.fromkeys(fallback.TAGS, "fallback"),
+    clark(PUBSUB_EVENT, "event"): "event",
     clark(HINTS, "no-store"): "no-store",
     clark(HINTS, "no-permanent-store"): "no-store",
     **{clark(CHAT_STATES, name): "state" for name in ("active", "composing", "paused", "inactive", "gone")},
@@ -99,73 +139,106 @@ _KINDS: dict[str, str] = {
 _BODY = clark(CLIENT, "body")
 _KINDS[_BODY] = "body"
 
-Found = dict[str, Element]
 
-
-def decode_message(message: Element, *, account: str, direction: Direction) -> Decoded:
-    """What a `jabber:client` message that the account received or sent means."""
+def decode_message(message: Element, *, account: str, direction: Direction, room: str | None = None) -> Decoded:
+    """What a `jabber:client` message that the account received or sent means; `room`: the one that it was said in."""
     found: Found = {}
-    text = False
+    text = ""
     for child in message:
         kind = _KINDS.get(child.tag)
         if kind is not None:
             if kind not in found:
                 found[kind] = child
-            if kind == "body" and child.text:
-                text = True
+            if kind == "body" and not text and child.text:
+                text = child.text
+    content = _outright(message, found, direction, room)
+    private = "muc-user" in found and invitations.is_private(found)
+    asked: invitations.Asked | None = None
+    if content is None:
+        if room is None and ("conference" in found or "muc-user" in found):
+            asked = invitations.decode_invitation(found, message.get("from") or account, private)
+        if asked is not None and direction is Direction.IN:
+            content = asked.invitation
+        else:
+            content = _told(message, found, text, account, room)
+            if content is None:
+                content = Nothing(next((why for kind, why in _OTHERWISE if kind in found), "empty"))
+            asked = None
     origin = found.get("origin-id")
     return Decoded(
-        _content(message, found, text, account, direction),
+        content,
         message.get("id") or None,
         None if origin is None else origin.get("id") or None,
         "no-store" not in found,
+        None if asked is None else asked.room,
+        private,
+        found,
     )
 
 
-def _content(message: Element, found: Found, text: bool, account: str, direction: Direction) -> Content:
+_OTHERWISE = (
+    *(("conference", "invitation"), ("omemo", "key transport"), ("tombstone", "tombstone"), ("event", "event")),
+    *(("state", "state"), ("subject", "subject"), ("fallback", "fallback"), ("muc-user", "room")),
+)
+
+
+def _outright(message: Element, found: Found, direction: Direction, room: str | None) -> Content | None:
+    """What is plain before anything is weighed."""
     kind = message.get("type")
     if kind == "error":
-        return _bounce(message, found, direction)
-    # PROTOCOLS §5: headlines, group chat (version 1), archive results and carbons are never traffic.
-    if kind in ("headline", "groupchat"):
+        return _bounce(message, found, direction, room)
+    # PROTOCOLS §5: headlines, archive results and carbons are never traffic; nor is what no room said to a group.
+    if kind == "headline" or (kind == "groupchat" and room is None):
         return Nothing(kind)
     if not found:
         return Nothing("empty")
     if "copy" in found:
         return Nothing("copy")
-    for name, decode in _TARGETED:
-        if name in found:
-            return decode(found[name], account)
-    readable = _readable(found, text)
+    if "call" in found:
+        # XEP-0353 §1: it is for calls between two.
+        return _call(found["call"]) if room is None else Nothing("call in a room")
+    return None
+
+
+def _told(message: Element, found: Found, text: str, account: str, room: str | None) -> Content | None:
+    """What is said, or said about a message, None for neither."""
+    withdrawn = retractions.decode_retraction(found, message.get("from"), room)
+    if withdrawn is not None:
+        return withdrawn
+    readable = _readable(message, found, text, room)
     if "replace" in found:
         return _correction(found, readable)
-    if "displayed" in found:
-        return _displayed(found["displayed"], account)
     if "reactions" in found:
-        return Nothing("reactions")
+        return _reaction(found["reactions"])
     if readable is not None:
         return readable
-    # XEP-0384: an element without a payload transports a key and is no message.
-    if "omemo" in found:
-        return Nothing("key transport")
-    return Nothing(next((name for name in ("receipt", "state", "subject") if name in found), "empty"))
+    if "displayed" in found:
+        return _displayed(found["displayed"], account if room is None else room)
+    if "receipt" in found:
+        target = found["receipt"].get("id")
+        return Receipt(target) if target else Nothing("receipt without id")
+    return None
 
 
-def _bounce(message: Element, found: Found, direction: Direction) -> Content:
+def _bounce(message: Element, found: Found, direction: Direction, room: str | None) -> Content:
     # An error that the account's own client sent is about somebody else's message.
     if direction is Direction.OUT:
         return Nothing("error sent")
     target = message.get("id") or None
     call = None
     step = found.get("call")
-    if step is not None and _STEPS[step.tag] is CallStep.PROPOSE:
+    if room is not None:
+        pass
+    elif step is not None and _STEPS[step.tag] is CallStep.PROPOSE:
         call = step.get("id") or None
     elif step is None and target is not None and target.startswith(_PROPOSE_ID):
         call = target.removeprefix(_PROPOSE_ID) or None
-    return Bounce(target, call)
+    error = found.get("error")
+    named = () if error is None else (_CONDITIONS[child.tag] for child in error if child.tag in _CONDITIONS)
+    return Bounce(target, call, next(iter(named), "undefined-condition"))
 
 
-def _call(element: Element, _account: str) -> Content:
+def _call(element: Element) -> Content:
     session_id = element.get("id")
     # XEP-0353 §4: the id names the session; without one the step is about nothing.
     if not session_id:
@@ -177,25 +250,30 @@ def _call(element: Element, _account: str) -> Content:
     return CallMessage(step, session_id, media)
 
 
-def _retraction(element: Element, _account: str) -> Content:
-    # XEP-0425: moderation is the room's; in a one-to-one chat nobody may retract for another.
-    if element.find(_MODERATED) is not None:
-        return Nothing("moderation")
-    target = element.get("id")
-    return Retraction(target) if target else Nothing("retraction without id")
-
-
-_TARGETED: tuple[tuple[str, Callable[[Element, str], Content]], ...] = (("call", _call), ("retract", _retraction))
-
-
-def _readable(found: Found, text: bool) -> Body | None:
+def _readable(message: Element, found: Found, text: str, room: str | None) -> Body | None:
     """The message's text, None when there is nothing to read."""
     encrypted = found.get("omemo")
     if encrypted is not None:
-        return Body(encrypted=True) if encrypted.find(_PAYLOADS[encrypted.tag]) is not None else None
-    if "encrypted" in found:
-        return Body(encrypted=True)
-    return Body() if text else None
+        # XEP-0384: an element without a payload transports a key and is no message.
+        if encrypted.find(_PAYLOADS[encrypted.tag]) is None:
+            return None
+    elif "encrypted" not in found:
+        if not text:
+            return None
+        if "fallback" in found and fallback.only_stands_in(text, _fallbacks(message)):
+            return None
+        if room is None:
+            return _SAID
+        said = fallback.unquoted(text, _fallbacks(message)) if "fallback" in found else text
+        return Body(mentions=mentions.decode_mentions(message, found, room), text=said[:MAX_TEXT_CHARS])
+    return _OPAQUE if room is None else Body(encrypted=True, mentions=mentions.decode_mentions(message, found, room))
+
+
+_SAID, _OPAQUE = Body(), Body(encrypted=True)
+
+
+def _fallbacks(message: Element) -> list[Element]:
+    return [child for child in message if child.tag in fallback.TAGS]
 
 
 def _correction(found: Found, readable: Body | None) -> Content:
@@ -208,8 +286,21 @@ def _correction(found: Found, readable: Body | None) -> Content:
     return Correction(target)
 
 
-def _displayed(element: Element, account: str) -> Content:
-    # PROTOCOLS §5: a stanza-id is trusted only with `by` = own bare JID.
-    ids = tuple(i for child in element.iterfind(_STANZA_ID) if child.get("by") == account and (i := child.get("id")))
+def _reaction(element: Element) -> Content:
+    target = element.get("id")
+    if not target:
+        return Nothing("reaction without id")
+    # XEP-0444 §5: what is no emoji, or was named before, may be ignored.
+    emojis = dict.fromkeys(
+        emoji
+        for child in element.iterfind(_REACTION)
+        if (emoji := (child.text or "").strip()) and len(emoji) <= MAX_REACTION_CHARS and storable(emoji)
+    )
+    return Reaction(target, tuple(emojis)[:MAX_REACTIONS])
+
+
+def _displayed(element: Element, archive: str) -> Content:
+    # PROTOCOLS §5: a stanza-id is trusted only with `by` = own bare JID, in rooms the room.
+    ids = groupchat.stanza_ids(element, archive)
     target = element.get("id") or (ids[0] if ids else None)
     return Displayed(target, ids) if target else Nothing("marker without id")
