@@ -1,11 +1,15 @@
 """What people do in rooms (XEP-0045), and what the feed says of a room in short words."""
 
+import itertools
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 
+from prosody_server import ROOMS, Prosody
 from xmpp_client import XmppClient
-from xmpp_component import FEED, Event, FeedComponent
+from xmpp_component import FEED, Event, FeedComponent, settled
 
 MUC = "http://jabber.org/protocol/muc"
+_numbers = itertools.count(1)
 
 
 async def enter(client: XmppClient, room: str, nick: str, *, history: int = 0) -> None:
@@ -79,6 +83,47 @@ def words(event: Event, names: dict[str, str]) -> str:
     return f"{private}{what}: {', '.join(sorted(described))}".strip()
 
 
-def said(feed: FeedComponent, room: str, names: dict[str, str]) -> list[str]:
-    """All that the feed has said of the room."""
-    return [words(event, names) for event in feed.events if event.element.get("account") == room]
+class Cast:
+    """Ann, who owns a room of her own, Bob, and Cid, who is not online. `feed` may be replaced."""
+
+    def __init__(self, server: Prosody, feed: FeedComponent) -> None:
+        self.server, self.feed = server, feed
+        self.room = f"room{next(_numbers)}@{ROOMS}"
+        self.accounts = {name: server.name() for name in ("ann", "bob", "cid")}
+        self.names = {account: name for name, account in self.accounts.items()}
+        self._seen = 0
+        self.ann: XmppClient
+        self.bob: XmppClient
+
+    async def arrive(self) -> None:
+        self.ann = await self.server.client(f"{self.accounts['ann']}/phone")
+        self.bob = await self.server.client(f"{self.accounts['bob']}/phone")
+
+    async def open(self, *, members_only: bool = False, persistent: bool = True, members: Iterable[str] = ()) -> None:
+        """Ann makes the room; what the feed says of that is passed over."""
+        await enter(self.ann, self.room, "Ann")
+        await configure(self.ann, self.room, members_only=members_only, persistent=persistent)
+        for member in members:
+            await affiliate(self.ann, self.room, self.accounts[member], "member")
+        await self.said()
+
+    async def depart(self) -> None:
+        await self.ann.close()
+        await self.bob.close()
+
+    def say(self, client: XmppClient, text: str) -> None:
+        client.message(self.room, f"<body>{text}</body>", kind="groupchat")
+
+    async def events(self) -> list[Event]:
+        """What the feed has said of the room since this was asked last."""
+        await settled(self.feed, self.ann, self.bob)
+        new = [e for e in self.feed.events[self._seen :] if e.element.get("account") == self.room]
+        self._seen = len(self.feed.events)
+        return new
+
+    async def said(self) -> list[str]:
+        return [words(event, self.names) for event in await self.events()]
+
+    async def subscribed_again(self) -> None:
+        self.feed, self._seen = await self.server.component(ROOMS), 0
+        await self.feed.subscribe(self.server.told_of_rooms)

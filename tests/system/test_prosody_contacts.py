@@ -1,5 +1,5 @@
 """What the module says of an account besides its one-to-one messages, under a real Prosody: rooms elsewhere, its own
-PEP nodes, requests for its presence, its blocklist (§5).
+PEP nodes, requests for its presence, its blocklist (docs/feed.md §5).
 """
 
 from pathlib import Path

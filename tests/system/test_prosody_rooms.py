@@ -1,68 +1,20 @@
-"""The module on a MUC component under a real Prosody: messages once, members whether they are there or not (§5)."""
+"""Rooms under a real Prosody: a message once, members whether they are there or not (docs/feed.md §5)."""
 
-import itertools
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from prosody_server import DOMAIN, ROOMS, Prosody, prosody_of_its_own
-from room_client import affiliate, configure, destroy, enter, kick, leave, members, rename, words
-from xmpp_client import StanzaError, XmppClient
-from xmpp_component import FEED, NS, Event, FeedComponent, settled
+from room_client import Cast, affiliate, configure, destroy, enter, kick, leave, members, rename, words
+from xmpp_client import StanzaError
+from xmpp_component import FEED, NS, FeedComponent, settled
 
 pytest_plugins = ("prosody_feed",)
 
 CHATSTATES = "http://jabber.org/protocol/chatstates"
 OCCUPANT_ID = "{urn:xmpp:occupant-id:0}occupant-id"
-_numbers = itertools.count(1)
-
-
-class Cast:
-    """Ann, who owns a room of her own, Bob, and Cid, who is not online. `feed` may be replaced."""
-
-    def __init__(self, server: Prosody, feed: FeedComponent) -> None:
-        self.server, self.feed = server, feed
-        self.room = f"room{next(_numbers)}@{ROOMS}"
-        self.accounts = {name: server.name() for name in ("ann", "bob", "cid")}
-        self.names = {account: name for name, account in self.accounts.items()}
-        self._seen = 0
-        self.ann: XmppClient
-        self.bob: XmppClient
-
-    async def arrive(self) -> None:
-        self.ann = await self.server.client(f"{self.accounts['ann']}/phone")
-        self.bob = await self.server.client(f"{self.accounts['bob']}/phone")
-
-    async def open(self, *, members_only: bool = False, persistent: bool = True, members: Iterable[str] = ()) -> None:
-        """Ann makes the room; what the feed says of that is passed over."""
-        await enter(self.ann, self.room, "Ann")
-        await configure(self.ann, self.room, members_only=members_only, persistent=persistent)
-        for member in members:
-            await affiliate(self.ann, self.room, self.accounts[member], "member")
-        await self.said()
-
-    async def depart(self) -> None:
-        await self.ann.close()
-        await self.bob.close()
-
-    def say(self, client: XmppClient, text: str) -> None:
-        client.message(self.room, f"<body>{text}</body>", kind="groupchat")
-
-    async def events(self) -> list[Event]:
-        """What the feed has said of the room since this was asked last."""
-        await settled(self.feed, self.ann, self.bob)
-        new = [e for e in self.feed.events[self._seen :] if e.element.get("account") == self.room]
-        self._seen = len(self.feed.events)
-        return new
-
-    async def said(self) -> list[str]:
-        return [words(event, self.names) for event in await self.events()]
-
-    async def subscribed_again(self) -> None:
-        self.feed, self._seen = await self.server.component(ROOMS), 0
-        await self.feed.subscribe(self.server.told_of_rooms)
 
 
 @pytest_asyncio.fixture
@@ -123,6 +75,7 @@ async def test_a_listing_names_members_who_never_came_and_visitors_who_did(cast:
     await affiliate(cast.ann, cast.room, cast.server.name(), "outcast")
     await cast.said()
     await cast.server.control(cast.ann, "reload", host=ROOMS)  # a new stream
+    await cast.feed.wait_for(lambda e: e.find(f"{FEED}started") is not None, past=True)
     await cast.subscribed_again()
     cast.say(cast.ann, "hello")
     assert (await cast.said())[-2:] == [
