@@ -144,6 +144,24 @@ class Push(Section):
     sends_in_flight: int = Field(default=100, ge=1, le=1000)  # requests without an answer; APNs allows 1,000 streams
 
 
+class Retention(Section):
+    """How long what is not in the server's archive is held."""
+
+    messages: int = Field(default=5000, ge=100, le=1_000_000)  # a conversation's in the index: 0.3 kB each
+    messages_at_least: int = Field(default=50, ge=1, le=10_000)  # of a quiet conversation, whatever their age
+    message_days: int = Field(default=90, ge=1, le=36_500)
+    changes: int = Field(default=1000, ge=50, le=1_000_000)  # a client gets at most 50 at once, then loads anew
+    change_days: int = Field(default=30, ge=1, le=36_500)
+    horizon_days: int = Field(default=30, ge=1, le=36_500)  # phones that were away for longer start over
+    every_hours: float = Field(default=24.0, ge=0.1, le=720)
+
+    @model_validator(mode="after")
+    def _at_least_is_less(self) -> Self:
+        if self.messages_at_least > self.messages:
+            raise ValueError("messages_at_least is more than messages")
+        return self
+
+
 class ApnsApp(Section):
     """One app of the team."""
 
@@ -202,6 +220,7 @@ class Config(BaseSettings):
     ingest: Ingest = Ingest()
     calls: Calls = Calls()
     push: Push = Push()
+    retention: Retention = Retention()
     apns: Apns | None = None
 
     @classmethod

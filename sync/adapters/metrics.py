@@ -116,6 +116,7 @@ class Metrics:
         self._connected = self._gauge("feed_connected", "1 while the feed of a host is subscribed.", "host")
         self._dependency = self._gauge("dependency_up", "1 while what we lean on answers.", "name")
         self._lease = self._gauge("lease_held", "1 in the process that speaks for the component.")
+        self._trimmed = self._counter("rows_trimmed_total", "Rows that need not be held any longer.", "table")
         self._unknown = self._counter("presence_unknown_total", "Times that presence could not be told.", "why")
         Info("convsync_build", "The running version.", registry=self.registry).info({"version": version("convsync")})
 
@@ -199,6 +200,9 @@ class Metrics:
 
     def lease(self, held: bool) -> None:
         self._lease.set(held)
+
+    def trimmed(self, table: str, rows: int) -> None:
+        self._trimmed.labels(table).inc(rows)
 
     def presence_unknown(self, why: str) -> None:
         self._unknown.labels(self._word("presence", why)).inc()

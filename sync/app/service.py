@@ -16,6 +16,7 @@ from xml.etree.ElementTree import Element
 
 from sync.adapters.http import Condition
 from sync.adapters.postgres.feed import PostgresFeedMarks
+from sync.adapters.postgres.housekeeping import PostgresHousekeeping
 from sync.adapters.postgres.store import PostgresStore
 from sync.adapters.xmpp.link import Link
 from sync.app import settings
@@ -26,6 +27,7 @@ from sync.model.event import FeedPosition
 from sync.ports import Store
 from sync.service.door import Door
 from sync.service.feed import HostFeed
+from sync.service.housekeeping import Housekeeper
 from sync.service.ingest import Ingest
 from sync.service.leader import Leader
 from sync.service.live import Live
@@ -59,6 +61,13 @@ class Service:
             clock=drivers.clock,
             observer=drivers.metrics,
             policies=self._policies,
+        )
+        self._housekeeper = Housekeeper(
+            housekeeping=PostgresHousekeeping(drivers.pool, drivers.metrics),
+            retention=settings.retention(config),
+            leads=lambda: self._leader.held,
+            clock=drivers.clock,
+            observer=drivers.metrics,
         )
         self._door = self._make_door(store)
         self._leader = Leader(
@@ -191,6 +200,7 @@ class Service:
                 ("pusher", self._pusher.run()),
                 ("timers", self._timers.run()),
                 ("leader", self._leader.run()),
+                ("housekeeper", self._housekeeper.run()),
                 *((f"feed-{host}", feed.run()) for host, feed in self._feeds.items()),
             )
         ]

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from sync.config import ApnsApp, Config
 from sync.model.query import App
+from sync.ports import Retention
 from sync.rules.fold import Policies
 from sync.rules.payloads import Wording
 from sync.rules.view import CallPolicy
@@ -25,6 +26,20 @@ def policies(config: Config) -> Policies:
             ring_unknown=config.calls.ring_unknown,
             filtering_apps=filtering,
         ),
+    )
+
+
+def retention(config: Config) -> Retention:
+    """How much is kept."""
+    keep = config.retention
+    return Retention(
+        messages=keep.messages,
+        messages_at_least=keep.messages_at_least,
+        message_age=timedelta(days=keep.message_days),
+        changes=keep.changes,
+        change_age=timedelta(days=keep.change_days),
+        horizon=timedelta(days=keep.horizon_days),
+        every=timedelta(hours=keep.every_hours),
     )
 
 

@@ -105,6 +105,10 @@ class Observer(Protocol):
         """This process is the one that speaks for the component, or stands by."""
         ...
 
+    def trimmed(self, table: str, rows: int) -> None:
+        """Rows of a table that need not be held any longer were dropped."""
+        ...
+
     def presence_unknown(self, why: str) -> None:
         """Presence could not be told: error, breaker, incomplete, malformed."""
         ...
