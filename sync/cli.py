@@ -6,12 +6,14 @@ traceback. Commands import what they need when they run: `serve` never loads the
 
 import asyncio
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from sync.cli_accounts import delete, export, repair, show
+from sync.console import cause, configured, fail, load
 
 if TYPE_CHECKING:
     from sync.adapters.checks import Finding
@@ -46,18 +48,6 @@ def cli() -> None:
     """Versioned conversations, pending calls and pushes for XMPP servers."""
 
 
-def configured(command: Callable[..., None]) -> Callable[..., None]:
-    """The option that every command with a configuration has."""
-    return click.option(
-        "--config",
-        "path",
-        type=click.Path(path_type=Path),
-        envvar="CONVSYNC_CONFIG",
-        required=True,
-        help="The configuration file. Also: CONVSYNC_CONFIG.",
-    )(command)
-
-
 @cli.command()
 @configured
 def serve(path: Path) -> None:
@@ -65,7 +55,7 @@ def serve(path: Path) -> None:
     from sync import logs  # noqa: PLC0415
     from sync.startup import CannotStart  # noqa: PLC0415
 
-    config = _load(path)
+    config = load(path)
     _warn(config, path)
     logs.configure(config.log.level, config.log.format)
     from sync import app  # noqa: PLC0415
@@ -73,7 +63,7 @@ def serve(path: Path) -> None:
     try:
         status = asyncio.run(app.serve(config))
     except CannotStart as reason:
-        _fail(str(reason))
+        fail(str(reason))
     except KeyboardInterrupt:
         status = 130  # as a shell reports SIGINT
     sys.exit(status)
@@ -83,7 +73,7 @@ def serve(path: Path) -> None:
 @configured
 def check(path: Path) -> None:
     """Look at everything that the component needs, and name what is wrong."""
-    config = _load(path)
+    config = load(path)
     click.echo(f"ok    config: {path} is valid")
     for warning in config.warnings(path):
         click.echo(f"note  config: {warning}")
@@ -100,15 +90,15 @@ def schema(path: Path) -> None:
     from sync.adapters.postgres import migrate  # noqa: PLC0415
     from sync.model.errors import StoreUnavailable  # noqa: PLC0415
 
-    config = _load(path)
+    config = load(path)
     try:
         click.echo(asyncio.run(migrate.install(config.postgres.dsn.get_secret_value())))
     except StoreUnavailable as error:
-        _fail(f"The database cannot be used: {checks.why(_cause(error))} (postgres.dsn).")
+        fail(f"The database cannot be used: {checks.why(cause(error))} (postgres.dsn).")
     except checks.DATABASE_ERRORS as error:
-        _fail(f"The database cannot be used: {checks.why(error)} (postgres.dsn).")
+        fail(f"The database cannot be used: {checks.why(error)} (postgres.dsn).")
     except migrate.SchemaError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @cli.command("new-key")
@@ -117,6 +107,10 @@ def new_key() -> None:
     from cryptography.fernet import Fernet  # noqa: PLC0415
 
     click.echo(Fernet.generate_key().decode())
+
+
+for command in (show, repair, export, delete):
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -153,37 +147,17 @@ async def _checked(config: "Config") -> int:
     return faults
 
 
-def _load(path: Path) -> "Config":
-    from sync.config import ConfigError, load  # noqa: PLC0415
-
-    try:
-        return load(path)
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
-
-
 def _warn(config: "Config", path: Path) -> None:
     for warning in config.warnings(path):
         click.echo(f"warning: {warning}", err=True)
-
-
-def _cause(error: Exception) -> Exception:
-    """The driver's own error, which says more."""
-    return error.__cause__ if isinstance(error.__cause__, Exception) else error
 
 
 def _unavailable(name: str, missing: str) -> click.Command:
     """Stands in for a command whose packages are not installed."""
 
     def say(**_: Any) -> NoReturn:
-        _fail(f"`convsync {name}` needs {missing}, which is not installed: pip install 'convsync[sandbox]'.")
+        fail(f"`convsync {name}` needs {missing}, which is not installed: pip install 'convsync[sandbox]'.")
 
     return click.Command(
         name, callback=say, help="Not installed: it comes with convsync[sandbox].", add_help_option=False
     )
-
-
-def _fail(sentence: str) -> NoReturn:
-    click.echo(sentence, err=True)
-    sys.exit(1)

@@ -5,7 +5,7 @@ account's lock, as every writer does (invariant 10). What differs and what follo
 `sync.rules.repair`; how it is shown, by the caller.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -105,7 +105,7 @@ class Dossier:
         """Count everything anew under the account's lock, and store what differs, unless `dry`."""
         return await self._written(partial(self._repair, jid, now, dry=dry))
 
-    async def export(self, jid: str, at: datetime) -> AsyncIterator[str]:
+    async def export(self, jid: str, at: datetime) -> AsyncGenerator[str, None]:
         """Everything that is held on the account, as the pieces of one JSON document. A few rows at a time are in
         memory; close the iterator when it is not read to its end.
         """
