@@ -2,44 +2,59 @@
 
 Views are cut out of the books, decisions go back into them, and what changed comes out as rows to store. Events at or
 below their lane's position were committed before: they are passed over, which makes the feed's repetition harmless
-(invariant 3).
+(invariant 3). A room's entries are folded over its members in the same way.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
 from sync.model.books import Books, LanePosition, LostHost, Quarantined, Ruling, Writes
 from sync.model.call import Call, CallKey, CallState
-from sync.model.conversation import Account, Conversation, ConversationKey, IndexedMessage, key_of
+from sync.model.conversation import Account, Change, Conversation, ConversationKey, Kind, key_of
 from sync.model.device import Device, JobState, PushJob, PushKind
 from sync.model.event import (
     AccountEvent,
     AccountState,
+    BlocklistEvent,
+    Displayed,
     Event,
     GapEvent,
     GapReason,
     Malformed,
     MessageEvent,
     Nothing,
+    RoomDestroyedEvent,
+    RoomMembersEvent,
+    RoomMessageEvent,
     SessionEvent,
 )
 from sync.model.jid import lane
+from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.rules.calls import expired
-from sync.rules.decide import decide, session_id_of, wanted_ids
+from sync.rules.decide import decide
+from sync.rules.groups import concerns, deliver
+from sync.rules.lobby import Lobby
+from sync.rules.shelf import Shelf
 from sync.rules.times import microseconds, next_version
-from sync.rules.view import After, CallPolicy, Decision, View
-from sync.rules.wakes import Phone, WakePolicy, plan
+from sync.rules.view import After, CallPolicy, Conduct, Decision, View
+from sync.rules.wakes import Phone, WakePolicy, ended, plan
+from sync.rules.wanted import session_id_of, wanted_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
     """Everything that an operator may set about the rules."""
 
-    calls: CallPolicy = field(default_factory=CallPolicy)
+    conduct: Conduct = field(default_factory=Conduct)
     wakes: WakePolicy = field(default_factory=WakePolicy)
+
+    @property
+    def calls(self) -> CallPolicy:
+        """How calls ring."""
+        return self.conduct.calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +69,7 @@ class Ring:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a batch did, told after its commit."""
+    """What a batch did, told after its commit. `rooms`: those that have entries to fan out."""
 
     taken: int = 0
     repeated: int = 0
@@ -63,6 +78,7 @@ class Report:
     coalesced: Counter[str] = field(default_factory=Counter)
     jobs: list[PushJob] = field(default_factory=list)
     rings: list[Ring] = field(default_factory=list)
+    rooms: set[str] = field(default_factory=set)
 
 
 def take(events: Sequence[Event], books: Books, policies: Policies) -> Ruling[Report]:
@@ -81,6 +97,18 @@ def expire(calls: Sequence[CallKey], books: Books, policies: Policies) -> Ruling
     return Ruling(writes=fold.writes(), value=fold.report)
 
 
+def fan_out(
+    entries: Sequence[RoomEntry], members: Sequence[RoomMember], books: Books, policies: Policies
+) -> Ruling[Report]:
+    """The rule for entries of one room, in the order of their ranks, and some of its members."""
+    fold = Fold(books, policies)
+    for member in members:
+        for entry in entries:
+            if concerns(member, entry):
+                fold.deliver(member, entry)
+    return Ruling(writes=fold.writes(), value=fold.report)
+
+
 class Fold:
     """The working state of one transaction."""
 
@@ -90,22 +118,18 @@ class Fold:
         self._policies = policies
         self._accounts = dict(books.accounts)
         self._conversations = dict(books.conversations)
-        self._unread = {key: tuple(ranks) for key, ranks in books.unread.items()}
         self._calls = dict(books.calls)
         self._positions = dict(books.positions)
-        self._devices: dict[str, list[Device]] = books.devices
+        self._devices: Mapping[str, list[Device]] = books.devices
         self._jobs: dict[str, dict[str, PushJob]] = {
             account: {job.job_id: job for job in jobs} for account, jobs in books.jobs.items()
         }
-        self._messages: dict[tuple[ConversationKey, int], IndexedMessage] = {}
-        self._by_id: dict[tuple[ConversationKey, str], set[int]] = defaultdict(set)
-        for messages in books.messages.values():
-            for message in messages:
-                self._index(message)
+        self._shelf = Shelf(books)
+        self._lobby = Lobby(books, self._shelf)
+        self._changes: list[Change] = []
         self._out = Writes()
         self._dirty_accounts: set[str] = set()
         self._dirty_conversations: set[ConversationKey] = set()
-        self._dirty_messages: set[tuple[ConversationKey, int]] = set()
         self._dirty_calls: set[CallKey] = set()
         self._dirty_jobs: set[tuple[str, str]] = set()
 
@@ -122,8 +146,13 @@ class Fold:
         match event:
             case MessageEvent():
                 self._message(event)
+            case RoomMessageEvent() | RoomMembersEvent() | RoomDestroyedEvent():
+                if (why := self._lobby.take(event)) is not None:
+                    self.report.ignored[why] += 1
             case AccountEvent():
                 self._account(event)
+            case BlocklistEvent():
+                self._blocklist(event)
             case SessionEvent():
                 pass  # who is online is no state; the service tells `Presence` after the commit
             case GapEvent():
@@ -137,8 +166,17 @@ class Fold:
         """A call nobody answered in time."""
         call = self._calls.get(key)
         if call is not None and key.account in self._accounts:
-            conversation = ConversationKey(key.account, key.peer)
-            self._apply(expired(self._view(conversation, (), (call,)), call, self._now))
+            view = self._view(ConversationKey(key.account, key.peer), calls=(call,))
+            self._apply(expired(view, call, self._policies.calls, self._now))
+
+    def deliver(self, member: RoomMember, entry: RoomEntry) -> None:
+        """An entry of a room, to one member."""
+        if member.account not in self._accounts:
+            return
+        view = self._view(ConversationKey(member.account, entry.room, Kind.GROUP))
+        if entry.kind is EntryKind.DISPLAYED and entry.target_rank is not None:
+            view = replace(view, behind=self._shelf.behind(view.key, [entry.target_rank]))
+        self._apply(deliver(view, member, entry, self._policies.conduct, self._now))
 
     def _message(self, event: MessageEvent) -> None:
         if isinstance(event.content, Nothing):  # most traffic of some clients: no rows were loaded for it
@@ -150,8 +188,10 @@ class Fold:
             # A step told to oneself is about a call with somebody else (rules/calls.py: named_call).
             ringing = next((call for call in calls if call.state is CallState.RINGING), None)
             key = ConversationKey(event.account, ringing.key.peer) if ringing else key
-        view = self._view(key, wanted_ids(event), calls)
-        self._apply(decide(view, event, self._policies.calls, self._now))
+        view = self._view(key, ids=wanted_ids(event), calls=calls)
+        if isinstance(event.content, Displayed):
+            view = replace(view, behind=self._shelf.behind(key, [message.rank for message in view.found]))
+        self._apply(decide(view, event, self._policies.conduct, self._now))
 
     def _account(self, event: AccountEvent) -> None:
         """A deleted account takes everything along. The caller ends a batch with such an event: what follows is
@@ -160,6 +200,15 @@ class Fold:
         if event.state is AccountState.DELETED:
             self._out.deleted_accounts.append(event.account)
             self._accounts.pop(event.account, None)
+
+    def _blocklist(self, event: BlocklistEvent) -> None:
+        """XEP-0191: what waits to be pushed for somebody who is blocked now is not pushed any more. The server itself
+        lets nothing more of theirs through.
+        """
+        for job in list(self._jobs.get(event.account, {}).values()):
+            if job.peer in event.blocked and job.state is JobState.QUEUED:
+                self._keep_job(ended(job, "blocked"))
+                self.report.suppressed["blocked"] += 1
 
     def _gap(self, event: GapEvent) -> None:
         """The host has lost events: nobody knows whose, so all of its clients start over (docs/feed.md §6)."""
@@ -187,14 +236,12 @@ class Fold:
         sid = key_of(session_id)
         return tuple(c for k, c in self._calls.items() if k.account == event.account and k.sid == sid)
 
-    def _view(self, key: ConversationKey, ids: Sequence[str], calls: tuple[Call, ...]) -> View:
-        ranks = {rank for identifier in ids for rank in self._by_id.get((key, identifier), ())}
+    def _view(self, key: ConversationKey, *, ids: Sequence[str] = (), calls: tuple[Call, ...] = ()) -> View:
         return View(
             account=self._accounts[key.account],
             key=key,
             conversation=self._conversations.get(key),
-            found=tuple(self._messages[key, rank] for rank in sorted(ranks)),
-            unread_ranks=self._unread.get(key),
+            found=self._shelf.find(key, ids) if ids else (),
             calls=calls,
         )
 
@@ -211,61 +258,56 @@ class Fold:
         if after.conversation is None:
             return
         self._keep(after, after.conversation)
-        key = after.conversation.key
+        phones = self._phones(after.account.jid) if decision.effects else ()
         for effect in decision.effects:
-            made = plan(effect, after.conversation, self._phones(key.account), self._policies.wakes, self._now)
+            made = plan(effect, after.conversation, phones, self._policies.wakes, self._now)
             self.report.suppressed.update(made.suppressed)
-            jobs = self._jobs.setdefault(key.account, {})
+            jobs = self._jobs.get(after.account.jid, {})
             for job in made.jobs:
                 self.report.coalesced[job.kind] += job.job_id in jobs and job.state is JobState.QUEUED
-                jobs[job.job_id] = job
-                self._dirty_jobs.add((key.account, job.job_id))
+                self._keep_job(job)
 
     def _keep(self, after: After, conversation: Conversation) -> None:
         key = conversation.key
         self._conversations[key] = conversation
         self._dirty_conversations.add(key)
-        if after.unread_ranks is not None:
-            self._unread[key] = after.unread_ranks
-        for message in after.messages:
-            self._index(message)
-            self._dirty_messages.add((key, message.rank))
-        self._out.changes.extend(after.changes)
+        self._shelf.take(after.messages, key, after.tallies)
+        self._changes.extend(after.changes)
         for rank in after.erased:
             self._out.erased.append((key, rank))
-            self._out.changes = [
-                replace(c, stanza=None) if (c.conversation, c.target_rank) == (key, rank) else c
-                for c in self._out.changes
+            self._changes = [
+                replace(c, stanza=None) if (c.conversation, c.target_rank) == (key, rank) else c for c in self._changes
             ]
 
-    def _index(self, message: IndexedMessage) -> None:
-        key = message.conversation
-        self._messages[key, message.rank] = message
-        for identifier in (message.message_key, message.origin_key, message.archive_key):
-            if identifier is not None:
-                self._by_id[key, identifier].add(message.rank)
+    def _keep_job(self, job: PushJob) -> None:
+        self._jobs.setdefault(job.account, {})[job.job_id] = job
+        self._dirty_jobs.add((job.account, job.job_id))
 
     def _phones(self, account: str) -> list[Phone]:
-        jobs = tuple(self._jobs.get(account, {}).values())
+        devices = [device for device in self._devices.get(account, ()) if device.enabled]
+        jobs = tuple(self._jobs.get(account, {}).values()) if devices else ()
         return [
             Phone(
                 device=device,
                 filtering=device.app in self._policies.wakes.filtering_apps,
                 jobs=tuple(job for job in jobs if job.device_id == device.device_id),
             )
-            for device in self._devices.get(account, ())
-            if device.enabled
+            for device in devices
         ]
+
+    # ---- the rows that changed ------------------------------------------------------------------------------------
 
     def writes(self) -> Writes:
         """The rows that changed. Of deleted accounts nothing is written."""
         out, gone = self._out, set(self._out.deleted_accounts)
         out.accounts = [self._accounts[jid] for jid in self._dirty_accounts - gone]
         out.conversations = [self._conversations[k] for k in self._dirty_conversations if k.account not in gone]
-        out.messages = [self._messages[k] for k in self._dirty_messages if k[0].account not in gone]
-        out.changes = [change for change in out.changes if change.conversation.account not in gone]
+        out.messages = [m for m in self._shelf.changed() if m.conversation.account not in gone]
+        out.changes = [change for change in self._changes if change.conversation.account not in gone]
         out.calls = [self._calls[k] for k in self._dirty_calls if k.account not in gone]
         out.jobs = [self._jobs[account][job_id] for account, job_id in self._dirty_jobs if account not in gone]
+        self._lobby.leave(out)
+        self.report.rooms = {entry.room for entry in out.entries}
         self.report.jobs = out.jobs
         self.report.rings = [ring for job in out.jobs if (ring := self._ring(job)) is not None]
         return out

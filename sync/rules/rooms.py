@@ -35,13 +35,15 @@ from sync.rules.index import SAME_MESSAGE, envelope_of, original
 from sync.rules.mentions import nick_keys
 from sync.rules.times import microseconds
 
+Found = tuple[IndexedMessage, ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomView:
     """Before an event: the room, the messages of its index that the event names, and members that it may mean."""
 
     room: Room
-    found: tuple[IndexedMessage, ...] = ()
+    found: Found = ()
     members: Mapping[str, RoomMember] = field(default_factory=dict)
 
 

@@ -1,0 +1,71 @@
+"""The rooms of one transaction: each room's event sees what the ones before it did.
+
+Cuts a `RoomView` for each event and keeps what comes out of it. Decides nothing itself: `sync.rules.rooms` and
+`sync.rules.membership` do.
+"""
+
+from typing import assert_never
+
+from sync.model.books import Books, Unlisted, Writes
+from sync.model.conversation import ConversationKey, Kind
+from sync.model.event import Nothing, RoomDestroyedEvent, RoomEvent, RoomMembersEvent, RoomMessageEvent
+from sync.model.room import RoomEntry
+from sync.rules import membership, rooms
+from sync.rules.rooms import RoomAfter, RoomView
+from sync.rules.shelf import Shelf
+from sync.rules.wanted import wanted_ids
+
+
+class Lobby:
+    """The working state of a transaction's rooms."""
+
+    def __init__(self, books: Books, shelf: Shelf) -> None:
+        self._now = books.now
+        self._rooms = dict(books.rooms)
+        self._members = dict(books.members)
+        self._shelf = shelf
+        self._entries: list[RoomEntry] = []
+        self._unlisted: list[Unlisted] = []
+        self._dirty_rooms: set[str] = set()
+        self._dirty_members: set[tuple[str, str]] = set()
+
+    def take(self, event: RoomEvent) -> str | None:
+        """One event; why it changed nothing, in a fixed word."""
+        match event:
+            case RoomMessageEvent(content=Nothing(why=why)):
+                return why
+            case RoomMessageEvent():
+                key = ConversationKey(event.account, event.account, Kind.GROUP)
+                found = self._shelf.find(key, wanted_ids(event))
+                return self._keep(rooms.said(self._view(event.account, found), event, self._now))
+            case RoomMembersEvent():
+                return self._keep(membership.changed(self._view(event.account), event, self._now))
+            case RoomDestroyedEvent():
+                return self._keep(membership.destroyed(self._view(event.account), event, self._now))
+            case _:
+                assert_never(event)
+
+    def leave(self, out: Writes) -> None:
+        """What changed, into the rows to store."""
+        out.rooms = [self._rooms[jid] for jid in self._dirty_rooms]
+        out.members = [self._members[key] for key in self._dirty_members]
+        out.entries, out.unlisted = self._entries, self._unlisted
+
+    def _view(self, room: str, found: rooms.Found = ()) -> RoomView:
+        members = {account: member for (jid, account), member in self._members.items() if jid == room}
+        return RoomView(room=self._rooms[room], found=found, members=members)
+
+    def _keep(self, after: RoomAfter) -> str | None:
+        if after.ignored is not None:
+            return after.ignored
+        jid = after.room.jid
+        self._rooms[jid] = after.room
+        self._dirty_rooms.add(jid)
+        self._entries.extend(after.entries)
+        self._shelf.take(after.messages, ConversationKey(jid, jid, Kind.GROUP), ())
+        for member in after.members:
+            self._members[jid, member.account] = member
+            self._dirty_members.add((jid, member.account))
+        if after.unlisted is not None:
+            self._unlisted.append(after.unlisted)
+        return None
