@@ -28,9 +28,9 @@ from sync.model.event import (
     Retraction,
 )
 from sync.model.query import ListQuery, SetProperties
-from sync.rules.decide import keys
 from sync.rules.fold import Policies, take
 from sync.rules.properties import set_properties
+from sync.rules.wanted import keys
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.readers import Reader
 
@@ -39,16 +39,19 @@ PEERS = [f"peer{n}@example.net" for n in range(6)]
 WRITERS, BATCHES, BATCH = 6, 20, 8
 RECOUNT = """
 SELECT count(*) FROM conversation c
-WHERE unread <> (
-    SELECT count(*) FROM message m WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
-    AND m.counted AND NOT m.retracted AND m.rank > c.read_rank)
+WHERE (unread - base_unread, mentions - base_mentions) <> (
+    SELECT count(*), count(*) FILTER (WHERE mention) FROM message m
+    WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
+    AND m.counted AND NOT m.retracted AND m.rank > greatest(c.read_rank, c.base_rank))
 OR ringing <> (
     SELECT count(*) FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND state = 'ringing')"""
 TOTALS = """
 SELECT count(*) FROM account a JOIN (
-    SELECT account, sum(unread) AS unread, count(*) FILTER (WHERE unread > 0) AS many, max(version) AS version
+    SELECT account, sum(unread) AS unread, sum(mentions) AS mentions, count(*) FILTER (WHERE unread > 0) AS many,
+        max(version) AS version
     FROM conversation GROUP BY account) AS c ON c.account = a.jid
-WHERE (a.unread, a.unread_conversations) <> (c.unread, c.many) OR a.version < greatest(c.version, a.floor)"""
+WHERE (a.unread, a.mentions, a.unread_conversations) <> (c.unread, c.mentions, c.many)
+OR a.version < greatest(c.version, a.floor)"""
 
 
 class UnsteadyClock:
