@@ -50,7 +50,8 @@ from sync.rules.devices import fetched
 from sync.rules.fold import Policies, Report, expire, take
 from sync.rules.properties import set_properties
 from sync.rules.wakes import WakePolicy
-from tests.contract.fakes_store import MemoryStore, SetClock, unread_ranks
+from tests.contract.fakes_store import MemoryStore, SetClock
+from tests.contract.fakes_tables import recount
 from tests.contract.samples import ANN, BOB, NOW, after, device, seeing, token
 
 FOLDER = Path(__file__).parent.parent / "vectors" / "rules"
@@ -242,7 +243,7 @@ class World:
             "delays": self.delays,
             "quarantined": [aside.why for aside in tables.quarantine.values()],
             "reset": bool(owner and owner.epoch > 1 and owner.floor == owner.version),
-            "counted": [len(unread_ranks(tables, c.key)) == c.unread for c in listed],
+            "counted": [recount(tables, c.key) == (c.unread, c.mentions) for c in listed],
             "position": tables.positions.get(LanePosition("example.org", "stream", "main", lane(ANN)), 0),
         }
 

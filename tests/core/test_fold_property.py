@@ -47,7 +47,8 @@ from sync.rules.devices import NewPhone, enable, fetched, register
 from sync.rules.fold import Policies, expire, take
 from sync.rules.properties import set_properties
 from sync.rules.wakes import WakePolicy
-from tests.contract.fakes_store import MemoryStore, SetClock, Tables, unread_ranks
+from tests.contract.fakes_store import MemoryStore, SetClock
+from tests.contract.fakes_tables import Tables, recount
 from tests.contract.readers import Reader
 from tests.contract.samples import ANN, BOB, CAT, EVE, NOW, seeing, token
 
@@ -323,7 +324,7 @@ class Lives(RuleBasedStateMachine):
             ConversationKey(k.account, k.peer) for k, c in self.tables.calls.items() if c.state is CallState.RINGING
         )
         for key, conversation in self.tables.conversations.items():
-            assert conversation.unread == len(unread_ranks(self.tables, key))
+            assert (conversation.unread, conversation.mentions) == recount(self.tables, key)
             assert conversation.ringing == calls.pop(key, 0)
         assert not calls
 
