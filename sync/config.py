@@ -127,12 +127,19 @@ class Ingest(Section):
     freshness_seconds: Seconds = 2.0  # a query waits so long for the feed ahead of it, then answers "wait"
 
 
+class Conversations(Section):
+    """What messages do to their conversation."""
+
+    sending_reads: bool = False  # XEP-0490 §3: sending is not displaying
+
+
 class Calls(Section):
     """How long calls ring, and for whom."""
 
     ring_seconds: float = Field(default=60.0, ge=5, le=600)  # clients give up after 30 to 60
     fallback_seconds: float = Field(default=8.0, ge=1, le=60)  # a VoIP push unfetched so long is followed by an alert
     ring_unknown: bool = False  # strangers may not make a phone ring
+    missed_counts: bool = False  # a missed call makes its conversation unread
 
 
 class Push(Section):
@@ -141,6 +148,9 @@ class Push(Section):
     wake_interval_seconds: Seconds = 20.0  # at most one wake while the last is unfetched: a phone wakes for about 20 s
     coalesce_seconds: float = Field(default=1.0, ge=0, le=60)  # what comes within it is announced by one push
     repeat_seconds: tuple[Seconds, ...] = (60.0, 600.0)  # an unfetched wake is repeated then, to filtering apps
+    muted_mentions: bool = False  # a mention wakes though its conversation is muted
+    muted_calls: bool = False  # likewise a call
+    reactions: bool = False  # a reaction to one's own message is no reason to take a phone out of the pocket
     sends_in_flight: int = Field(default=100, ge=1, le=1000)  # requests without an answer; APNs allows 1,000 streams
 
 
@@ -218,6 +228,7 @@ class Config(BaseSettings):
     http: Http = Http()
     log: Log = Log()
     ingest: Ingest = Ingest()
+    conversations: Conversations = Conversations()
     calls: Calls = Calls()
     push: Push = Push()
     retention: Retention = Retention()

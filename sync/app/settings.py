@@ -7,7 +7,7 @@ from sync.model.query import App
 from sync.ports import Retention
 from sync.rules.fold import Policies
 from sync.rules.payloads import Wording
-from sync.rules.view import CallPolicy
+from sync.rules.view import CallPolicy, Conduct
 from sync.rules.wakes import WakePolicy
 
 
@@ -15,15 +15,22 @@ def policies(config: Config) -> Policies:
     """The rules as configured."""
     filtering = frozenset(app.name for app in config.apns.apps if app.filtering) if config.apns else frozenset()
     return Policies(
-        calls=CallPolicy(
-            ring=timedelta(seconds=config.calls.ring_seconds),
-            fallback=timedelta(seconds=config.calls.fallback_seconds),
+        conduct=Conduct(
+            calls=CallPolicy(
+                ring=timedelta(seconds=config.calls.ring_seconds),
+                fallback=timedelta(seconds=config.calls.fallback_seconds),
+                missed_counts=config.calls.missed_counts,
+            ),
+            sending_reads=config.conversations.sending_reads,
         ),
         wakes=WakePolicy(
             coalesce=timedelta(seconds=config.push.coalesce_seconds),
             interval=timedelta(seconds=config.push.wake_interval_seconds),
             repeats=tuple(timedelta(seconds=seconds) for seconds in config.push.repeat_seconds),
             ring_unknown=config.calls.ring_unknown,
+            muted_mentions=config.push.muted_mentions,
+            muted_calls=config.push.muted_calls,
+            reactions=config.push.reactions,
             filtering_apps=filtering,
         ),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
+from sync.model.conversation import ConversationKey, Kind
 from sync.model.push import Environment
 
 
@@ -116,3 +117,13 @@ class PushJob:
     attempted_at: datetime | None = None
     outcome: str | None = None
     reason: str | None = None
+
+    @property
+    def conversation(self) -> ConversationKey | None:
+        """The conversation that the push is about; None where it is about several."""
+        return conversation_of(self.account, self.peer, group=self.group)
+
+
+def conversation_of(account: str, peer: str, *, group: bool) -> ConversationKey | None:
+    """The key of a job's conversation, None where it has none."""
+    return ConversationKey(account, peer, Kind.GROUP if group else Kind.CHAT) if peer else None

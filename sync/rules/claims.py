@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 
 from sync.model.books import Books, Ruling, Writes
 from sync.model.call import Call, CallKey
-from sync.model.conversation import Account, ConversationKey
+from sync.model.conversation import Account, Conversation
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 from sync.model.event import Session
 from sync.model.push import PushOutcome, Verdict
 from sync.rules.fold import Policies, Ring
-from sync.rules.wakes import attentive, ended, fetched_since, job_id, new_job, shared_peer
+from sync.rules.wakes import attentive, ended, fetched_since, job_id, new_job, shared, unwanted_of
 
-WAKES = frozenset({PushKind.MESSAGE, PushKind.CORRECTED, PushKind.WITHDRAW, PushKind.READ, PushKind.MISSED})
+WAKES = frozenset(set(PushKind) - {PushKind.CALL, PushKind.CALL_FALLBACK, PushKind.CALL_END})
 # What ends something that a phone shows goes out from a muted conversation too.
 TAKES_BACK = frozenset({PushKind.WITHDRAW, PushKind.READ, PushKind.CALL_END})
 RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
@@ -85,10 +85,19 @@ class Round:
         account, device = self._accounts.get(job.account), self._devices.get((job.account, job.device_id))
         if account is None or device is None or not device.enabled:
             self._end(job, "no-device")
-        elif why := reason_not_to(job, device, account, sessions, self._books):
+        elif why := self._reason_not_to(job, device, account, sessions):
             self._end(job, why)
         else:
             self._send(job, device, account)
+
+    def _reason_not_to(
+        self, job: PushJob, device: Device, account: Account, sessions: tuple[Session, ...]
+    ) -> str | None:
+        key = job.conversation
+        conversation = self._books.conversations.get(key) if key else None
+        if conversation is not None and (why := unwanted_now(job, conversation, self._policies, self._books.now)):
+            return why
+        return reason_not_to(job, device, account, sessions, self._books)
 
     def _end(self, job: PushJob, why: str) -> None:
         self._jobs.append(ended(job, why))
@@ -121,15 +130,27 @@ class Round:
         )
 
 
+def unwanted_now(job: PushJob, conversation: Conversation, policies: Policies, now: datetime) -> str | None:
+    """Why the owner does not want to hear of a conversation any more; None = wants to."""
+    if job.kind is PushKind.MESSAGE:
+        return unwanted_of(conversation, policies.wakes, now, mention=conversation.mentions > 0)
+    if job.kind is PushKind.INVITED and conversation.invited_by is None:
+        return "answered"
+    if job.kind is PushKind.SUBSCRIPTION and not conversation.requests_presence:
+        return "answered"
+    if job.kind in TAKES_BACK or not conversation.muted(now):
+        return None
+    return None if job.lane is Lane.CALLS and policies.wakes.muted_calls else "muted"
+
+
 def reason_not_to(
     job: PushJob, device: Device, account: Account, sessions: tuple[Session, ...], books: Books
 ) -> str | None:
     """Why a due job is not sent after all; None = send it."""
-    conversation = books.conversations.get(ConversationKey(job.account, job.peer)) if job.peer else None
+    key = job.conversation
+    conversation = books.conversations.get(key) if key else None
     if job.deadline <= books.now:
         return "expired"
-    if conversation is not None and conversation.muted(books.now) and job.kind not in TAKES_BACK:
-        return "muted"
     if job.kind is PushKind.CALL_END:
         return "fetched" if fetched_since(device, job) else None
     if job.kind in (PushKind.CALL, PushKind.CALL_FALLBACK):
@@ -232,8 +253,7 @@ def queued_beside(job: PushJob, jobs: Sequence[PushJob]) -> PushJob | None:
 def standing_in(newer: PushJob, job: PushJob, again: datetime) -> PushJob:
     """PUSH §2: only the newest wake is kept; it waits as long as the one that it stands for would have."""
     return replace(
-        newer,
-        peer=shared_peer(newer, job.peer),
+        shared(newer, job.conversation),
         silent=newer.silent and job.silent,
         collapse="w" if "w" in (newer.collapse, job.collapse) else newer.collapse,
         target_rank=max(newer.target_rank or 0, job.target_rank or 0) or None,

@@ -46,9 +46,21 @@ WORDS: Mapping[PushKind, str] = {
     PushKind.CORRECTED: "update",
     PushKind.WITHDRAW: "update",
     PushKind.READ: "update",
+    PushKind.REACTED: "update",
+    PushKind.INVITED: "message",
+    PushKind.SUBSCRIPTION: "message",
 }
 # PUSH §5: the rows that show something make a sound, the others only change what is shown.
-AUDIBLE = frozenset({PushKind.MESSAGE, PushKind.CALL, PushKind.CALL_FALLBACK, PushKind.MISSED})
+AUDIBLE = frozenset(
+    {
+        PushKind.MESSAGE,
+        PushKind.CALL,
+        PushKind.CALL_FALLBACK,
+        PushKind.MISSED,
+        PushKind.INVITED,
+        PushKind.SUBSCRIPTION,
+    }
+)
 
 
 def request(claim: Claim, token: str, names: Names, wording: Wording, *, time_sensitive: bool = False) -> PushRequest:

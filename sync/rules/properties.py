@@ -1,36 +1,50 @@
-"""Properties that a user sets on a conversation: pinned, muted, archived, deleted. All of a request or none of it."""
+"""Properties that a user sets on conversations: pinned, muted, archived, deleted, marked unread, how much to be
+notified of. All of a request or none of it.
+"""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sync.model.books import Books, Ruling, Writes
-from sync.model.conversation import Conversation, ConversationKey, Pointer, Status
-from sync.model.errors import ItemNotFound
+from sync.model.conversation import Conversation, ConversationKey, Status
+from sync.model.errors import Conflict, ItemNotFound
 from sync.model.query import Mute, SetProperties, Unmute
 from sync.rules.times import FOR_EVER
-from sync.rules.view import View, settled, version_for
+from sync.rules.view import View, cleared, settled, version_for
+
+Changed = tuple[Conversation, ...]
 
 
-def set_properties(account: str, request: SetProperties, books: Books) -> Ruling[Conversation | None]:
-    """The rule for a set. The value: the conversation, None when it already was as asked.
+def set_properties(account: str, requests: Sequence[SetProperties], books: Books) -> Ruling[Changed]:
+    """The rule for a set. The value: the conversations that are not as they were.
 
-    Unknown and deleted conversations are not found (PROTOCOLS §2).
+    Unknown and deleted conversations are not found (PROTOCOLS §2); a version that is not the conversation's any more
+    is a conflict (§4). Either ends all of it.
     """
-    key = ConversationKey(account, request.peer, request.kind)
-    conversation = books.conversations.get(key)
     owner = books.accounts.get(account)
-    if owner is None or conversation is None or conversation.status is Status.DELETED:
-        raise ItemNotFound("There is no such conversation.")
-    changed = with_properties(conversation, request, books.now)
-    if changed == conversation:
-        return Ruling(writes=Writes(), value=None)
-    before = View(account=owner, key=key, conversation=conversation)
-    version = version_for(before, books.now)
-    if changed.status is Status.DELETED:
-        # What was unread goes with it; the read pointer stays, so that a new message starts counting at itself.
-        changed = replace(changed, unread=0, read=Pointer(version, changed.read.id))
-    changed = replace(changed, version=version)
-    return Ruling(writes=Writes(accounts=[settled(before, changed)], conversations=[changed]), value=changed)
+    found = dict(books.conversations)
+    changed: dict[ConversationKey, Conversation] = {}
+    for request in requests:
+        key = ConversationKey(account, request.peer, request.kind)
+        conversation = found.get(key)
+        if owner is None or conversation is None or conversation.status is Status.DELETED:
+            raise ItemNotFound("There is no such conversation.")
+        # Each version is compared with what the asker can have seen: not with what this very request does.
+        if request.if_version not in (None, books.conversations[key].version):
+            raise Conflict("The conversation has changed meanwhile.")
+        wanted = with_properties(conversation, request, books.now)
+        if wanted == conversation:
+            continue
+        before = View(account=owner, key=key, conversation=conversation)
+        wanted = replace(wanted, version=version_for(before, books.now))
+        if wanted.status is Status.DELETED:
+            # What was unread goes with it; the read pointer stays, so that a new message starts counting at itself.
+            wanted = cleared(wanted)
+        owner = settled(before, wanted)
+        found[key] = changed[key] = wanted
+    writes = Writes(conversations=list(changed.values()), accounts=[owner] if owner and changed else [])
+    return Ruling(writes=writes, value=tuple(changed.values()))
 
 
 def with_properties(conversation: Conversation, request: SetProperties, now: datetime) -> Conversation:
@@ -48,6 +62,10 @@ def with_properties(conversation: Conversation, request: SetProperties, now: dat
             pass
     if request.status is not None:
         conversation = replace(conversation, status=request.status)
+    if request.marked_unread is not None:
+        conversation = replace(conversation, marked_unread=request.marked_unread)
+    if request.notify is not None:
+        conversation = replace(conversation, notify=request.notify.notify)
     return conversation
 
 

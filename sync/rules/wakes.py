@@ -14,17 +14,20 @@ from typing import assert_never
 from uuid import UUID
 
 from sync.model.call import Call
-from sync.model.conversation import Conversation
+from sync.model.conversation import Conversation, ConversationKey, Kind, Notify
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 from sync.model.effect import (
     CallMissed,
     CallRings,
     CallSettled,
     Effect,
+    Invited,
     MessageArrived,
     MessageCorrected,
+    MessageReacted,
     MessageWithdrawn,
     ReadElsewhere,
+    SubscriptionRequested,
 )
 from sync.model.event import Session, SessionState
 
@@ -43,13 +46,17 @@ SUPPRESSED = "suppressed:"
 class WakePolicy:
     """How often a phone is woken. `coalesce` after a fetched wake, `interval` after an unfetched one; `repeats`:
     waits before an unfetched wake is sent again, to filtering devices only. `filtering_apps`: apps that drop what
-    they are told to drop (com.apple.developer.usernotifications.filtering).
+    they are told to drop (com.apple.developer.usernotifications.filtering). `muted_mentions`, `muted_calls`: those wake
+    though the conversation is muted. `reactions`: to the author's own messages are told.
     """
 
     coalesce: timedelta = timedelta(seconds=1)
     interval: timedelta = timedelta(seconds=20)
     repeats: tuple[timedelta, ...] = (timedelta(seconds=60), timedelta(minutes=10))
     ring_unknown: bool = False
+    muted_mentions: bool = False
+    muted_calls: bool = False
+    reactions: bool = False
     filtering_apps: frozenset[str] = frozenset()
 
 
@@ -108,8 +115,12 @@ def for_phone(
             return correct(effect, conversation, phone, policy, now)
         case MessageWithdrawn():
             return withdraw(effect, phone, policy, now)
+        case MessageReacted():
+            return reacted(effect, conversation, phone, policy, now)
         case ReadElsewhere():
             return read_elsewhere(effect, phone, policy, now)
+        case Invited() | SubscriptionRequested():
+            return asked(effect, conversation, phone, policy, now)
         case CallRings():
             return ring(effect, conversation, phone, policy, now)
         case CallSettled():
@@ -124,19 +135,17 @@ def message(
     effect: MessageArrived, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
 ) -> list[PushJob] | str:
     """A message to read: wake at once, or soon after the last wake; further messages join the queued wake."""
-    if conversation.muted(now):
-        return "muted"
+    if why := unwanted(effect, conversation, policy, now):
+        return why
     if attentive(phone.device, effect.sessions):
         return "attentive"
     due = next_wake(phone.device, policy, now)
-    life = MESSAGE_LIFE if effect.known else STRANGER_LIFE
-    peer = conversation.key.peer
+    life = life_of(effect, conversation)
     queued = phone.queued(PushKind.MESSAGE)
     if queued is not None:
         joined = replace(
-            queued,
+            shared(queued, conversation.key),
             version=effect.version,
-            peer=shared_peer(queued, peer),
             silent=queued.silent and not effect.known,
             collapse="w" if effect.known else queued.collapse,
             # What the vendor refused waits for its time (PUSH §2: back off, keep only the newest wake).
@@ -148,14 +157,73 @@ def message(
     job = new_job(phone.device, PushKind.MESSAGE, effect.version, now)
     return [
         replace(
-            job,
-            peer=peer,
+            of(job, conversation.key),
             silent=not effect.known,
             collapse="w" if effect.known else "u",
             not_before=due,
             deadline=now + life,
         )
     ]
+
+
+def unwanted(effect: MessageArrived, conversation: Conversation, policy: WakePolicy, now: datetime) -> str | None:
+    """Why the owner does not want to be woken for a message (XEP-0492); None = wants to. By default private rooms
+    tell everything, public ones mentions.
+    """
+    return unwanted_of(conversation, policy, now, mention=effect.mention)
+
+
+def unwanted_of(conversation: Conversation, policy: WakePolicy, now: datetime, *, mention: bool) -> str | None:
+    """Why messages of a conversation, mentions or others, do not wake."""
+    if conversation.muted(now) and not (mention and policy.muted_mentions):
+        return "muted"
+    wanted = conversation.notify
+    if wanted is None:
+        public = conversation.key.kind is Kind.GROUP and not conversation.private
+        wanted = Notify.ON_MENTION if public else Notify.ALWAYS
+    if wanted is Notify.NEVER:
+        return "notify-never"
+    return "not-mentioned" if wanted is Notify.ON_MENTION and not mention else None
+
+
+def life_of(effect: MessageArrived, conversation: Conversation) -> timedelta:
+    """How long the vendor keeps a message's wake."""
+    if conversation.key.kind is Kind.GROUP and not effect.mention:
+        return UPDATE_LIFE
+    return MESSAGE_LIFE if effect.known else STRANGER_LIFE
+
+
+def asked(
+    effect: Invited | SubscriptionRequested, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
+) -> list[PushJob] | str:
+    """Somebody asks the user into a room, or to see its presence. Strangers do so without sound."""
+    if conversation.muted(now):
+        return "muted"
+    if attentive(phone.device, effect.sessions):
+        return "attentive"
+    invitation = isinstance(effect, Invited)
+    kind = PushKind.INVITED if invitation else PushKind.SUBSCRIPTION
+    silent = isinstance(effect, Invited) and not effect.known
+    due, deadline = next_wake(phone.device, policy, now), now + MESSAGE_LIFE
+    queued = phone.queued(kind)
+    if queued is not None:
+        return [replace(shared(queued, conversation.key), version=effect.version, silent=queued.silent and silent)]
+    job = of(new_job(phone.device, kind, effect.version, now), conversation.key)
+    return [replace(job, silent=silent, collapse="w" if invitation else "s", not_before=due, deadline=deadline)]
+
+
+def reacted(
+    effect: MessageReacted, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
+) -> list[PushJob] | str:
+    """A reaction to the user's own message, where the operator wants that."""
+    if not policy.reactions:
+        return "reactions-off"
+    if conversation.muted(now) or conversation.notify is Notify.NEVER:
+        return "muted"
+    if attentive(phone.device, effect.sessions):
+        return "attentive"
+    job = new_job(phone.device, PushKind.REACTED, effect.version, now, lane=Lane.UPDATES)
+    return update(phone, of(job, effect.conversation), effect.version, policy, now)
 
 
 def correct(
@@ -169,7 +237,7 @@ def correct(
     if attentive(phone.device, effect.sessions):
         return "attentive"
     job = new_job(phone.device, PushKind.CORRECTED, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, replace(job, peer=effect.conversation.peer), effect.target_rank, policy, now)
+    return update(phone, of(job, effect.conversation), effect.target_rank, policy, now)
 
 
 def withdraw(effect: MessageWithdrawn, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
@@ -177,7 +245,7 @@ def withdraw(effect: MessageWithdrawn, phone: Phone, policy: WakePolicy, now: da
     if not shows(phone, effect.target_rank):
         return "not-shown"
     job = new_job(phone.device, PushKind.WITHDRAW, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, replace(job, peer=effect.conversation.peer), effect.target_rank, policy, now)
+    return update(phone, of(job, effect.conversation), effect.target_rank, policy, now)
 
 
 def read_elsewhere(effect: ReadElsewhere, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
@@ -187,7 +255,7 @@ def read_elsewhere(effect: ReadElsewhere, phone: Phone, policy: WakePolicy, now:
     if not shows(phone, effect.first_rank):
         return "not-shown"
     job = new_job(phone.device, PushKind.READ, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, replace(job, peer=effect.conversation.peer), effect.first_rank, policy, now)
+    return update(phone, of(job, effect.conversation), effect.first_rank, policy, now)
 
 
 def ring(
@@ -195,7 +263,9 @@ def ring(
 ) -> list[PushJob] | str:
     """A call rings: VoIP to a phone with a VoIP token, an alert to a filtering one without. Never rate-limited."""
     call, device = effect.call, phone.device
-    if conversation.muted(now):
+    if conversation.notify is Notify.NEVER:
+        return "notify-never"
+    if conversation.muted(now) and not policy.muted_calls:
         return "muted"
     if device.bound_to is not None and attentive(device, effect.sessions):
         return "attentive"
@@ -245,7 +315,12 @@ def missed(effect: CallMissed, conversation: Conversation, phone: Phone, now: da
 # ---- what the rows above share ---------------------------------------------------------------------------------------
 
 
-LIFE = {PushKind.CORRECTED: UPDATE_LIFE, PushKind.WITHDRAW: WITHDRAW_LIFE, PushKind.READ: UPDATE_LIFE}
+LIFE = {
+    PushKind.CORRECTED: UPDATE_LIFE,
+    PushKind.WITHDRAW: WITHDRAW_LIFE,
+    PushKind.READ: UPDATE_LIFE,
+    PushKind.REACTED: UPDATE_LIFE,
+}
 
 
 def update(phone: Phone, job: PushJob, rank: int, policy: WakePolicy, now: datetime) -> list[PushJob]:
@@ -253,14 +328,19 @@ def update(phone: Phone, job: PushJob, rank: int, policy: WakePolicy, now: datet
     queued = phone.queued(job.kind)
     if queued is not None:
         newest = max(rank, queued.target_rank or rank)
-        return [replace(queued, version=job.version, peer=shared_peer(queued, job.peer), target_rank=newest)]
+        return [replace(shared(queued, job.conversation), version=job.version, target_rank=newest)]
     due = next_wake(phone.device, policy, now)
     return [replace(job, collapse="w", target_rank=rank, not_before=due, deadline=now + LIFE[job.kind])]
 
 
-def shared_peer(queued: PushJob, peer: str) -> str:
-    """The conversation of a wake that another one joins: none when there are two."""
-    return peer if queued.peer == peer else ""
+def of(job: PushJob, key: ConversationKey) -> PushJob:
+    """The job, about a conversation."""
+    return replace(job, peer=key.peer, group=key.kind is Kind.GROUP)
+
+
+def shared(queued: PushJob, key: ConversationKey | None) -> PushJob:
+    """A wake that another one joins, about another conversation perhaps: it is about none where there are two."""
+    return queued if queued.conversation == key else replace(queued, peer="", group=False)
 
 
 def shows(phone: Phone, rank: int) -> bool:

@@ -20,23 +20,31 @@ from sync.model.errors import StoreUnavailable, Uncommittable
 from sync.model.event import (
     AccountEvent,
     AccountState,
+    BlocklistEvent,
     Event,
     FeedPosition,
     GapEvent,
     Malformed,
     MessageEvent,
+    RoomDestroyedEvent,
+    RoomMembersEvent,
+    RoomMessageEvent,
     SessionEvent,
 )
 from sync.model.jid import LANES, lane
 from sync.ports import Clock, Observer, Presence, Store, Wire
-from sync.rules.decide import keys
 from sync.rules.fold import Policies, Report, take
+from sync.rules.wanted import keys
 
 log = logging.getLogger(__name__)
 
 KINDS = {
     MessageEvent: "message",
     SessionEvent: "session",
+    RoomMessageEvent: "room-message",
+    RoomMembersEvent: "room-members",
+    RoomDestroyedEvent: "room",
+    BlocklistEvent: "blocklist",
     AccountEvent: "account",
     GapEvent: "gap",
     Malformed: "malformed",
@@ -193,7 +201,7 @@ class Ingest:
             event = replace(event, xml="")  # not even its text can be stored: keep its place
         else:
             log.error("an event cannot be committed", extra={"reason": why, "n": event.position.n})
-            xml = event.stanza if isinstance(event, MessageEvent) else getattr(event, "xml", "")
+            xml = event.stanza if isinstance(event, MessageEvent | RoomMessageEvent) else getattr(event, "xml", "")
             event = Malformed(position=event.position, account=event.account, why=f"uncommittable:{why}", xml=xml)
         await self._commit([event])
 

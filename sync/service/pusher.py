@@ -17,8 +17,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from sync.model.books import Books, Keys, Ruling
-from sync.model.conversation import ConversationKey
-from sync.model.device import JobState, Lane, PushJob, PushKind
+from sync.model.device import JobState, Lane, PushJob, PushKind, conversation_of
 from sync.model.errors import SealBroken, StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, PushType, Verdict
 from sync.model.query import App
@@ -299,7 +298,7 @@ class Pusher:
 
 def due_of(job: PushJob) -> DueJob:
     """The job as the queue names it."""
-    return DueJob(account=job.account, job_id=job.job_id, lane=job.lane, peer=job.peer, sid=job.sid)
+    return DueJob(account=job.account, job_id=job.job_id, lane=job.lane, peer=job.peer, group=job.group, sid=job.sid)
 
 
 def is_due(job: PushJob, now: datetime) -> bool:
@@ -311,7 +310,7 @@ def keys_of(due: Sequence[DueJob]) -> Keys:
     """The rows that claiming or settling these jobs needs."""
     return Keys(
         accounts=frozenset(job.account for job in due),
-        conversations=frozenset(ConversationKey(job.account, job.peer) for job in due if job.peer),
+        conversations=frozenset(key for job in due if (key := conversation_of(job.account, job.peer, group=job.group))),
         calls=frozenset((job.account, job.sid) for job in due if job.sid is not None),
         devices=True,
     )

@@ -6,6 +6,7 @@ new" costs one primary-key read. A query by a device that was woken proves that 
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from xml.etree.ElementTree import Element
@@ -65,9 +66,12 @@ class Queries:
     async def set(self, account: str, resource: str | None, payload: Element) -> None:
         """Client Synchronization, set: properties of one conversation; the other clients are told."""
         request = synchronization.decode_set(payload)
-        changed = await self._set(account, request)
-        if changed is None:
-            return
+        changed = await self._set(account, [request])
+        for conversation in changed:
+            await self._tell(account, resource, conversation)
+
+    async def _tell(self, account: str, resource: str | None, changed: Conversation) -> None:
+        """The account's other clients hear of a property that one of them has set."""
         try:
             listed = await self._listed(account, changed)
         except StoreUnavailable:
@@ -89,10 +93,10 @@ class Queries:
         page = await self._store.page(account, ListQuery(since=changed.version - 1))
         return next((item for item in page.items if item.conversation.key == changed.key), alone)
 
-    async def _set(self, account: str, request: SetProperties) -> Conversation | None:
-        key = ConversationKey(account, request.peer, request.kind)
-        keys = Keys(accounts=frozenset({account}), conversations=frozenset({key}))
-        return await self._store.transact(keys, partial(set_properties, account, request))
+    async def _set(self, account: str, requests: Sequence[SetProperties]) -> Sequence[Conversation]:
+        named = frozenset(ConversationKey(account, request.peer, request.kind) for request in requests)
+        keys = Keys(accounts=frozenset({account}), conversations=named)
+        return await self._store.transact(keys, partial(set_properties, account, requests))
 
     async def rewrites(self, account: str, resource: str | None, payload: Element, kind: str) -> Element:
         """Rewrite, get: headlines to the asking session, then the result."""
