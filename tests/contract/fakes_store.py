@@ -123,7 +123,7 @@ class MemoryStore(MemoryRooms):
             for c in rest[: query.limit]
         )
         newest = query.after.newest if query.after else owner.version
-        return ConversationPage(query=query, newest=newest, items=items, total=len(found))
+        return ConversationPage(query=query, newest=newest, items=items, total=len(found), floor=owner.floor)
 
     def _ringing(self, key: ConversationKey) -> tuple[Call, ...]:
         calls = [c for k, c in self.tables.calls.items() if (k.account, k.peer) == (key.account, key.peer)]

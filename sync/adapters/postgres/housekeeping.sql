@@ -151,12 +151,23 @@ SELECT (SELECT count(*) FROM gone_messages) AS message, (SELECT count(*) FROM go
 
 -- name: settle
 -- Whoever left a room counts what was unread then, though its index go on without it.
+WITH tally AS MATERIALIZED (
+    SELECT c.peer, c.kind, coalesce(newest.rank, c.taken) AS rank
+    FROM unnest($2::text[], $3::text[]) AS wanted(peer, kind)
+    JOIN conversation c ON (c.account, c.peer, c.kind) = ($1, wanted.peer, wanted.kind)
+    LEFT JOIN LATERAL (
+        SELECT m.rank FROM message m
+        WHERE (m.account, m.peer, m.kind) = (c.peer, c.peer, 'group')
+            AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= c.taken
+            AND m.counted AND NOT m.retracted AND m.author IS DISTINCT FROM c.account
+        ORDER BY m.rank DESC LIMIT 1
+    ) AS newest ON true
+    WHERE c.taken > c.read_rank AND c.unread > c.base_unread AND NOT EXISTS (
+        SELECT FROM room_member WHERE (room_member.room, room_member.account) = (c.peer, c.account))
+)
 UPDATE conversation c SET base_unread = c.unread, base_mentions = c.mentions,
-    base_rank = greatest(c.base_rank, coalesce(c.last_rank, c.taken))
-FROM unnest($2::text[], $3::text[]) AS wanted(peer, kind)
-WHERE (c.account, c.peer, c.kind) = ($1, wanted.peer, wanted.kind) AND c.taken > 0 AND c.unread > c.base_unread
-    AND c.read_rank < greatest(c.base_rank, coalesce(c.last_rank, c.taken)) AND NOT EXISTS (
-        SELECT FROM room_member WHERE (room_member.room, room_member.account) = (c.peer, c.account));
+    base_rank = greatest(c.base_rank, tally.rank)
+FROM tally WHERE (c.account, c.peer, c.kind) = ($1, tally.peer, tally.kind);
 
 -- name: anything_old
 -- Whether an account has calls or pushes that are over since long ago.
