@@ -22,6 +22,7 @@ from sync import cli_sheet, console
 
 if TYPE_CHECKING:
     from sync.adapters.postgres.dossier import Dossier
+    from sync.config import Config
     from sync.rules.repair import Difference
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def account_of(text: str) -> str:
 def show(account: str, path: Path, *, machine: bool, everything: bool) -> None:
     """Show what is held on an account: never texts, tokens or digests."""
     jid = account_of(account)
-    sight = _with_dossier(path, jid, lambda dossier: dossier.show(jid, everything=everything))
+    sight = _with_dossier(console.load(path), jid, lambda dossier: dossier.show(jid, everything=everything))
     if machine:
         click.echo(json.dumps(cli_sheet.as_json(sight), indent=1, ensure_ascii=False, default=cli_sheet.plain))
     else:
@@ -69,7 +70,7 @@ def show(account: str, path: Path, *, machine: bool, everything: bool) -> None:
 def repair(account: str, path: Path, *, dry: bool) -> None:
     """Count an account's unread messages, calls and devices anew, and mend what differs."""
     jid = account_of(account)
-    done = _with_dossier(path, jid, lambda dossier: dossier.repair(jid, datetime.now(UTC), dry=dry))
+    done = _with_dossier(console.load(path), jid, lambda dossier: dossier.repair(jid, datetime.now(UTC), dry=dry))
     if not done.differences:
         click.echo(f"{jid}: nothing differs.")
         return
@@ -96,7 +97,7 @@ def export(account: str, path: Path) -> None:
                 out.write(piece.encode())
         out.flush()
 
-    _with_dossier(path, jid, write)
+    _with_dossier(console.load(path), jid, write)
 
 
 @click.command()
@@ -105,35 +106,35 @@ def export(account: str, path: Path) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal to ask on.")
 def delete(account: str, path: Path, *, yes: bool) -> None:
     """Delete everything that is held on an account. The XMPP server's own data stays."""
-    jid = account_of(account)
+    jid, config = account_of(account), console.load(path)
     if not yes:
         if not sys.stdin.isatty():
             console.fail("There is no terminal to ask on: say --yes.")
-        _with_dossier(path, jid, lambda dossier: dossier.exists(jid))
+        _with_dossier(config, jid, lambda dossier: dossier.exists(jid))
         typed = click.prompt(
             f"This deletes everything that Convsync holds on {jid}. Type the account to go on", err=True
         )
         if account_of(typed) != jid:
             console.fail("That is another account: nothing was deleted.")
-    gone = _with_dossier(path, jid, lambda dossier: dossier.delete(jid))
+    gone = _with_dossier(config, jid, lambda dossier: dossier.delete(jid))
     for line in cli_sheet.columns(("table", "rows"), [(table, str(rows)) for table, rows in gone.items()]):
         click.echo(line)
     click.echo(f"{jid} was deleted: {sum(gone.values())} rows.")
 
 
-def _with_dossier(path: Path, jid: str, work: "Callable[[Dossier], Awaitable[T]]") -> T:
+def _with_dossier(config: "Config", jid: str, work: "Callable[[Dossier], Awaitable[T]]") -> T:
     """One piece of work on a connection; what is wrong outside is a sentence and the end."""
     from sync.adapters import checks  # noqa: PLC0415
     from sync.adapters.postgres import dossier, migrate  # noqa: PLC0415
     from sync.model.errors import StoreUnavailable, Uncommittable  # noqa: PLC0415
 
-    config = console.load(path).postgres
+    postgres = config.postgres
 
     async def run() -> T:
         async with dossier.opened(
-            config.dsn.get_secret_value(),
-            connect_seconds=config.connect_timeout_seconds,
-            prepared=not config.transaction_pooler,
+            postgres.dsn.get_secret_value(),
+            connect_seconds=postgres.connect_timeout_seconds,
+            prepared=not postgres.transaction_pooler,
         ) as opened:
             return await work(opened)
 
@@ -141,7 +142,11 @@ def _with_dossier(path: Path, jid: str, work: "Callable[[Dossier], Awaitable[T]]
         return asyncio.run(run())
     except dossier.NoSuchAccount as missing:
         console.fail(
-            f"{jid} is a room of this server, not an account." if missing.room else f"Nothing is held on {jid}."
+            {
+                dossier.Absence.UNKNOWN: f"Nothing is held on {jid}.",
+                dossier.Absence.ROOM: f"{jid} is a room of this server, not an account.",
+                dossier.Absence.ROWLESS: f"{jid} is no account any more, or not yet; `convsync show` tells what is held.",
+            }[missing.why]
         )
     except migrate.SchemaError as error:
         console.fail(str(error))

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 from typing import Final, TypeVar
 
@@ -55,12 +56,20 @@ Row = Mapping[str, object]
 T = TypeVar("T")
 
 
-class NoSuchAccount(Exception):
-    """Nothing is held on this address. `room`: it is a room of this server."""
+class Absence(StrEnum):
+    """Why there is no such account."""
 
-    def __init__(self, *, room: bool) -> None:
-        super().__init__("room" if room else "unknown")
-        self.room = room
+    UNKNOWN = "unknown"
+    ROOM = "room"  # the address is that of a room of this server
+    ROWLESS = "rowless"  # something is held on the address, as quarantined events are, and there is no account
+
+
+class NoSuchAccount(Exception):
+    """There is nothing to work on."""
+
+    def __init__(self, why: Absence) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,12 +144,13 @@ class Dossier:
         row = await self._connection.fetchrow(sql("held_on"), jid)
         # A room's index lies under the room's own address: it is no account, and nobody may delete it as one.
         if row["room"] or not row["known"]:
-            raise NoSuchAccount(room=row["room"])
+            raise NoSuchAccount(Absence.ROOM if row["room"] else Absence.UNKNOWN)
 
     async def _repair(self, jid: str, now: datetime, *, dry: bool) -> Repair:
         row = await self._connection.fetchrow(sql("lock_account"), jid)
         if row is None:
-            raise NoSuchAccount(room=False)
+            await self._known(jid)
+            raise NoSuchAccount(Absence.ROWLESS)
         devices = await self._connection.fetchval(sql("recount_devices"), jid)
         found = [recount(jid, one) for one in await self._connection.fetch(sql("recount"), jid)]
         repair = repaired(rows.account(row), devices, found, now)
