@@ -145,7 +145,7 @@ def _with_dossier(config: "Config", jid: str, work: "Callable[[Dossier], Awaitab
             {
                 dossier.Absence.UNKNOWN: f"Nothing is held on {jid}.",
                 dossier.Absence.ROOM: f"{jid} is a room of this server, not an account.",
-                dossier.Absence.ROWLESS: f"{jid} is no account any more, or not yet; `convsync show` tells what is held.",
+                dossier.Absence.ROWLESS: f"{jid} is no account any more, or not yet: see convsync show.",
             }[missing.why]
         )
     except migrate.SchemaError as error:

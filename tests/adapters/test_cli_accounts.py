@@ -163,6 +163,11 @@ async def test_on_a_terminal_the_account_is_typed(
     assert await known(admin) == left
 
 
+def test_help_names_the_commands() -> None:
+    text = CliRunner().invoke(cli, ["--help"]).stdout
+    assert all(f"  {name} " in text for name in COMMANDS)
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 

@@ -347,6 +347,11 @@ async def test_an_export_takes_no_memory_worth_mentioning(dossier: Dossier, admi
     assert peak < 6_000_000
 
 
+async def test_an_export_passes_a_transaction_pooler(bench: Bench, database: str) -> None:
+    async with opened(database, connect_seconds=5, prepared=False) as plain:
+        assert json.loads(await exported(plain))["account"]["jid"] == ANN
+
+
 async def test_an_export_that_is_left_early_leaves_the_connection_usable(dossier: Dossier) -> None:
     async with aclosing(dossier.export(ANN, NOW)) as pieces:
         await anext(pieces)
