@@ -45,11 +45,11 @@ from sync.model.jid import lane
 from sync.model.push import PushOutcome, Verdict
 from sync.model.query import Mute, SetProperties, Unmute
 from sync.rules.claims import claim, settle
-from sync.rules.decide import keys
 from sync.rules.devices import fetched
 from sync.rules.fold import Policies, Report, expire, take
 from sync.rules.properties import set_properties
 from sync.rules.wakes import WakePolicy
+from sync.rules.wanted import keys
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.fakes_tables import recount
 from tests.contract.samples import ANN, BOB, NOW, after, device, seeing, token
@@ -169,11 +169,11 @@ class World:
         request = SetProperties(peer=peer, pinned=int(pin) if pin else None, mute=mute, status=status)
         wanted = Keys(accounts=frozenset({ANN}), conversations=frozenset({ConversationKey(ANN, peer)}))
         try:
-            changed = self.store.apply(wanted, partial(set_properties, ANN, request))
+            changed = self.store.apply(wanted, partial(set_properties, ANN, [request]))
         except RequestError as error:
             self.errors.append(error.condition)
         else:
-            self.ignored.update(["as-it-was"] if changed is None else [])
+            self.ignored.update([] if changed else ["as-it-was"])
 
     def expire(self, _: list[str], __: Options) -> None:
         """Every call is tried, not only those that are due: the rule decides."""

@@ -42,11 +42,11 @@ from sync.model.event import (
 from sync.model.push import Environment, PushOutcome, Verdict
 from sync.model.query import App, EnablePush, Mute, RegisterDevice, SetProperties, Unmute
 from sync.rules.claims import claim, settle
-from sync.rules.decide import keys
 from sync.rules.devices import NewPhone, enable, fetched, register
 from sync.rules.fold import Policies, expire, take
 from sync.rules.properties import set_properties
 from sync.rules.wakes import WakePolicy
+from sync.rules.wanted import keys
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.fakes_tables import Tables, recount
 from tests.contract.readers import Reader
@@ -225,7 +225,7 @@ class Lives(RuleBasedStateMachine):
         request = SetProperties(peer=peer, **properties)
         wanted = Keys(accounts=frozenset({account}), conversations=frozenset({ConversationKey(account, peer)}))
         with suppress(ItemNotFound):
-            self.store.apply(wanted, partial(set_properties, account, request))
+            self.store.apply(wanted, partial(set_properties, account, [request]))
 
     @rule(
         account=accounts,
