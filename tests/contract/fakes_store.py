@@ -88,8 +88,8 @@ class MemoryStore(MemoryRooms):
             ids = {message.message_key, message.origin_key, message.archive_key} - {None}
             if any((key, i) in keys.ids for i in ids) or (key, message.archive_key) in keys.archived:
                 books.messages.setdefault(key, []).append(message)
-        ranks = {(key, m.rank) for key in keys.behind for where in indexes(key) for m in books.messages.get(where, ())}
-        books.behind = {(key, rank): behind(tables, key, rank) for key, rank in ranks | keys.marks}
+        asked = {place for key in keys.behind for place in ranks_found(key, keys, books)}
+        books.behind = {(key, rank): behind(tables, key, rank) for key, rank in asked | keys.marks}
         books.members = {where: member for where, member in tables.members.items() if wanted_member(member, keys)}
         if keys.devices:
             # The feed passes over accounts without devices; who comes for a job sees what devices left behind.
@@ -257,6 +257,15 @@ def picked(table: Mapping[Any, T], keys: Iterable[Any]) -> dict[Any, T]:
 def indexes(key: ConversationKey) -> list[ConversationKey]:
     """Whose message indexes count for a conversation: its own, and the room's."""
     return [key, ConversationKey(key.peer, key.peer, Kind.GROUP)][: 1 + (key.kind is Kind.GROUP)]
+
+
+def ranks_found(key: ConversationKey, keys: Keys, books: Books) -> Iterable[tuple[ConversationKey, int]]:
+    """What was looked up for this conversation; of a room's own index with what it is about."""
+    yield from ((key, message.rank) for message in books.messages.get(key, ()))
+    for index in indexes(key)[1:]:
+        for message in books.messages.get(index, ()):
+            if any(message.bears(identifier) for where, identifier in keys.ids | keys.archived if where == key):
+                yield from ((key, rank) for rank in (message.rank, message.about) if rank is not None)
 
 
 def wanted_member(member: RoomMember, keys: Keys) -> bool:

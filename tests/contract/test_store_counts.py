@@ -128,6 +128,23 @@ async def test_each_member_has_its_own_count_of_a_room(stores: Bench) -> None:
     assert books.behind == {(IN_TEA, 4): Behind(1, 0, 2), (in_tea, 4): Behind(1, 0, 4)}
 
 
+async def test_a_member_is_not_counted_what_others_ask_for(stores: Bench) -> None:
+    index = [message(rank, OF_TEA, message_key=f"m{rank}", author=CAT) for rank in (2, 4, 6)]
+    await indexed(stores, membership(taken=9), *index)
+    lookups = [(IN_TEA, "m4"), (OF_TEA, "m4"), (OF_TEA, "m6"), (replace(IN_TEA, account=EVE), "m6")]
+    books = await loaded(stores, IN_TEA, behind=[IN_TEA], ids=lookups)
+    assert books.behind == {(IN_TEA, 4): Behind(1, 0, 2)}
+
+
+async def test_what_a_message_of_a_room_is_about_is_counted_too(stores: Bench) -> None:
+    index = [message(2, OF_TEA, author=CAT), message(4, OF_TEA, author=CAT)]
+    correction = message(6, OF_TEA, author=CAT, counted=False, archive_key="a", archive_id="a", about=2)
+    await indexed(stores, membership(taken=9), *index, correction)
+    lookups = [(IN_TEA, "a"), (OF_TEA, "a")]
+    books = await loaded(stores, IN_TEA, behind=[IN_TEA], archived=lookups)
+    assert books.behind == {(IN_TEA, 2): Behind(1, 0, 2), (IN_TEA, 6): Behind(0, 0, 2)}
+
+
 async def test_a_room_of_elsewhere_has_its_index_in_the_conversation(stores: Bench) -> None:
     await indexed(stores, membership(), message(2, IN_TEA, message_key="m"), message(4, IN_TEA))
     books = await loaded(stores, IN_TEA, behind=[IN_TEA], ids=[(IN_TEA, "m"), (OF_TEA, "m")])

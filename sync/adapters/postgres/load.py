@@ -95,15 +95,23 @@ async def what_is_behind(connection: Connection, keys: Keys, found: Books) -> No
 
 
 def ranks_found(keys: Keys, found: Books) -> Iterator[tuple[ConversationKey, int]]:
-    """The ranks of the messages that were looked up, in the conversations of `behind` that they count for."""
-    members: dict[str, list[ConversationKey]] = {}
-    for key in keys.behind:
-        if key.kind is Kind.GROUP:
-            members.setdefault(key.peer, []).append(key)
+    """The ranks of the messages that were looked up, in the conversations of `behind` that they count for.
+
+    A room's index serves all of its members: a message counts for those who asked for it, with what it is about. Many
+    members' markers in one batch would otherwise be counted for one another.
+    """
+    asking: dict[tuple[str, str], list[ConversationKey]] = {}
+    for key, identifier in keys.ids | keys.archived:
+        if key.kind is Kind.GROUP and key in keys.behind:
+            asking.setdefault((key.peer, identifier), []).append(key)
     for where, messages in found.messages.items():
-        of_room = where.kind is Kind.GROUP and where.account == where.peer
-        conversations = members.get(where.peer, []) if of_room else [where] if where in keys.behind else []
-        yield from ((key, message.rank) for key in conversations for message in messages)
+        if where in keys.behind:
+            yield from ((where, message.rank) for message in messages)
+        elif where.kind is Kind.GROUP and where.account == where.peer:
+            for message in messages:
+                ids = (message.message_key, message.origin_key, message.archive_key)
+                for key in {key for name in ids if name is not None for key in asking.get((where.peer, name), ())}:
+                    yield from ((key, rank) for rank in (message.rank, message.about) if rank is not None)
 
 
 def may_be_unread(key: ConversationKey, keys: Keys, found: Books) -> bool:
