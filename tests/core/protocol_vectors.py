@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from sync.model.errors import RequestError
+from sync.protocol.feed import FeedBatch, decode_feed
 from sync.protocol.serialise import parse
 
 FOLDER = Path(__file__).parent.parent / "vectors"
@@ -48,6 +49,16 @@ def shape(element: Element) -> Any:
     """What two equal elements have in common: names, attributes, text, children; not the white space between."""
     text = (element.text or "").strip()
     return [element.tag, dict(sorted(element.attrib.items())), text, [shape(child) for child in element]]
+
+
+def fed(frame: Element, *, rooms: bool = False) -> FeedBatch:
+    """The frame as it comes from the user host ex.org or the MUC host rooms.ex.org."""
+    host, hosts = ("rooms.ex.org" if rooms else "ex.org"), frozenset({"ex.org", "ex.com"})
+    return decode_feed(frame, host=host, rooms=rooms, hosts=hosts, muc_hosts=frozenset({"rooms.ex.org"}))
+
+
+def of_rooms(vector: Element) -> bool:
+    return vector.get("rooms") == "true"
 
 
 def value_of(vector: Element) -> Any:

@@ -3,7 +3,7 @@
 from xml.etree.ElementTree import Element
 
 import pytest
-from protocol_vectors import check, load
+from protocol_vectors import check, fed, load, of_rooms
 
 from sync.model.event import GapEvent, GapReason, Malformed, MessageEvent
 from sync.protocol import feed
@@ -13,6 +13,7 @@ from sync.protocol.names import FEED
 from sync.protocol.serialise import parse, serialise
 
 GOOD = "<event n='{}' kind='account' account='ann@ex.org' at='1' state='created'/>"
+GOOD_ROOM = "<event n='{}' kind='room' account='tea@rooms.ex.org' at='1' state='destroyed'/>"
 HELLO = (
     "<hello xmlns='urn:convsync:feed:0' version='1' server='Prosody' server-version='0.12.3' module-version='0.1.0' "
     "host='ex.org' shard='0' ordered-archive='false'><stream id='s0' low='1201' high='1300' acked='1200'/>"
@@ -46,12 +47,13 @@ def _message(direction: str, attributes: str) -> MessageEvent:
 
 @pytest.mark.parametrize("vector", load("feed"))
 def test_frames(vector: Element) -> None:
-    check(vector, lambda frame: decode_feed(frame, host="ex.org"))
+    check(vector, lambda frame: fed(frame, rooms=of_rooms(vector)))
 
 
 @pytest.mark.parametrize("vector", load("malformed"))
 def test_a_malformed_event_costs_only_itself(vector: Element) -> None:
-    batch = decode_feed(_frame(GOOD, vector[0], GOOD), host="ex.org")
+    good = GOOD_ROOM if of_rooms(vector) else GOOD
+    batch = fed(_frame(good, vector[0], good), rooms=of_rooms(vector))
     bad = [event for event in batch.events if isinstance(event, Malformed)]
     assert [(b.position.n, b.why, b.account) for b in bad] == [(2, vector.get("why"), vector.get("account"))]
     assert bad[0].xml == serialise(vector[0])
@@ -109,7 +111,11 @@ def test_hello() -> None:
     ]
     assert hello.regressed == ("s9",)
     assert [(s.account, s.session.resource) for s in hello.sessions] == [("ann@ex.org", "phone")]
-    assert (hello.server, hello.ordered_archive) == ("Prosody", False)
+    assert (hello.server, hello.ordered_archive, hello.rooms) == ("Prosody", False, False)
+
+
+def test_hello_of_a_muc_host() -> None:
+    assert decode_hello(parse(HELLO.replace("shard='0'", "shard='0' rooms='true'")), host="ex.org").rooms
 
 
 @pytest.mark.parametrize(
