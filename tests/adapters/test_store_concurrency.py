@@ -14,7 +14,7 @@ from sync.adapters.postgres.feed import PostgresFeedMarks
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.store import PostgresStore
 from sync.model.books import Keys
-from sync.model.conversation import ConversationKey, Direction
+from sync.model.conversation import ConversationKey, Direction, Kind
 from sync.model.errors import ItemNotFound
 from sync.model.event import (
     Body,
@@ -24,6 +24,7 @@ from sync.model.event import (
     Displayed,
     Event,
     FeedPosition,
+    Mentions,
     MessageEvent,
     Retraction,
 )
@@ -36,6 +37,7 @@ from tests.contract.readers import Reader
 
 ACCOUNTS = [f"user{n}@example.org" for n in range(5)]
 PEERS = [f"peer{n}@example.net" for n in range(6)]
+CLUB = "club@rooms.example.com"  # a room of another server: its index is each member's own
 WRITERS, BATCHES, BATCH = 6, 20, 8
 RECOUNT = """
 SELECT count(*) FROM conversation c
@@ -79,10 +81,12 @@ class Crowd:
     def content(self) -> Content:
         target = f"m{self.random.randrange(40)}"
         call = CallMessage(self.random.choice(list(CallStep)), f"s{self.random.randrange(20)}", ("audio",))
-        return self.random.choice([Body(), Body(), Body(), Displayed(target), Retraction(target), call])
+        said = Body(mentions=Mentions(everybody=self.random.random() < 0.3))
+        return self.random.choice([said, said, said, Displayed(target), Retraction(target), call])
 
     def event(self, stream: str, n: int) -> Event:
-        account, peer = self.random.choice(ACCOUNTS), self.random.choice(PEERS)
+        account, peer = self.random.choice(ACCOUNTS), self.random.choice([*PEERS, CLUB])
+        room = peer == CLUB
         out = self.random.random() < 0.3
         return MessageEvent(
             position=FeedPosition("example.org", stream, "main", n),
@@ -90,7 +94,9 @@ class Crowd:
             at=self.clock.now(),
             direction=Direction.OUT if out else Direction.IN,
             peer=peer,
+            kind=Kind.GROUP if room else Kind.CHAT,
             sender=f"{account}/web" if out else f"{peer}/phone",
+            author=f"{peer}/phone" if room and not out else None,
             content=self.content(),
             stanza="<message xmlns='jabber:client'/>",
             message_id=f"m{self.random.randrange(40)}",
@@ -117,7 +123,7 @@ class Crowd:
         request = SetProperties(peer=peer, pinned=self.random.randrange(9))
         wanted = Keys(accounts=frozenset({account}), conversations=frozenset({ConversationKey(account, peer)}))
         try:
-            await self.store.transact(wanted, partial(set_properties, account, request))
+            await self.store.transact(wanted, partial(set_properties, account, [request]))
         except ItemNotFound:
             return
 
@@ -156,6 +162,7 @@ async def test_nothing_is_lost_in_a_crowd(crowd: Crowd, database: str) -> None:
         assert reader.list == {item.conversation.key: item.conversation for item in whole.items}
     connection = await asyncpg.connect(database)
     assert (await connection.fetchval(RECOUNT), await connection.fetchval(TOTALS)) == (0, 0)
+    assert await connection.fetchval("SELECT count(*) FROM conversation WHERE mentions > 0") > 0
     await connection.close()
 
 
