@@ -34,23 +34,31 @@ SELECT
     ARRAY(
         SELECT call FROM unnest($4::text[], $5::text[]) AS wanted(account, sid) JOIN call USING (account, sid)
     ) AS calls,
-    -- messages by any of their ids, and by archive id alone; one that is found twice comes twice
+    -- messages by any of their ids, and by archive id alone, with those that they are about; one may come more than once
     ARRAY(
-        SELECT m FROM unnest($6::text[], $7::text[], $8::text[], $9::text[]) AS wanted(account, peer, kind, key)
-        JOIN message m
-        ON (m.account, m.peer, m.kind, m.message_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
-        UNION ALL
-        SELECT m FROM unnest($6::text[], $7::text[], $8::text[], $9::text[]) AS wanted(account, peer, kind, key)
-        JOIN message m
-        ON (m.account, m.peer, m.kind, m.origin_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
-        UNION ALL
-        SELECT m FROM (
-            SELECT * FROM unnest($6::text[], $7::text[], $8::text[], $9::text[])
+        WITH found AS (
+            SELECT m FROM unnest($6::text[], $7::text[], $8::text[], $9::text[]) AS wanted(account, peer, kind, key)
+            JOIN message m
+            ON (m.account, m.peer, m.kind, m.message_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
             UNION ALL
-            SELECT * FROM unnest($10::text[], $11::text[], $12::text[], $13::text[])
-        ) AS wanted(account, peer, kind, key)
-        JOIN message m ON (m.account, m.archive_key) = (wanted.account, wanted.key)
-        WHERE (m.peer, m.kind) = (wanted.peer, wanted.kind)
+            SELECT m FROM unnest($6::text[], $7::text[], $8::text[], $9::text[]) AS wanted(account, peer, kind, key)
+            JOIN message m
+            ON (m.account, m.peer, m.kind, m.origin_key) = (wanted.account, wanted.peer, wanted.kind, wanted.key)
+            UNION ALL
+            SELECT m FROM (
+                SELECT * FROM unnest($6::text[], $7::text[], $8::text[], $9::text[])
+                UNION ALL
+                SELECT * FROM unnest($10::text[], $11::text[], $12::text[], $13::text[])
+            ) AS wanted(account, peer, kind, key)
+            JOIN message m ON (m.account, m.archive_key) = (wanted.account, wanted.key)
+            WHERE (m.peer, m.kind) = (wanted.peer, wanted.kind)
+        )
+        SELECT m FROM found
+        UNION ALL
+        SELECT original FROM found JOIN message original
+        ON (original.account, original.peer, original.kind, original.rank)
+            = ((m).account, (m).peer, (m).kind, (m).about)
+        WHERE (m).about IS NOT NULL
     ) AS messages,
     -- the accounts' devices
     ARRAY(SELECT device FROM device WHERE account = ANY ($14::text[])) AS devices,
