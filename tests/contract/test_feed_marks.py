@@ -1,4 +1,4 @@
-"""What every FeedMarks promises (sync/ports.py): the in-memory one, and Postgres."""
+"""What every FeedMarks promises (sync/ports/store.py): the in-memory one, and Postgres."""
 
 import pytest
 

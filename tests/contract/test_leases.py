@@ -1,4 +1,4 @@
-"""What every Leases promises (sync/ports.py): the in-memory one, and Postgres with a session for each process."""
+"""What every Leases promises (sync/ports/store.py): the in-memory one, and Postgres with a session for each process."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
