@@ -1,4 +1,4 @@
-"""Whatever anybody claims at whatever length is cut, left out or refused: never more than it may be, never an error."""
+"""Whatever anybody claims at whatever length is cut, left out or refused; it is never an error of ours."""
 
 from xml.etree.ElementTree import Element, SubElement
 
