@@ -18,6 +18,7 @@ MODULES = (
     *("roster", "saslauth", "disco", "ping", "pep", "bookmarks", "carbons", "mam", "smacks", "csi", "csi_simple"),
     *("blocklist", "offline", "posix", "delegation", "privilege", "convsync_feed"),
 )
+ROOM_MODULES = ("muc_mam", "muc_moderation", "convsync_feed")
 DELEGATED = (
     *("https://xabber.com/protocol/synchronization", "https://xabber.com/protocol/rewrite"),
     *("urn:xmpp:push:0", "urn:convsync:0"),
@@ -148,7 +149,7 @@ VirtualHost {_lua(domain)}
   }}
 {more}
 Component {_lua(f"conference.{domain}")} "muc"
-  modules_enabled = {{ "muc_mam", "convsync_feed" }}
+  modules_enabled = {_lua(list(ROOM_MODULES))}
   convsync_feed_components = {{ {_lua(sync)} }}
   muc_log_expires_after = "never"
 {more}

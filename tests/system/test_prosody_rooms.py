@@ -311,6 +311,18 @@ async def test_a_message_that_is_not_archived_has_no_archive_id(cast: Cast) -> N
     assert event.stanza.find("{urn:xmpp:sid:0}stanza-id") is None
 
 
+async def test_a_moderated_message_is_announced_by_the_room_itself(cast: Cast) -> None:
+    await cast.open()
+    cast.say(cast.ann, "rude")
+    (rude,) = await cast.events()
+    request = "<moderate xmlns='urn:xmpp:message-moderate:0'><retract xmlns='urn:xmpp:message-retract:0'/></moderate>"
+    apply_to = f"<apply-to xmlns='urn:xmpp:fasten:0' id='{rude.element.get('archive-id')}'>{request}</apply-to>"
+    await cast.ann.iq("set", apply_to, to=cast.room)
+    (event,) = await cast.events()
+    assert (event.kind, event.element.get("author"), event.stanza.get("from")) == ("room-message", None, cast.room)
+    assert event.stanza[0].get("id") == rude.element.get("archive-id")
+
+
 async def test_chat_states_alone_are_no_events(cast: Cast) -> None:
     await cast.open()
     typing = f"<composing xmlns='{CHATSTATES}'/><no-store xmlns='urn:xmpp:hints'/><thread>t</thread>"

@@ -4,12 +4,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from prosody_server import DOMAIN, ROOT, SECRET, Prosody
+from prosody_server import DOMAIN, ROOMS, ROOT, SECRET, Prosody
+from room_client import enter
+from xmpp_component import NS
 
 from sync.sandbox.launch import LaunchError
 from sync.sandbox.prosody import DELEGATED, find_prosody
-
-pytest_plugins = ("prosody_feed",)
 
 
 async def test_the_process_is_the_server_and_ends_at_once_on_sigterm(tmp_path: Path) -> None:
@@ -63,6 +63,9 @@ async def test_the_sample_configuration_delegates_and_grants(tmp_path: Path) -> 
         client = await prosody.client(f"{prosody.name()}/a")
         client.chat(prosody.name(), "works")
         await feed.message("works")
+        await feed.iq("set", f"<subscribe xmlns='{NS}' versions='1' buckets='0-255'/>", to=ROOMS)
+        await enter(client, f"tea@{ROOMS}", "Ann")
+        await feed.event(lambda e: e.kind == "room-members")
         assert "error" not in prosody.log()
     finally:
         prosody.kill()
