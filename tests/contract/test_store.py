@@ -129,6 +129,15 @@ async def test_a_long_archive_id_may_come_later_too(stores: Bench) -> None:
     assert books.messages[WITH_BOB] == [stored]
 
 
+@pytest.mark.parametrize("asked", ["ids", "archived"])
+async def test_what_a_found_message_is_about_comes_along(stores: Bench, asked: str) -> None:
+    correction = message(6, archive_key="a", archive_id="a", counted=False, about=5)
+    elsewhere = message(5, ConversationKey(ANN, CAT))
+    await stores.put(messages=[message(5), elsewhere, correction, message(7)])
+    books = await stores.store.transact(owned(**{asked: [(WITH_BOB, "a")]}), seeing())
+    assert {key: {found.rank for found in messages} for key, messages in books.messages.items()} == {WITH_BOB: {5, 6}}
+
+
 async def test_archived_looks_at_archive_ids_only(stores: Bench) -> None:
     await stores.put(messages=[message(5, message_key="x"), message(6, archive_key="x", archive_id="x")])
     books = await stores.store.transact(owned(archived=[(WITH_BOB, "x")]), seeing())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sync.model.books import Books, Unlisted
+from sync.model.books import Books, LostHost, Unlisted
 from sync.model.errors import Uncommittable
 from sync.model.room import Affiliation, EntryKind, RoomEntry, nick_key
 from tests.contract.samples import ANN, CAT, DAN, EVE, TEA, account, after, entry, member, owned, room, seeing, storing
@@ -126,12 +126,18 @@ def whole(rank: int) -> RoomEntry:
 
 async def test_entries_come_back_as_they_were_stored_oldest_first(stores: Bench) -> None:
     await put(stores, entries=[whole(5), entry(4), entry(6, where=CAKE)])
-    assert list(await stores.rooms.entries(TEA)) == [entry(4), whole(5)]
+    assert list(await stores.rooms.entries(TEA, 0, 99)) == [entry(4), whole(5)]
+
+
+@pytest.mark.parametrize(("after_rank", "limit", "ranks"), [(0, 2, [2, 4]), (2, 9, [4, 6]), (3, 1, [4]), (6, 9, [])])
+async def test_entries_come_in_portions(stores: Bench, after_rank: int, limit: int, ranks: list[int]) -> None:
+    await put(stores, entries=[entry(rank) for rank in (2, 4, 6)])
+    assert [found.rank for found in await stores.rooms.entries(TEA, after_rank, limit)] == ranks
 
 
 async def test_no_kind_of_entry_is_unknown_to_the_schema(stores: Bench) -> None:
-    await put(stores, entries=[replace(whole(rank), kind=kind) for rank, kind in enumerate(EntryKind)])
-    assert [found.kind for found in await stores.rooms.entries(TEA)] == list(EntryKind)
+    await put(stores, entries=[replace(whole(rank), kind=kind) for rank, kind in enumerate(EntryKind, 1)])
+    assert [found.kind for found in await stores.rooms.entries(TEA, 0, 99)] == list(EntryKind)
 
 
 # ---- the way to the members -----------------------------------------------------------------------------------------
@@ -157,7 +163,7 @@ async def test_members_in_order_with_those_who_may_lack_entries(stores: Bench) -
 
 
 async def test_an_unknown_room_has_nobody(stores: Bench) -> None:
-    assert (list(await stores.rooms.members(TEA, "", 9)), list(await stores.rooms.entries(TEA))) == ([], [])
+    assert (list(await stores.rooms.members(TEA, "", 9)), list(await stores.rooms.entries(TEA, 0, 99))) == ([], [])
     await stores.rooms.fanned(TEA, 5)
     assert (await loaded(stores, rooms=[TEA])).rooms == {}
 
@@ -175,9 +181,9 @@ async def test_what_everybody_has_goes(stores: Bench) -> None:
     await put(stores, TEA, CAKE, rooms=[room(version=9)], entries=entries + elsewhere, members=members)
     await stores.rooms.fanned(TEA, 5)
     assert (await loaded(stores, rooms=[TEA])).rooms == {TEA: room(version=9, fanned=5)}
-    assert list(await stores.rooms.entries(TEA)) == [entry(6)]
+    assert list(await stores.rooms.entries(TEA, 0, 99)) == [entry(6)]
     assert [m.account for m in await stores.rooms.members(TEA, "", 9)] == [CAT, EVE]
-    assert list(await stores.rooms.entries(CAKE)) == elsewhere
+    assert list(await stores.rooms.entries(CAKE, 0, 99)) == elsewhere
     assert [m.room for m in await stores.rooms.memberships(ANN, [TEA, CAKE])] == [CAKE]
 
 
@@ -185,6 +191,16 @@ async def test_what_everybody_has_does_not_shrink(stores: Bench) -> None:
     await put(stores, rooms=[room(version=9, fanned=7)])
     await stores.rooms.fanned(TEA, 5)
     assert (await loaded(stores, rooms=[TEA])).rooms == {TEA: room(version=9, fanned=7)}
+
+
+@pytest.mark.parametrize("lost", [TEA, "rooms.example.org"])
+async def test_members_of_a_room_that_lost_events_start_over(stores: Bench, lost: str) -> None:
+    people = (ANN, EVE, CAT)
+    await stores.put(*people, accounts=[account(jid) for jid in people])
+    await put(stores, members=[member(), member(EVE, until=5)])
+    await stores.put(*people, lost_hosts=[LostHost(host=lost, version=2000)])
+    found = [await stores.store.account(jid) for jid in people]
+    assert [(owner.epoch, owner.floor) for owner in found if owner] == [(2, 2000), (2, 2000), (1, 0)]
 
 
 async def test_a_deleted_account_is_in_no_room(stores: Bench) -> None:
