@@ -100,7 +100,7 @@ CREATE TABLE message (
     outgoing boolean NOT NULL,
     counted boolean NOT NULL,                     -- makes the conversation unread until it is read
     mention boolean NOT NULL DEFAULT false,       -- means whom it counts for
-    retracted boolean NOT NULL DEFAULT false,
+    retracted bigint,                             -- rank of what took it back
     sent_at timestamptz NOT NULL,
     message_key text,                             -- ids longer than 128 bytes are kept as sha256:<hex>
     origin_key text,                              -- NULL where equal to message_key

@@ -44,14 +44,15 @@ class Component(Section):
     server: str = Field(default="127.0.0.1", min_length=1)
     port: Port = 5347  # Prosody's default; ejabberd's examples use 8888
     hosts: Annotated[tuple[Host, ...], AfterValidator(forms.some)]
+    muc_hosts: tuple[Host, ...] = ()
 
     @model_validator(mode="after")
     def _one_secret(self) -> Self:
         forms.exactly_one("secret", self.secret, "secret_file", self.secret_file)
         if not self.password:
             raise ValueError("the secret is empty")
-        if len(set(self.hosts)) < len(self.hosts):
-            raise ValueError("hosts names a host twice")
+        if len({*self.hosts, *self.muc_hosts}) < len(self.hosts) + len(self.muc_hosts):
+            raise ValueError("hosts and muc_hosts name a host twice")
         return self
 
     @property

@@ -29,6 +29,7 @@ _QUERY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 _PUSH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _CALL_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 8)  # 5 and 20 ms are the targets
 _FETCH_SECONDS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 300, 3600)  # a phone wakes for 20 to 30 s
+_FAN_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _BATCH_EVENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 _WORDS = 64  # distinct values of one label, then "other"
 _WORD = re.compile(r"[A-Za-z0-9_.:/-]{1,80}")
@@ -87,6 +88,11 @@ class Metrics:
         self._epochs = self._counter("epoch_raises_total", "Times that clients had to start over.", "why")
         self._lag = self._gauge("feed_lag_events", "Events of a host that are not committed yet.", "host")
         self._waiting = self._gauge("ingest_waiting_events", "Events in memory that wait for their commit.")
+        self._rooms = self._gauge("rooms_pending", "Rooms with entries that not every member has.")
+        self._fanned = self._counter("room_deliveries_total", "Members that took entries of a room.")
+        self._fan_seconds = self._histogram(
+            "room_fan_out_seconds", "Time of a room's pass to all members.", _FAN_SECONDS
+        )
 
     def _make_answers(self) -> None:
         self._queries = self._counter("queries_total", "Clients' requests, by what was answered.", "dialect", "outcome")
@@ -146,6 +152,13 @@ class Metrics:
 
     def ingest_waiting(self, events: int) -> None:
         self._waiting.set(events)
+
+    def rooms_pending(self, rooms: int) -> None:
+        self._rooms.set(rooms)
+
+    def fanned_out(self, members: int, seconds: float) -> None:
+        self._fanned.inc(members)
+        self._fan_seconds.observe(seconds)
 
     def query(self, dialect: str, outcome: str, seconds: float) -> None:
         self._queries.labels(dialect, self._word("outcome", outcome)).inc()

@@ -17,6 +17,7 @@ from xml.etree.ElementTree import Element
 from sync.adapters.http import Condition
 from sync.adapters.postgres.feed import PostgresFeedMarks
 from sync.adapters.postgres.housekeeping import PostgresHousekeeping
+from sync.adapters.postgres.rooms import PostgresRooms
 from sync.adapters.postgres.store import PostgresStore
 from sync.adapters.xmpp.link import Link
 from sync.app import settings
@@ -26,7 +27,8 @@ from sync.model.errors import StoreUnavailable
 from sync.model.event import FeedPosition
 from sync.ports import Store
 from sync.service.door import Door
-from sync.service.feed import HostFeed
+from sync.service.fanout import FanOut
+from sync.service.feed import HostFeed, Reach
 from sync.service.housekeeping import Housekeeper
 from sync.service.ingest import Ingest
 from sync.service.leader import Leader
@@ -51,9 +53,17 @@ class Service:
         self._link_task: asyncio.Task[None] | None = None
         self._failed = asyncio.Event()
         self._link = self._make_link()
-        self._feeds = {host: self._make_feed(host) for host in config.component.hosts}
+        self._feeds = {host: self._make_feed(host) for host in (*config.component.hosts, *config.component.muc_hosts)}
         store = PostgresStore(drivers.pool, drivers.clock, drivers.metrics)
         self._pusher = self._make_pusher(store)
+        self._fanout = FanOut(
+            store=store,
+            rooms=PostgresRooms(drivers.pool),
+            pusher=self._pusher,
+            clock=drivers.clock,
+            observer=drivers.metrics,
+            policies=self._policies,
+        )
         self._ingest = self._make_ingest(store)
         self._timers = Timers(
             store=store,
@@ -104,6 +114,11 @@ class Service:
             clock=self._drivers.clock,
             observer=self._drivers.metrics,
             freshness_seconds=self._config.ingest.freshness_seconds,
+            reach=Reach(
+                rooms=host in self._config.component.muc_hosts,
+                hosts=frozenset(self._config.component.hosts),
+                muc_hosts=frozenset(self._config.component.muc_hosts),
+            ),
         )
 
     def _make_pusher(self, store: Store) -> Pusher:
@@ -134,6 +149,7 @@ class Service:
             queue=self._config.ingest.queue,
             committed=self._committed,
             due=self._pusher.committed,
+            owed=self._fanout.owe,
         )
 
     def _make_door(self, store: Store) -> Door:
@@ -145,6 +161,7 @@ class Service:
             wire=self._link,
             feeds=self._feeds,
             ingest=self._ingest,
+            fanout=self._fanout,
             queries=Queries(store=store, live=live, clock=self._drivers.clock, observer=metrics),
             registrations=Registrations(
                 component=jid,
@@ -197,6 +214,7 @@ class Service:
             asyncio.create_task(work, name=name)
             for name, work in (
                 ("ingest", self._ingest.run()),
+                ("fan-out", self._fanout.run()),
                 ("pusher", self._pusher.run()),
                 ("timers", self._timers.run()),
                 ("leader", self._leader.run()),

@@ -91,8 +91,8 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostHost:
-    """A host that has lost events: all of its accounts start over, at `version` at the least. `keep`: forget the
-    positions of its other streams.
+    """A host that has lost events, or a room: all of its accounts, or members, start over, at `version` at the least.
+    `keep`: forget the positions of its other streams.
     """
 
     host: str
@@ -102,7 +102,7 @@ class LostHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unlisted:
-    """Members of a room that the list which began at `listing` did not name: they belong to it up to `until`."""
+    """Members of a room that the list `listing` did not name: they belong to it up to the rank `until`."""
 
     room: str
     listing: int

@@ -368,13 +368,14 @@ class GapEvent:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Malformed:
     """An event that could not be decoded, or that breaks the domain rule. It is quarantined; `account` is empty when
-    unknown.
+    unknown. `room`: the account is a room.
     """
 
     position: FeedPosition
     account: str
     why: str
     xml: str = field(repr=False)
+    room: bool = False
 
 
 RoomEvent = RoomMessageEvent | RoomMembersEvent | RoomDestroyedEvent

@@ -38,8 +38,8 @@ class Departure(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """A room: `version` is the rank of its newest entry, `fanned` the newest one that every member has. `listing`: the
-    version at which a list of all members began that is not complete yet.
+    """A room: `version` is the rank of its newest entry, `fanned` the newest one that every member has. `listing`:
+    names the list of all members that has begun and is not complete yet.
     """
 
     jid: str
@@ -54,8 +54,8 @@ class Room:
 class RoomMember:
     """An account of this server that is affiliated with the room, or in it.
 
-    It has the entries of rank above `since` up to `until` (None = it still belongs). `listed`: the room's version when
-    it was last named.
+    It has the entries of rank above `since` up to `until` (None = it still belongs). `listed`: the list that last
+    named it.
     """
 
     room: str

@@ -34,6 +34,14 @@ class Observer(Protocol):
         """Clients of a host or account have to start over: a side lost memory, or an event was set aside."""
         ...
 
+    def rooms_pending(self, rooms: int) -> None:
+        """Rooms with entries that not every member has."""
+        ...
+
+    def fanned_out(self, members: int, seconds: float) -> None:
+        """Entries of one room went to that many members."""
+        ...
+
     def feed_lag(self, host: str, events: int) -> None:
         """How far the newest event of the host is ahead of what is committed."""
         ...

@@ -94,8 +94,8 @@ class Rooms(Protocol):
         """Rooms that have entries which not every member has yet."""
         ...
 
-    async def entries(self, room: str) -> Sequence[RoomEntry]:
-        """The entries of a room that are kept, oldest first."""
+    async def entries(self, room: str, after: int, limit: int) -> Sequence[RoomEntry]:
+        """The entries of a room that are kept, from behind the rank `after`, oldest first."""
         ...
 
     async def members(self, room: str, after: str, limit: int) -> Sequence[RoomMember]:

@@ -8,7 +8,7 @@ Namespaces are compared, JIDs are not prepared: servers hand them over normalise
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement
@@ -134,7 +134,7 @@ def _event(element: Element, position: FeedPosition, reach: _Reach) -> Event:
             return _of_room(element, position, account, at, reach)
         return _of_account(element, position, account, at, reach)
     except Refused as refused:
-        return _malformed(element, position, account, refused)
+        return replace(_malformed(element, position, account, refused), room=reach.rooms)
 
 
 def _of_account(element: Element, position: FeedPosition, account: str, at: datetime, reach: _Reach) -> Event:

@@ -222,6 +222,8 @@ class Fold:
         self._out.quarantined.append(
             Quarantined(position=event.position, account=event.account, why=event.why, event=event.xml)
         )
+        if event.room:
+            self._out.lost_hosts.append(LostHost(host=event.account, version=microseconds(self._now)))
         account = self._accounts.get(event.account)
         if account is not None:
             self._accounts[event.account] = reset(account, self._now)

@@ -66,6 +66,8 @@ def deliver(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
     conversation = before.conversation
     if conversation is not None and entry.rank <= conversation.taken:
         return ignore("taken")
+    if conversation is not None and conversation.taken < member.since:
+        before = replace(before, conversation=resumed(conversation, member.since))
     match entry.kind:
         case EntryKind.MESSAGE:
             return message(before, member, entry, conduct, now)
@@ -79,6 +81,19 @@ def deliver(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
             return gone(before, entry, now)
         case _:
             assert_never(entry.kind)
+
+
+def resumed(conversation: Conversation, since: int) -> Conversation:
+    """The conversation of a member that belongs again, behind `since`: what was unread stays so, what was said
+    meanwhile does not count.
+    """
+    if conversation.read.rank < since:
+        if conversation.unread:
+            base = Base(unread=conversation.unread, mentions=conversation.mentions, rank=since)
+            conversation = replace(conversation, base=base)
+        else:
+            conversation = replace(conversation, read=Pointer(since, conversation.read.id))
+    return replace(conversation, taken=since)
 
 
 def message(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct, now: datetime) -> Decision:
@@ -204,17 +219,11 @@ def displayed(before: View, entry: RoomEntry, now: datetime) -> Decision:
 
 
 def joined(before: View, entry: RoomEntry, now: datetime) -> Decision:
-    """Back after an absence: what was unread stays so, what was said meanwhile does not count."""
+    """There for the first time, or again: an invitation is answered."""
     conversation = before.conversation
     if conversation is None:
         return ignore("joined")
     version = version_for(before, now)
-    if entry.rank > conversation.read.rank and conversation.taken < entry.rank:
-        if conversation.unread:
-            base = Base(unread=conversation.unread, mentions=conversation.mentions, rank=entry.rank)
-            conversation = replace(conversation, base=base)
-        else:
-            conversation = replace(conversation, read=Pointer(entry.rank, conversation.read.id))
     conversation = replace(
         conversation,
         version=version,

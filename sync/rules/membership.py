@@ -22,8 +22,7 @@ def changed(before: RoomView, event: RoomMembersEvent, now: datetime) -> RoomAft
     if any(belongs(member) for member in event.members):
         room = replace(room, destroyed=False)  # somebody made it anew
     if event.begin:
-        version = next_rank(room, now)
-        room = replace(room, version=version, listing=version)
+        room = replace(room, listing=next_rank(room, now))
     members: list[RoomMember] = []
     entries: list[RoomEntry] = []
     for named in event.members:

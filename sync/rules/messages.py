@@ -99,7 +99,7 @@ def correction(before: View, content: Correction, event: MessageEvent, now: date
     conversation = before.conversation
     if target is None or conversation is None:
         return ignore("unknown-target")
-    if target.retracted:
+    if target.retracted is not None:
         return ignore("retracted-target")
     version = version_for(before, now)
     # XEP-0308 §3: the payload of the newest correction stands for the message.
@@ -144,7 +144,7 @@ def withdrawn(
     conversation = before.conversation
     if target is None or conversation is None:
         return ignore("unknown-target")
-    if target.retracted:
+    if target.retracted is not None:
         return ignore("duplicate")
     version = version_for(before, now)
     was_unread = target.counted and counts(conversation, target.rank)
@@ -164,7 +164,7 @@ def withdrawn(
     after = After(
         account=settled(before, conversation),
         conversation=conversation,
-        messages=(replace(target, retracted=True), changing(event, version, min(event.at, now), target)),
+        messages=(replace(target, retracted=version), changing(event, version, min(event.at, now), target)),
         tallies=(Tally(target.rank, -1, -target.mention),) if target.counted else (),
         changes=(entry,),
         erased=(target.rank,),
@@ -182,7 +182,7 @@ def reaction(before: View, content: Reaction, event: MessageEvent, now: datetime
     target = named(before, content.target)
     if target is None or before.conversation is None:
         return ignore("unknown-target")
-    if target.retracted:
+    if target.retracted is not None:
         return ignore("retracted-target")
     version = version_for(before, now)
     conversation = replace(before.conversation, version=version)

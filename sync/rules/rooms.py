@@ -117,7 +117,7 @@ def correction(before: RoomView, content: Correction, event: RoomMessageEvent, n
     target = own(before, content.target, event)
     if target is None:
         return nothing(before, "unknown-target")
-    if target.retracted:
+    if target.retracted is not None:
         return nothing(before, "retracted-target")
     rank = next_rank(before.room, now)
     row = replace(indexed(event, rank, min(event.at, now)), about=target.rank)
@@ -131,7 +131,7 @@ def withdrawal(
     """XEP-0424, XEP-0425: the message is gone for everybody."""
     if target is None:
         return nothing(before, "unknown-target")
-    if target.retracted:
+    if target.retracted is not None:
         return nothing(before, "duplicate")
     rank = next_rank(before.room, now)
     row = replace(indexed(event, rank, min(event.at, now)), about=target.rank)
@@ -139,7 +139,7 @@ def withdrawal(
     entry = about(target, claimed or "", entry_of(event, kind, rank, now))
     if isinstance(event.content, Moderation):
         entry = replace(entry, sender=event.content.by or event.account)
-    return after(before, event, entry, replace(target, retracted=True), row)
+    return after(before, event, entry, replace(target, retracted=rank), row)
 
 
 def reaction(before: RoomView, content: Reaction, event: RoomMessageEvent, now: datetime) -> RoomAfter:
@@ -149,7 +149,7 @@ def reaction(before: RoomView, content: Reaction, event: RoomMessageEvent, now: 
     target = named(before, content.target)
     if target is None:
         return nothing(before, "unknown-target")
-    if target.retracted:
+    if target.retracted is not None:
         return nothing(before, "retracted-target")
     rank = next_rank(before.room, now)
     row = indexed(event, rank, min(event.at, now))

@@ -59,6 +59,8 @@ class Wanted:
         match event:
             case MessageEvent(content=Nothing()) | SessionEvent() | GapEvent():
                 pass
+            case Malformed(room=True):
+                pass
             case AccountEvent() | Malformed():
                 self.accounts.update({event.account} - {""})
             case BlocklistEvent():

@@ -44,6 +44,7 @@ def configure(
     secret: str,
     component_port: int,
     host: str,
+    muc_host: str,
     postgres: str,
     redis: str,
     http_port: int,
@@ -63,6 +64,7 @@ secret = {quoted(secret)}
 server = "127.0.0.1"
 port = {component_port}
 hosts = [{quoted(host)}]
+muc_hosts = [{quoted(muc_host)}]
 
 [postgres]
 dsn = {quoted(postgres)}

@@ -132,6 +132,7 @@ async def _start(
         secret=known.component_secret,
         component_port=ports.component,
         host=DOMAIN,
+        muc_host=MUC,
         postgres=postgres.dsn(port=ports.postgres, password=known.postgres_password),
         redis=valkey.url(port=ports.redis, password=known.redis_password),
         http_port=ports.http,

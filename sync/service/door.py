@@ -28,6 +28,7 @@ from sync.protocol import commands, delegation, disco, envelope, feed, push
 from sync.protocol.delegation import Delegated
 from sync.protocol.feed import FrameError
 from sync.protocol.names import PUSH, REWRITE, SYNC, namespace
+from sync.service.fanout import FanOut
 from sync.service.feed import HostFeed
 from sync.service.ingest import Ingest
 from sync.service.query import Queries
@@ -50,12 +51,13 @@ class Door:
         wire: Wire,
         feeds: Mapping[str, HostFeed],
         ingest: Ingest,
+        fanout: FanOut,
         queries: Queries,
         registrations: Registrations,
         observer: Observer,
         freshness_seconds: float,
     ) -> None:
-        self._freshness = freshness_seconds
+        self._freshness, self._fanout = freshness_seconds, fanout
         self._component, self._version, self._wire = component, version, wire
         self._feeds, self._ingest, self._queries, self._registrations = feeds, ingest, queries, registrations
         self._observer = observer
@@ -149,9 +151,14 @@ class Door:
         host = self._feeds.get(domain(account))
         if host is not None:
             await host.fresh()
+        for rooms in self._feeds.values():
+            if rooms.keeps_rooms and rooms.subscribed:
+                await rooms.fresh()
         try:
             async with asyncio.timeout(self._freshness):
                 await self._ingest.barrier(account)
+                await self._ingest.rooms_barrier()
+                await self._fanout.catch_up(account)
         except TimeoutError:
             raise Behind from None
 

@@ -7,6 +7,7 @@ acknowledges. It notices when one side has lost memory and raises the epochs of 
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import Behind, Refused, RequestError, StoreUnavailable
@@ -54,6 +55,17 @@ class Progress:
             self._ahead.remove(self.committed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """What a host's stream may speak of: accounts, or `rooms`, which may name accounts of `hosts`. The rooms of
+    `muc_hosts` speak for themselves.
+    """
+
+    rooms: bool = False
+    hosts: frozenset[str] = frozenset()
+    muc_hosts: frozenset[str] = frozenset()
+
+
 class HostFeed:
     """The feed of one host."""
 
@@ -68,8 +80,9 @@ class HostFeed:
         clock: Clock,
         observer: Observer,
         freshness_seconds: float,
+        reach: Reach,
     ) -> None:
-        self.host = host
+        self.host, self._reach = host, reach
         self._component, self._wire, self._marks, self._presence = component, wire, marks, presence
         self._clock, self._observer = clock, observer
         self._freshness = freshness_seconds
@@ -81,6 +94,11 @@ class HostFeed:
         self._caught_up = asyncio.Event()
         self._wanted = asyncio.Event()
         self.subscribed = False
+
+    @property
+    def keeps_rooms(self) -> bool:
+        """True for a host of rooms."""
+        return self._reach.rooms
 
     # ---- subscribing -----------------------------------------------------------------------------------------------
 
@@ -106,7 +124,8 @@ class HostFeed:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._subscribing(), name=f"subscribe-{self.host}")
             group.create_task(self._acknowledging(), name=f"ack-{self.host}")
-            group.create_task(self._vouching(), name=f"presence-{self.host}")
+            if not self._reach.rooms:
+                group.create_task(self._vouching(), name=f"presence-{self.host}")
 
     async def _subscribing(self) -> None:
         while True:
@@ -156,7 +175,10 @@ class HostFeed:
         if said.regressed and self._skipped:
             # What came with the hello was counted from where we had been, not from the module's ack.
             self.resubscribe()
-        await self._presence.reset(self.host, by_account(said.sessions))
+        if said.rooms is not self._reach.rooms:
+            raise Refused("rooms-host" if said.rooms else "no-rooms-host")
+        if not said.rooms:
+            await self._presence.reset(self.host, by_account(said.sessions))
         if not self._up:
             raise Refused("disconnected")
         self._set_subscribed(True)
@@ -194,7 +216,8 @@ class HostFeed:
 
     def take(self, frame: Element, ingest: Ingest) -> None:
         """A batch came in. Raises FrameError when the frame cannot be trusted."""
-        batch = feed.decode_feed(frame, host=self.host)
+        reach = self._reach
+        batch = feed.decode_feed(frame, host=self.host, rooms=reach.rooms, hosts=reach.hosts, muc_hosts=reach.muc_hosts)
         if any(isinstance(event, GapEvent) and event.reason is GapReason.FULL for event in batch.events):
             self._streams.clear()  # docs/feed.md §6: the other streams were given up
         progress = self._progress(batch.stream, batch.shard)

@@ -9,7 +9,7 @@ waited for.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -53,7 +53,9 @@ RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # while the database is away; the la
 
 
 class Ingest:
-    """The lanes. `committed` is told of each event's position after its commit, `due` of batches with push jobs."""
+    """The lanes. `committed` is told of each event's position after its commit, `due` of batches with push jobs,
+    `owed` of rooms with entries for their members.
+    """
 
     def __init__(
         self,
@@ -69,12 +71,13 @@ class Ingest:
         queue: int,
         committed: Callable[[Sequence[FeedPosition]], None],
         due: Callable[[Report], None],
+        owed: Callable[[Collection[str]], None],
     ) -> None:
         self._store, self._presence, self._wire, self._clock, self._observer = store, presence, wire, clock, observer
         self._policies = policies
         self._batch = batch
         self._high, self._low = queue, queue // 4
-        self._committed, self._due = committed, due
+        self._committed, self._due, self._owed = committed, due, owed
         self._workers = workers
         self._lanes: list[deque[Event]] = [deque() for _ in range(LANES)]
         self._busy = [False] * LANES
@@ -84,6 +87,7 @@ class Ingest:
         self._idle.set()
         self._taken = [0] * LANES  # events of each lane that came in, and that were committed
         self._done = [0] * LANES
+        self._of_rooms = [0] * LANES  # how many of a lane had come in when the last event of a room did
         self._barriers: list[list[tuple[int, asyncio.Future[None]]]] = [[] for _ in range(LANES)]
         self._waiting = 0
         self._paused = self._closing = False
@@ -93,6 +97,8 @@ class Ingest:
         for event in events:
             where = lane(event.account)
             self._taken[where] += 1
+            if isinstance(event, RoomMessageEvent | RoomMembersEvent | RoomDestroyedEvent):
+                self._of_rooms[where] = self._taken[where]
             self._lanes[where].append(event)
         self._work_to_do.set()
         self._waiting += len(events)
@@ -106,9 +112,17 @@ class Ingest:
     async def barrier(self, account: str) -> None:
         """Wait until everything of the account's lane that has come in so far is committed."""
         where = lane(account)
-        if self._done[where] < self._taken[where]:
+        await self._passed(where, self._taken[where])
+
+    async def rooms_barrier(self) -> None:
+        """Wait until everything of rooms that has come in so far is committed."""
+        for where, target in enumerate(self._of_rooms):
+            await self._passed(where, target)
+
+    async def _passed(self, where: int, target: int) -> None:
+        if self._done[where] < target:
             passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._barriers[where].append((self._taken[where], passed))
+            self._barriers[where].append((target, passed))
             await passed
 
     async def drain(self) -> None:
@@ -202,7 +216,13 @@ class Ingest:
         else:
             log.error("an event cannot be committed", extra={"reason": why, "n": event.position.n})
             xml = event.stanza if isinstance(event, MessageEvent | RoomMessageEvent) else getattr(event, "xml", "")
-            event = Malformed(position=event.position, account=event.account, why=f"uncommittable:{why}", xml=xml)
+            event = Malformed(
+                position=event.position,
+                account=event.account,
+                why=f"uncommittable:{why}",
+                xml=xml,
+                room=isinstance(event, RoomMessageEvent | RoomMembersEvent | RoomDestroyedEvent),
+            )
         await self._commit([event])
 
     async def _after(self, events: Sequence[Event], report: Report, seconds: float) -> None:
@@ -212,6 +232,8 @@ class Ingest:
             await self._presence.apply(sessions)
         if report.jobs:
             self._due(report)
+        if report.rooms:
+            self._owed(report.rooms)
         self._observer.batch_committed(len(events), seconds)
         for kind, many in Counter(KINDS[type(event)] for event in events).items():
             self._observer.events_committed(kind, many)

@@ -179,7 +179,7 @@ async def test_damage_is_found_mended_and_given_a_version(
 
 
 async def test_a_retraction_on_its_way_to_a_member_is_no_damage(bench: Bench, dossier: Dossier) -> None:
-    gone = message(1, OF_TEA, author=BOB, retracted=True)
+    gone = message(1, OF_TEA, author=BOB, retracted=150)
     told = entry(150, kind=EntryKind.RETRACTED, target_rank=1, target_id="a", target_counted=True)
     await bench.store.transact(owned(rooms={TEA}), storing(messages=[gone], entries=[told]))
     assert (await dossier.repair(ANN, NOW)).differences == ()
@@ -223,7 +223,11 @@ def randomly(seed: int) -> dict[str, Any]:
             direction = Direction.IN if dice.random() < 0.8 else Direction.OUT
             counted = direction is Direction.IN and dice.random() < 0.7
             mentions = (ANN, EVE) if counted and dice.random() < 0.3 else ()
-            traits: dict[str, Any] = {"direction": direction, "counted": counted, "retracted": dice.random() < 0.2}
+            traits: dict[str, Any] = {
+                "direction": direction,
+                "counted": counted,
+                "retracted": 1 if dice.random() < 0.2 else None,
+            }
             traits |= {"mention": counted and dice.random() < 0.3, "author": dice.choice([None, ANN, BOB, BOB])}
             messages.append(message(rank, where, mentions=mentions, **traits))
     return {"conversations": conversations, "messages": messages}

@@ -44,7 +44,7 @@ SELECT count(*) FROM conversation c
 WHERE (unread - base_unread, mentions - base_mentions) <> (
     SELECT count(*), count(*) FILTER (WHERE mention) FROM message m
     WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
-    AND m.counted AND NOT m.retracted AND m.rank > greatest(c.read_rank, c.base_rank))
+    AND m.counted AND m.retracted IS NULL AND m.rank > greatest(c.read_rank, c.base_rank))
 OR ringing <> (
     SELECT count(*) FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND state = 'ringing')"""
 TOTALS = """

@@ -16,8 +16,9 @@ class MemoryRooms:
         pending = [room for room in self.tables.rooms.values() if room.fanned < room.version]
         return [room.jid for room in sorted(pending, key=lambda room: room.fanned)][:limit]
 
-    async def entries(self, room: str) -> Sequence[RoomEntry]:
-        return [entry for (name, _), entry in sorted(self.tables.entries.items()) if name == room]
+    async def entries(self, room: str, after: int, limit: int) -> Sequence[RoomEntry]:
+        found = [e for (name, rank), e in sorted(self.tables.entries.items()) if name == room and rank > after]
+        return found[:limit]
 
     async def members(self, room: str, after: str, limit: int) -> Sequence[RoomMember]:
         fanned = self.tables.rooms[room].fanned if room in self.tables.rooms else 0

@@ -88,6 +88,9 @@ class MemoryStore(MemoryRooms):
             ids = {message.message_key, message.origin_key, message.archive_key} - {None}
             if any((key, i) in keys.ids for i in ids) or (key, message.archive_key) in keys.archived:
                 books.messages.setdefault(key, []).append(message)
+        for key, found in books.messages.items():
+            about = {(key, message.about) for message in found} - {(key, message.rank) for message in found}
+            found.extend(picked(tables.messages, about).values())
         asked = {place for key in keys.behind for place in ranks_found(key, keys, books)}
         books.behind = {(key, rank): behind(tables, key, rank) for key, rank in asked | keys.marks}
         books.members = {where: member for where, member in tables.members.items() if wanted_member(member, keys)}

@@ -124,7 +124,7 @@ UNIQUE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "device_by_node": ("devices", lambda d: (d.account, d.node)),
 }
 
-KEPT_OF_A_MESSAGE = frozenset(IndexedMessage.__dataclass_fields__) - {"retracted", "archive_key", "archive_id"}
+KEPT_OF_A_MESSAGE = frozenset(IndexedMessage.__dataclass_fields__) - {"retracted"}
 KEPT_OF_A_CALL = frozenset(Call.__dataclass_fields__) - {"state", "version", "answered_by"}
 KEPT_OF_A_JOB = frozenset({"device_id", "lane", "kind", "sid", "voip", "created_at"})
 
@@ -145,7 +145,8 @@ def unread_messages(tables: Tables, key: ConversationKey) -> list[IndexedMessage
         message
         for (where, rank), message in tables.messages.items()
         if where == key or (where == room and message.author != key.account and rank <= conversation.taken)
-        if message.counted and not message.retracted and rank > after and key.kind in (Kind.GROUP, where.kind)
+        if message.counted and rank > after and key.kind in (Kind.GROUP, where.kind)
+        if message.retracted is None or (where == room and message.retracted > conversation.taken)
     ]
     return sorted(found, key=lambda message: message.rank)
 
@@ -185,14 +186,6 @@ def changed(old: Any, new: Any, kept: frozenset[str]) -> Any:
     return new if old is None else replace(new, **{name: getattr(old, name) for name in kept})
 
 
-def with_archive_id(old: IndexedMessage | None, new: IndexedMessage) -> IndexedMessage:
-    """A message as stored: of a known one the archive id may come later, and then stays."""
-    stored: IndexedMessage = changed(old, new, KEPT_OF_A_MESSAGE)
-    if old is None or old.archive_key is None:
-        return stored
-    return replace(stored, archive_key=old.archive_key, archive_id=old.archive_id)
-
-
 def write_rooms(tables: Tables, out: Writes) -> None:
     tables.rooms |= {room.jid: room for room in out.rooms if room.jid in tables.rooms}
     tables.members |= {(member.room, member.account): member for member in out.members}
@@ -206,12 +199,13 @@ def write_rooms(tables: Tables, out: Writes) -> None:
 
 def end_unlisted(tables: Tables, gone: Unlisted) -> None:
     for where, member in tables.members.items():
-        if member.room == gone.room and member.until is None and member.listed < gone.listing:
+        if member.room == gone.room and member.until is None and member.listed != gone.listing:
             tables.members[where] = replace(member, until=gone.until)
 
 
 def raise_epochs(tables: Tables, host: str, at_least: int) -> int:
-    of_host = [account for jid, account in tables.accounts.items() if domain(jid) == host]
+    members = {m.account for m in tables.members.values() if host in (m.room, domain(m.room))}
+    of_host = [account for jid, account in tables.accounts.items() if domain(jid) == host or jid in members]
     for account in of_host:
         version = max(account.version + 1, at_least)
         tables.accounts[account.jid] = replace(account, epoch=account.epoch + 1, version=version, floor=version)
@@ -235,7 +229,7 @@ def write(tables: Tables, out: Writes) -> None:
     tables.conversations |= {conversation.key: conversation for conversation in out.conversations}
     for message in out.messages:
         key = message.conversation, message.rank
-        tables.messages[key] = with_archive_id(tables.messages.get(key), message)
+        tables.messages[key] = changed(tables.messages.get(key), message, KEPT_OF_A_MESSAGE)
     for change in out.changes:
         where = change.conversation.account, change.version
         if where in tables.changes:

@@ -118,7 +118,7 @@ async def test_what_was_unread_is_counted_on(house: House) -> None:
 
 
 async def test_what_was_read_own_or_retracted_is_not(house: House) -> None:
-    messages = [*said(1, 2, 3, 4, 5, 10, 11), *said(8, retracted=True), *said(9, counted=False)]
+    messages = [*said(1, 2, 3, 4, 5, 10, 11), *said(8, retracted=9), *said(9, counted=False)]
     await house.put(**chat(*messages, read=Pointer(ago(10), "a")))
     assert (await house.tidy()).rows == {"message": 4}
     assert (await house.conversation(WITH_BOB)).base == Base()

@@ -115,7 +115,7 @@ class World:
         if target is None or target.retracted:
             return
         found = self.change(WITH_BOB)
-        self.tables.messages[WITH_BOB, target.rank] = replace(target, retracted=True)
+        self.tables.messages[WITH_BOB, target.rank] = replace(target, retracted=9**15)
         if target.counted and target.rank > max(found.read.rank, found.base.rank):
             counts = {"unread": found.unread - 1, "mentions": found.mentions - target.mention}
             self.tables.conversations[WITH_BOB] = replace(found, **counts)
@@ -150,7 +150,7 @@ class World:
     def take_back_in_room(self, number: int, flag: bool) -> None:
         target = self.pick(OF_TEA, number)
         if target is not None and not target.retracted:
-            self.tables.messages[OF_TEA, target.rank] = replace(target, retracted=True)
+            self.tables.messages[OF_TEA, target.rank] = replace(target, retracted=9**15)
             about = {"target_rank": target.rank, "target_id": "a", "target_author": target.author}
             self.enter(EntryKind.RETRACTED, **about, target_mentions=target.mentions)
 

@@ -114,21 +114,6 @@ async def test_a_message_comes_back_as_it_was_stored(stores: Bench) -> None:
     assert books.messages == {WITH_BOB: [stored]}
 
 
-async def test_a_known_message_gets_its_archive_id_later_and_once(stores: Bench) -> None:
-    for archive_id in (None, "a", "b"):
-        await stores.put(messages=[message(5, message_key="m", archive_key=archive_id, archive_id=archive_id)])
-    books = await stores.store.transact(owned(ids=[(WITH_BOB, "m")]), seeing())
-    assert books.messages[WITH_BOB] == [message(5, message_key="m", archive_key="a", archive_id="a")]
-
-
-async def test_a_long_archive_id_may_come_later_too(stores: Bench) -> None:
-    stored = message(5, message_key="m", archive_key="sha256:00", archive_id="x" * 3000)
-    await stores.put(messages=[message(5, message_key="m")])
-    await stores.put(messages=[stored])
-    books = await stores.store.transact(owned(ids=[(WITH_BOB, "m")]), seeing())
-    assert books.messages[WITH_BOB] == [stored]
-
-
 @pytest.mark.parametrize("asked", ["ids", "archived"])
 async def test_what_a_found_message_is_about_comes_along(stores: Bench, asked: str) -> None:
     correction = message(6, archive_key="a", archive_id="a", counted=False, about=5)
@@ -154,9 +139,9 @@ async def test_an_id_is_looked_up_in_its_own_conversation(stores: Bench) -> None
 
 async def test_of_a_known_message_only_its_retraction_is_stored(stores: Bench) -> None:
     await stores.put(messages=[message(5, message_key="m")])
-    await stores.put(messages=[message(5, message_key="m", counted=False, retracted=True)])
+    await stores.put(messages=[message(5, message_key="m", counted=False, retracted=6)])
     books = await stores.store.transact(owned(ids=[(WITH_BOB, "m")]), seeing())
-    assert books.messages[WITH_BOB] == [message(5, message_key="m", retracted=True)]
+    assert books.messages[WITH_BOB] == [message(5, message_key="m", retracted=6)]
 
 
 async def test_a_call_brings_its_conversation_along(stores: Bench) -> None:

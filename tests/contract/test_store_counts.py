@@ -80,7 +80,7 @@ async def test_what_was_read_is_read(stores: Bench, rank: int, found: Behind) ->
 
 async def test_only_standing_messages_that_count_are_unread(stores: Bench) -> None:
     own = message(3, direction=Direction.OUT, counted=False)
-    await indexed(stores, conversation(), message(2, retracted=True), own, message(4), message(6))
+    await indexed(stores, conversation(), message(2, retracted=3), own, message(4), message(6))
     assert await marked(stores, 5) == Behind(1, 0, 4)
 
 
@@ -198,7 +198,10 @@ def random_life(random: Random) -> tuple[list[Conversation], list[IndexedMessage
         counted = random.random() < 0.8
         some = tuple(jid for jid in (ANN, EVE, CAT) if counted and key == OF_TEA and random.random() < 0.2)
         fields = {"counted": counted, "mention": counted and random.random() < 0.1, "mentions": some}
-        fields |= {"retracted": random.random() < 0.2, "author": random.choice([ANN, EVE, CAT, None])}
+        fields |= {
+            "retracted": random.choice([None, None, None, None, 1]),
+            "author": random.choice([ANN, EVE, CAT, None]),
+        }
         return message(rank, key, **fields)
 
     def standing() -> dict[str, Any]:

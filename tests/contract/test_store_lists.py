@@ -259,7 +259,7 @@ async def test_a_mention_is_named_by_its_archive_id(stores: Bench, ids: dict[str
 
 async def test_the_first_mention_is_unread_and_stands(stores: Bench) -> None:
     mentions = [message(rank, mention=True, message_key=f"m{rank}") for rank in (2, 4, 8, 9)]
-    others = [message(6, mention=True, retracted=True, message_key="m6"), message(7, message_key="m7")]
+    others = [message(6, mention=True, retracted=7, message_key="m6"), message(7, message_key="m7")]
     base = Base(unread=1, mentions=1, rank=5)
     stored = conversation(unread=4, mentions=3, read=Pointer(2, "a"), base=base)
     await stores.put(conversations=[stored], messages=mentions + others)

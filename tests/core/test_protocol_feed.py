@@ -57,6 +57,7 @@ def test_a_malformed_event_costs_only_itself(vector: Element) -> None:
     bad = [event for event in batch.events if isinstance(event, Malformed)]
     assert [(b.position.n, b.why, b.account) for b in bad] == [(2, vector.get("why"), vector.get("account"))]
     assert bad[0].xml == serialise(vector[0])
+    assert bad[0].room is (of_rooms(vector) and bool(vector.get("account")))
 
 
 @pytest.mark.parametrize("bad", ["a\0b", "a\ud800b"])

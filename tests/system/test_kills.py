@@ -311,7 +311,7 @@ class Company:
         assert counted["holds"]
         wrong = await self.box.sql(
             "SELECT peer FROM conversation c WHERE account = $1 AND unread <> (SELECT count(*) FROM message m WHERE "
-            "(m.account, m.peer, m.kind) = (c.account, c.peer, c.kind) AND m.counted AND NOT m.retracted "
+            "(m.account, m.peer, m.kind) = (c.account, c.peer, c.kind) AND m.counted AND m.retracted IS NULL "
             "AND m.rank > c.read_rank)",
             jid,
         )

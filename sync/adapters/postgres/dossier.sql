@@ -93,16 +93,13 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT m.mention FROM message m
         WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
-            AND m.rank > greatest(c.read_rank, c.base_rank) AND m.counted AND NOT m.retracted
+            AND m.rank > greatest(c.read_rank, c.base_rank) AND m.counted AND m.retracted IS NULL
         UNION ALL
         SELECT m.mention OR c.account = ANY (m.mentions) FROM message m
         WHERE c.kind = 'group' AND (m.account, m.peer, m.kind) = (c.peer, c.peer, 'group')
             AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= c.taken
-            AND m.counted AND m.author IS DISTINCT FROM c.account
-            AND (NOT m.retracted OR EXISTS (
-                SELECT FROM room_entry e
-                WHERE e.room = c.peer AND e.rank > c.taken AND e.kind IN ('retracted', 'moderated')
-                    AND e.target_rank = m.rank AND e.target_counted))
+            AND m.counted AND (m.retracted IS NULL OR m.retracted > c.taken)
+            AND m.author IS DISTINCT FROM c.account
     ) AS counted
 ) AS found
 WHERE c.account = $1 ORDER BY c.peer, c.kind;

@@ -68,7 +68,7 @@ WITH doomed AS MATERIALIZED (
     JOIN conversation c ON (c.account, c.peer, c.kind) = ($1, wanted.peer, wanted.kind)
     CROSS JOIN LATERAL (
         SELECT m.ctid AS place, m.rank, m.mention,
-            m.counted AND NOT m.retracted AND m.rank > greatest(c.read_rank, c.base_rank) AS unread
+            m.counted AND m.retracted IS NULL AND m.rank > greatest(c.read_rank, c.base_rank) AS unread
         FROM message m
         WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind) AND m.rank <= wanted.rank
             -- what is behind the last message and does not count, as reactions, may go without it
@@ -159,7 +159,8 @@ WITH tally AS MATERIALIZED (
         SELECT m.rank FROM message m
         WHERE (m.account, m.peer, m.kind) = (c.peer, c.peer, 'group')
             AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= c.taken
-            AND m.counted AND NOT m.retracted AND m.author IS DISTINCT FROM c.account
+            AND m.counted AND (m.retracted IS NULL OR m.retracted > c.taken)
+            AND m.author IS DISTINCT FROM c.account
         ORDER BY m.rank DESC LIMIT 1
     ) AS newest ON true
     WHERE c.taken > c.read_rank AND c.unread > c.base_unread AND NOT EXISTS (
@@ -253,7 +254,8 @@ tally AS MATERIALIZED (
         FROM message m
         WHERE (m.account, m.peer, m.kind) = ($1, $1, 'group')
             AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= least($2, c.taken)
-            AND m.counted AND NOT m.retracted AND m.author IS DISTINCT FROM c.account
+            AND m.counted AND (m.retracted IS NULL OR m.retracted > c.taken)
+            AND m.author IS DISTINCT FROM c.account
     ) AS found
     WHERE NOT on_its_way.anything AND found.unread > 0
 ),

@@ -18,14 +18,14 @@ FIRST_MENTION = """
             (SELECT m.rank, coalesce(m.archive_id, m.archive_key, m.message_key) AS id FROM message m
             WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
                 AND m.rank > greatest(c.read_rank, c.base_rank)
-                AND m.counted AND (m.mention OR m.mentions <> '{}') AND m.mention AND NOT m.retracted
+                AND m.counted AND (m.mention OR m.mentions <> '{}') AND m.mention AND m.retracted IS NULL
             ORDER BY m.rank LIMIT 1)
             UNION ALL
             (SELECT m.rank, coalesce(m.archive_id, m.archive_key, m.message_key) FROM message m
             WHERE c.kind = 'group' AND (m.account, m.peer, m.kind) = (c.peer, c.peer, 'group')
                 AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= c.taken
                 AND m.counted AND (m.mention OR m.mentions <> '{}') AND (m.mention OR c.account = ANY (m.mentions))
-                AND NOT m.retracted AND m.author IS DISTINCT FROM c.account
+                AND (m.retracted IS NULL OR m.retracted > c.taken) AND m.author IS DISTINCT FROM c.account
             ORDER BY m.rank LIMIT 1)
         ) AS found ORDER BY found.rank LIMIT 1"""
 

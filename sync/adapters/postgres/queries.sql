@@ -95,12 +95,13 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT m.rank, m.mention FROM message m
         WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
-            AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= wanted.rank AND m.counted AND NOT m.retracted
+            AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= wanted.rank AND m.counted AND m.retracted IS NULL
         UNION ALL
         SELECT m.rank, m.mention OR c.account = ANY (m.mentions) FROM message m
         WHERE c.kind = 'group' AND (m.account, m.peer, m.kind) = (c.peer, c.peer, 'group')
             AND m.rank > greatest(c.read_rank, c.base_rank) AND m.rank <= least(wanted.rank, c.taken)
-            AND m.counted AND NOT m.retracted AND m.author IS DISTINCT FROM c.account
+            AND m.counted AND (m.retracted IS NULL OR m.retracted > c.taken)
+            AND m.author IS DISTINCT FROM c.account
     ) AS found
 ) AS newly;
 
@@ -139,19 +140,17 @@ ON CONFLICT (account, peer, kind) DO UPDATE SET version = excluded.version, acti
     last_sent_at = excluded.last_sent_at, last_retracted = excluded.last_retracted;
 
 -- name: write_messages
--- Store entries of the message index; of a known one it may change that it is retracted, and the archive id may come later.
+-- Store entries of the message index; of a known one only `retracted` can have changed.
 INSERT INTO message (account, peer, kind, rank, outgoing, counted, mention, retracted, sent_at, message_key, origin_key,
     archive_key, archive_id, about, author, mentions)
 SELECT account, peer, kind, rank, outgoing, counted, mention, retracted, sent_at, message_key, origin_key,
     archive_key, archive_id, about, author, string_to_array(mentions, ' ')
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::boolean[],
-    $8::boolean[], $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[],
+    $8::bigint[], $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[],
     $16::text[])
     AS new(account, peer, kind, rank, outgoing, counted, mention, retracted, sent_at, message_key, origin_key,
         archive_key, archive_id, about, author, mentions)
-ON CONFLICT (account, peer, kind, rank) DO UPDATE SET retracted = excluded.retracted,
-    archive_id = CASE WHEN message.archive_key IS NULL THEN excluded.archive_id ELSE message.archive_id END,
-    archive_key = coalesce(message.archive_key, excluded.archive_key);
+ON CONFLICT (account, peer, kind, rank) DO UPDATE SET retracted = excluded.retracted;
 
 -- name: write_changes
 -- Add to the change log.
@@ -362,9 +361,12 @@ DELETE FROM feed_stream WHERE host = $1 AND stream <> $2;
 DELETE FROM feed_position WHERE host = $1 AND stream <> $2;
 
 -- name: raise_epochs
--- All accounts of a host start over: a new epoch, and no token given out so far is valid.
+-- All accounts of a host, members of a room or of a host's rooms start over: a new epoch, and no token is valid any more.
 UPDATE account SET epoch = epoch + 1, version = greatest(version + 1, $2), floor = greatest(version + 1, $2)
-WHERE jid IN (SELECT jid FROM account WHERE split_part(jid, '@', -1) = $1 ORDER BY jid FOR UPDATE);
+WHERE jid IN (
+    SELECT jid FROM account WHERE split_part(jid, '@', -1) = $1
+        OR jid IN (SELECT account FROM room_member WHERE room = $1 OR split_part(room, '@', -1) = $1)
+    ORDER BY jid FOR UPDATE);
 
 -- name: acquire_lease
 -- Take or renew a lease; a holder whose database session is gone holds nothing.

@@ -22,10 +22,10 @@ class PostgresRooms:
             found = await connection.fetch(sql("pending_rooms"), limit)
         return [row["jid"] for row in found]
 
-    async def entries(self, room: str) -> Sequence[RoomEntry]:
+    async def entries(self, room: str, after: int, limit: int) -> Sequence[RoomEntry]:
         """`Rooms.entries`."""
         async with self._pool.connection() as connection:
-            found = await connection.fetch(sql("room_entries"), room)
+            found = await connection.fetch(sql("room_entries"), room, after, limit)
         return [room_rows.entry(row) for row in found]
 
     async def members(self, room: str, after: str, limit: int) -> Sequence[RoomMember]:

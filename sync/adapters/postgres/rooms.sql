@@ -25,7 +25,7 @@ ON CONFLICT (room, account) DO UPDATE SET affiliation = excluded.affiliation, pr
 -- Members that a whole list did not name belong to the room no more.
 UPDATE room_member SET until = gone.until
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS gone(room, listing, until)
-WHERE room_member.room = gone.room AND room_member.until IS NULL AND room_member.listed < gone.listing;
+WHERE room_member.room = gone.room AND room_member.until IS NULL AND room_member.listed <> gone.listing;
 
 -- name: write_entries
 -- Add what happened in rooms.
@@ -46,7 +46,7 @@ SELECT jid FROM room WHERE fanned < version ORDER BY fanned LIMIT $1;
 
 -- name: room_entries
 -- The entries of a room, oldest first.
-SELECT * FROM room_entry WHERE room = $1 ORDER BY rank;
+SELECT * FROM room_entry WHERE room = $1 AND rank > $2 ORDER BY rank LIMIT $3;
 
 -- name: room_members
 -- Members of a room in order, and those that left it and may lack entries.

@@ -1,0 +1,153 @@
+"""Takes what happened in rooms to every member's conversation, absent members' too (DESIGN §3).
+
+An entry is committed once, in the room's lane; from then on it is owed. Chunks of members take all entries that they
+lack in one ordinary transaction each; a chunk that is repeated changes nothing. Rooms take turns, and a chunk is small,
+so that one-to-one traffic passes between. A member who asks is served before its turn.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from functools import partial
+from time import perf_counter
+
+from sync.model.books import Books, Keys, Ruling, Writes
+from sync.model.conversation import ConversationKey, Kind
+from sync.model.errors import StoreUnavailable
+from sync.model.room import EntryKind, RoomEntry, RoomMember
+from sync.ports import Clock, Observer, Rooms, Store
+from sync.rules.fold import Policies, Report, fan_out, reset
+from sync.service.pusher import Pusher
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64  # members in one transaction: some milliseconds of work
+ENTRIES = 64  # entries in one pass
+RETRY_SECONDS = 1.0
+
+
+class FanOut:
+    """The rooms that owe their members something."""
+
+    def __init__(
+        self, *, store: Store, rooms: Rooms, pusher: Pusher, clock: Clock, observer: Observer, policies: Policies
+    ) -> None:
+        self._store, self._rooms, self._pusher = store, rooms, pusher
+        self._clock, self._observer, self._policies = clock, observer, policies
+        self._pending: dict[str, None] = {}  # in the order of their turns
+        self._known = asyncio.Event()  # what an earlier process left owing is in `_pending`
+        self._owing = asyncio.Event()
+
+    def owe(self, rooms: Collection[str]) -> None:
+        """Entries of these rooms were committed."""
+        self._pending |= dict.fromkeys(rooms)
+        if self._pending:
+            self._owing.set()
+        self._observer.rooms_pending(len(self._pending))
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            try:
+                if not self._known.is_set():
+                    self.owe(await self._rooms.pending_rooms(limit=100_000))
+                    self._known.set()
+                await self._turn()
+            except StoreUnavailable as error:
+                log.warning("the database is away, rooms wait", extra={"reason": str(error)})
+                await self._clock.sleep(RETRY_SECONDS)
+
+    async def _turn(self) -> None:
+        """The next room, one pass."""
+        if not self._pending:
+            self._owing.clear()
+            await self._owing.wait()
+        room = next(iter(self._pending))
+        del self._pending[room]
+        try:
+            if await self._pass(room):
+                self.owe([room])
+        except BaseException:
+            self.owe([room])
+            raise
+        self._observer.rooms_pending(len(self._pending))
+
+    async def _pass(self, room: str) -> bool:
+        """The oldest entries of a room to all of its members; True when there may be more."""
+        entries = await self._rooms.entries(room, 0, ENTRIES)
+        if not entries:
+            return False
+        began, count = perf_counter(), 0
+        if all(entry.only is not None for entry in entries):
+            for account in dict.fromkeys(entry.only for entry in entries if entry.only is not None):
+                count += await self._serve(entries, await self._rooms.memberships(account, [room]))
+        else:
+            after = ""
+            while members := await self._rooms.members(room, after, CHUNK):
+                count += await self._serve(entries, members)
+                after = members[-1].account
+        await self._rooms.fanned(room, entries[-1].rank)
+        self._observer.fanned_out(count, perf_counter() - began)
+        return True
+
+    async def catch_up(self, account: str) -> None:
+        """What rooms owe this account, before its question is answered (invariant 11)."""
+        await self._known.wait()
+        if not self._pending:
+            return
+        for member in await self._rooms.memberships(account, list(self._pending)):
+            after = 0
+            while entries := await self._rooms.entries(member.room, after, ENTRIES):
+                await self._serve(entries, [member])
+                after = entries[-1].rank
+
+    async def _serve(self, entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> int:
+        """One chunk, in one transaction; the number of its members. What cannot be stored for one member must not keep
+        the others waiting.
+        """
+        if not members:
+            return 0
+        rule = partial(self._rule, entries, members)
+        try:
+            report = await self._store.transact(keys_of(entries, members), rule)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in a rule must stop one member's entries, not the room's
+            if len(members) > 1:
+                return sum([await self._serve(entries, [member]) for member in members])
+            log.error("entries of a room cannot be stored for a member", extra={"reason": type(error).__name__})
+            self._observer.epoch_raised("room-entry")
+            await self._store.transact(Keys(accounts=frozenset({members[0].account})), started_over)
+            return 1
+        self._pusher.committed(report)
+        for word, many in report.suppressed.items():
+            self._observer.suppressed(word, many)
+        for kind, many in report.coalesced.items():
+            self._observer.coalesced(kind, many)
+        return len(members)
+
+    def _rule(self, entries: Sequence[RoomEntry], members: Sequence[RoomMember], books: Books) -> Ruling[Report]:
+        return fan_out(entries, members, books, self._policies)
+
+
+def keys_of(entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> Keys:
+    """The rows that entries of one room may change for these members."""
+    own = {member.account: ConversationKey(member.account, member.room, Kind.GROUP) for member in members}
+    marks = {
+        (own[entry.only], entry.target_rank)
+        for entry in entries
+        if entry.kind is EntryKind.DISPLAYED and entry.only in own and entry.target_rank is not None
+    }
+    return Keys(
+        accounts=frozenset(own),
+        create=True,
+        conversations=frozenset(own.values()),
+        marks=frozenset(marks),
+        devices=True,
+    )
+
+
+def started_over(books: Books) -> Ruling[None]:
+    """The rule for accounts that lack something nobody can give them: their clients load everything anew."""
+    accounts = [reset(account, books.now) for account in books.accounts.values()]
+    return Ruling(writes=Writes(accounts=accounts), value=None)
