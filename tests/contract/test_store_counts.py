@@ -182,6 +182,13 @@ async def test_a_member_counts_what_others_said_and_it_has_taken(
     assert await marked(stores, rank, IN_TEA) == found
 
 
+@pytest.mark.parametrize(("taken", "found"), [(7, Behind(1, 0, 2)), (8, Behind(1, 0))])
+async def test_a_retraction_counts_when_it_was_taken(stores: Bench, taken: int, found: Behind) -> None:
+    index = [message(2, OF_TEA, author=BOB, mention=True, retracted=8), message(6, OF_TEA, author=BOB)]
+    await indexed(stores, membership(taken=taken), *index)
+    assert await marked(stores, 5, IN_TEA) == found
+
+
 async def test_a_chat_of_the_same_name_has_nothing_of_the_room(stores: Bench) -> None:
     private = replace(membership(taken=9), key=ConversationKey(ANN, OF_TEA.peer))
     await indexed(stores, private, *ROOM, message(2, private.key))
@@ -199,7 +206,7 @@ def random_life(random: Random) -> tuple[list[Conversation], list[IndexedMessage
         some = tuple(jid for jid in (ANN, EVE, CAT) if counted and key == OF_TEA and random.random() < 0.2)
         fields = {"counted": counted, "mention": counted and random.random() < 0.1, "mentions": some}
         fields |= {
-            "retracted": random.choice([None, None, None, None, 1]),
+            "retracted": random.choice([None, None, None, random.randrange(14)]),
             "author": random.choice([ANN, EVE, CAT, None]),
         }
         return message(rank, key, **fields)

@@ -290,6 +290,18 @@ async def test_a_mention_that_was_not_taken_yet_is_not_named(stores: Bench) -> N
     assert await mention_id(stores) is None
 
 
+@pytest.mark.parametrize(("taken", "found"), [(7, "gone"), (8, "stands")])
+async def test_a_retracted_mention_is_named_until_the_retraction_is_taken(
+    stores: Bench, taken: int, found: str
+) -> None:
+    index = [
+        message(2, OF_TEA, mention=True, message_key="gone", author="cat", retracted=8),
+        message(4, OF_TEA, mention=True, message_key="stands", author="cat"),
+    ]
+    await stores.put(conversations=[membership(unread=2, mentions=2, taken=taken)], messages=index)
+    assert await mention_id(stores) == found
+
+
 async def test_a_room_says_nothing_in_a_chat_of_its_name(stores: Bench) -> None:
     index = [message(5, OF_TEA, mention=True, message_key="m", author="cat")]
     await stores.put(conversations=[conversation(1, TEA, unread=1, mentions=1, taken=9)], messages=index)
