@@ -151,9 +151,12 @@ class MemoryStore(MemoryRooms):
         log = sorted(self.tables.changes.items())
         since = [c for (jid, version), c in log if jid == account and version > query.since]
         changes = tuple(c for c in since if c.kind in REWRITES)
+        of_owner = [c for c in self.tables.conversations.values() if c.key.account == account]
+        torn = {c.key: c.rewritten for c in of_owner if min(c.version, c.rewritten, c.log_from) > query.since}
         if len(changes) <= query.limit:
-            return RewritePage(newest=owner.version, changes=changes)
-        newest = {change.conversation: change.version for change in changes}
+            invalid = tuple(sorted(torn.items(), key=lambda item: item[1]))
+            return RewritePage(newest=owner.version, changes=changes, invalidated=invalid)
+        newest = {change.conversation: change.version for change in changes} | torn
         many = tuple(sorted(newest.items(), key=lambda item: item[1]))
         return RewritePage(newest=owner.version, changes=(), invalidated=many)
 

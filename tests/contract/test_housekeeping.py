@@ -11,7 +11,7 @@ import pytest
 from sync.model.call import CallState
 from sync.model.conversation import Base, Conversation, ConversationKey, IndexedMessage, Pointer, Status
 from sync.model.device import JobState
-from sync.model.query import ListQuery
+from sync.model.query import ListQuery, RewriteQuery
 from sync.model.room import EntryKind
 from sync.ports import Retention
 from sync.rules.retention import next_turn
@@ -154,6 +154,14 @@ async def test_old_changes_go_all(house: House) -> None:
     await house.put(**chat(), changes=[change(ago(day)) for day in (1, 11)])
     assert (await house.tidy()).rows == {"change": 1}
     assert (await house.conversation(WITH_BOB)).log_from == ago(11)
+
+
+@pytest.mark.parametrize(("since", "limit", "told"), [(4.5, 9, 1), (4.5, 2, 1), (4, 9, 0)])
+async def test_whoever_missed_dropped_corrections_loads_anew(house: House, since: float, limit: int, told: int) -> None:
+    await house.put(**chat(rewritten=ago(1)), changes=[change(ago(day)) for day in (1, 2, 3, 4, 5)])
+    await house.tidy()
+    page = await house.bench.store.rewrites(ANN, RewriteQuery(since=ago(since), limit=limit))
+    assert page.invalidated == ((WITH_BOB, ago(1)),) * told
 
 
 # ---- tombstones, calls, pushes ---------------------------------------------------------------------------------------

@@ -246,7 +246,10 @@ SELECT * FROM account WHERE jid = $1;
 
 -- name: rewrites
 -- Corrections and retractions since a version, oldest first, with the account's newest version.
-SELECT a.version AS newest, found.*
+SELECT a.version AS newest, EXISTS (
+        SELECT FROM conversation c
+        WHERE c.account = a.jid AND c.version > $2 AND c.rewritten > $2 AND c.log_from > $2
+    ) AS torn, found.*
 FROM account a
 LEFT JOIN LATERAL (
     SELECT * FROM change
@@ -254,6 +257,11 @@ LEFT JOIN LATERAL (
     ORDER BY change.version LIMIT $3
 ) AS found ON true
 WHERE a.jid = $1 ORDER BY found.version;
+
+-- name: torn_conversations
+-- The conversations with corrections and retractions since a version of which the log may not have all any more.
+SELECT peer, kind, rewritten AS version
+FROM conversation WHERE account = $1 AND version > $2 AND rewritten > $2 AND log_from > $2 ORDER BY rewritten;
 
 -- name: rewritten_conversations
 -- The conversations with corrections and retractions since a version, with the newest of them.

@@ -6,6 +6,7 @@ runs the pure rule, and writes what came out with one statement for each table. 
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import TypeVar
 
 from sync.adapters.postgres import load, rows, write
@@ -80,12 +81,13 @@ class PostgresStore:
             if not found:
                 return RewritePage(newest=query.since, changes=())
             newest = found[0]["newest"]
+            torn = await connection.fetch(sql("torn_conversations"), account, query.since) if found[0]["torn"] else ()
             if len(found) <= query.limit:
                 changes = tuple(rows.change(row) for row in found if row["peer"] is not None)
-                return RewritePage(newest=newest, changes=changes)
+                return RewritePage(newest=newest, changes=changes, invalidated=versions(account, torn))
             many = await connection.fetch(sql("rewritten_conversations"), account, query.since, newest)
-        invalidated = tuple((ConversationKey(account, row["peer"], Kind(row["kind"])), row["version"]) for row in many)
-        return RewritePage(newest=newest, changes=(), invalidated=invalidated)
+        invalidated = dict(versions(account, many)) | dict(versions(account, torn))
+        return RewritePage(newest=newest, changes=(), invalidated=tuple(sorted(invalidated.items(), key=itemgetter(1))))
 
     async def changes(self, key: ConversationKey, since: int, limit: int) -> ChangesPage:
         """`Store.changes`."""
@@ -140,6 +142,11 @@ class PostgresStore:
         async with self._pool.connection() as connection:
             found = await connection.fetch(sql("expired_calls"), now, limit)
         return [CallKey(row["account"], row["peer"], row["sid"]) for row in found]
+
+
+def versions(account: str, found: Sequence[rows.Row]) -> tuple[tuple[ConversationKey, int], ...]:
+    """Conversations of an account with the version of their newest change."""
+    return tuple((ConversationKey(account, row["peer"], Kind(row["kind"])), row["version"]) for row in found)
 
 
 def due(row: rows.Row) -> DueJob:
