@@ -148,16 +148,20 @@ VirtualHost {_lua(domain)}
     }};
   }}
 {more}
-Component {_lua(f"conference.{domain}")} "muc"
-  modules_enabled = {_lua(list(ROOM_MODULES))}
-  convsync_feed_components = {{ {_lua(sync)} }}
-  muc_log_expires_after = "never"
-{more}
+{_rooms(domain, sync, more)}
 Component {_lua(sync)}
   component_secret = {_lua(secret)}
   component_conflict_resolve = "kick_old"
   modules_enabled = {{ "delegation", "privilege" }}
 {more_hosts}"""
+
+
+def _rooms(domain: str, sync: str, more: str) -> str:
+    return f"""Component {_lua(f"conference.{domain}")} "muc"
+  modules_enabled = {_lua(list(ROOM_MODULES))}
+  convsync_feed_components = {{ {_lua(sync)} }}
+  muc_log_expires_after = "never"
+{more}"""
 
 
 def _write_private(file: Path, text: str) -> None:
