@@ -12,7 +12,7 @@ import pytest
 from sync.adapters.postgres import housekeeping
 from sync.adapters.postgres.housekeeping import OPEN, PostgresHousekeeping
 from sync.adapters.postgres.pool import SETTINGS
-from sync.adapters.postgres.statements import sql
+from sync.adapters.postgres.statements import sql, written
 from sync.model.conversation import Base
 from sync.model.errors import Uncommittable
 from tests.contract.conftest import emptied_database, postgres, shared_database  # noqa: F401 - fixtures
@@ -35,6 +35,9 @@ SELECT account, peer, 's' || version, '', 'missed', version, now(), now(), '' FR
 INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, created_at, not_before, deadline,
     state, outcome)
 SELECT account, gen_random_uuid(), 'd', 3, 'missed', 1, peer, now(), now(), now(), 'done', 'accepted' FROM call;
+INSERT INTO room (jid) SELECT 'room' || n || '@rooms.example.org' FROM generate_series(1, 50) n;
+INSERT INTO room_member (room, account, affiliation, present, since)
+SELECT room.jid, account.jid, 'member', false, 0 FROM room, account;
 ANALYZE"""
 ONE = "user7@example.org"
 LATE = "9999-01-01T00:00:00+00:00"
@@ -74,6 +77,19 @@ async def test_a_turn_reads_one_accounts_rows(
         of_table = [node for node in scans if node["Relation Name"] == table]
         looked = sum((n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) * n["Actual Loops"] for n in of_table)
         assert 0 < looked <= rows, table
+
+
+@pytest.mark.parametrize("name", [name for file, name, _ in written() if file == "housekeeping.sql"])
+async def test_every_index_is_entered_by_its_account(database: str, name: str) -> None:
+    """Also where a room or a peer would do as well: among all accounts' conversations it would be looked for."""
+    connection = await asyncpg.connect(database, server_settings=SETTINGS)
+    await connection.execute(MANY)
+    count = len((await connection.prepare(sql(name))).get_parameters())
+    await connection.execute(f"PREPARE explained AS {sql(name)}")
+    found = await connection.fetchval(f"EXPLAIN (FORMAT json) EXECUTE explained({', '.join(['NULL'] * count)})")
+    await connection.close()
+    entered = [node["Index Cond"] for node in nodes(json.loads(found)[0]["Plan"]) if "Index Cond" in node]
+    assert not [by for by in entered if not by.lstrip("(").startswith(("account =", "jid =", "room =", "trim_at <="))]
 
 
 def literal(value: object) -> str:

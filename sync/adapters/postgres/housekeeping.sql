@@ -233,8 +233,12 @@ WHERE room.jid = $1;
 
 -- name: members_behind
 -- Members of a room in order who have unread messages up to a rank that are not in their base yet.
-SELECT c.account FROM room_member m
-JOIN conversation c ON (c.account, c.peer, c.kind) = (m.account, m.room, 'group')
+SELECT m.account FROM room_member m
+CROSS JOIN LATERAL (
+    -- LIMIT keeps the planner from looking for the room among all accounts' conversations
+    SELECT * FROM conversation
+    WHERE (conversation.account, conversation.peer, conversation.kind) = (m.account, m.room, 'group') LIMIT 1
+) AS c
 WHERE m.room = $1 AND m.account > $2 AND greatest(c.read_rank, c.base_rank) < $3 AND c.unread > c.base_unread
 ORDER BY m.account LIMIT $4;
 
@@ -245,9 +249,12 @@ WITH on_its_way AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM room_entry WHERE room = $1 AND target_rank <= $2) AS anything
 ),
 tally AS MATERIALIZED (
-    SELECT c.account, found.* FROM on_its_way
+    SELECT c.account, c.peer, c.kind, found.* FROM on_its_way
     CROSS JOIN unnest($3::text[]) AS wanted(account)
-    JOIN conversation c ON (c.account, c.peer, c.kind) = (wanted.account, $1, 'group')
+    CROSS JOIN LATERAL (
+        SELECT * FROM conversation
+        WHERE (conversation.account, conversation.peer, conversation.kind) = (wanted.account, $1, 'group') LIMIT 1
+    ) AS c
     CROSS JOIN LATERAL (
         SELECT count(*) AS unread, count(*) FILTER (WHERE m.mention OR c.account = ANY (m.mentions)) AS mentions,
             max(m.rank) AS rank
@@ -262,7 +269,7 @@ tally AS MATERIALIZED (
 moved AS (
     UPDATE conversation c SET base_unread = c.base_unread + tally.unread, base_mentions = c.base_mentions + tally.mentions,
         base_rank = tally.rank
-    FROM tally WHERE (c.account, c.peer, c.kind) = (tally.account, $1, 'group')
+    FROM tally WHERE (c.account, c.peer, c.kind) = (tally.account, tally.peer, tally.kind)
 )
 SELECT anything FROM on_its_way;
 
