@@ -1,62 +1,47 @@
 """Runs vectors of the rules (tests/vectors/rules/*.toml): steps in, rows out, each with the section that demands it.
 
-A step is a line, `verb words… option=value…`; `STEPS` is the list of verbs. Feed events that follow each other go into
-one transaction each, or all into one: both must lead to the same rows. Ann is the account, Bob the peer.
+A step is a line, `verb words… option=value…`: feed events (`rule_feed.VERBS`) and what else happens (`OTHERS`). Feed
+events that follow each other go into one transaction each, or all into one: both must lead to the same rows, and after
+each transaction all counters must be what a recount says. A vector's `policy` is what its operator has set.
 """
 
-import re
 import shlex
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Coroutine
+from dataclasses import fields, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from sync.model.books import Books, Keys, LanePosition
-from sync.model.call import Call
-from sync.model.conversation import Conversation, ConversationKey, Direction, Status
+from sync.model.conversation import ConversationKey, Kind, Notify, Status
 from sync.model.device import JobState, PushJob
 from sync.model.errors import RequestError
-from sync.model.event import (
-    AccountEvent,
-    AccountState,
-    Body,
-    Bounce,
-    CallMessage,
-    CallStep,
-    Content,
-    Correction,
-    Displayed,
-    Event,
-    FeedPosition,
-    Malformed,
-    MessageEvent,
-    Nothing,
-    Retraction,
-    Session,
-    SessionState,
-)
+from sync.model.event import Event
 from sync.model.jid import lane
 from sync.model.push import PushOutcome, Verdict
-from sync.model.query import Mute, SetProperties, Unmute
+from sync.model.query import Mute, SetNotify, SetProperties, Unmute
+from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.rules.claims import claim, settle
 from sync.rules.devices import fetched
-from sync.rules.fold import Policies, Report, expire, take
+from sync.rules.fold import Policies, Report, expire, fan_out, take
 from sync.rules.properties import set_properties
-from sync.rules.wakes import WakePolicy
+from sync.rules.view import CallPolicy, Conduct
 from sync.rules.wanted import keys
+from sync.rules.wishes import WakePolicy
 from tests.contract.fakes_store import MemoryStore, SetClock
-from tests.contract.fakes_tables import recount
 from tests.contract.samples import ANN, BOB, NOW, after, device, seeing, token
+from tests.core.rule_feed import LONG, VERBS, Feed, Options, far, near, own, sessions, yes
+from tests.core.rule_outcome import rows, wrong
+
+T = TypeVar("T")
 
 FOLDER = Path(__file__).parent.parent / "vectors" / "rules"
-POLICIES = Policies(wakes=WakePolicy(filtering_apps=frozenset({"chat"})))
-Options = Mapping[str, str]
+EVERYBODY = 10_000
 
 
 def load() -> list[Any]:
@@ -66,94 +51,89 @@ def load() -> list[Any]:
         file = tomllib.loads(path.read_text())
         for vector in file["vector"]:
             assert vector.get("cites") or file.get("cites"), f"{vector['name']}: by which section?"
+            assert vector["expect"], f"{vector['name']}: what is expected?"
             found.append(pytest.param(vector, id=f"{path.stem}: {vector['name']}"))
     return found
 
 
-def stanza(text: str) -> str:
-    return f'<message xmlns="jabber:client"><body>{text}</body></message>'
-
-
-def sessions(options: Options) -> tuple[Session, ...]:
-    pairs = [pair.partition(":") for pair in options.get("sessions", "").split(",") if pair]
-    return tuple(Session(resource, SessionState(state)) for resource, _, state in pairs)
+def policies(named: dict[str, bool]) -> Policies:
+    """What an operator has set, by the names of the settings."""
+    of = lambda kind: {f.name: named[f.name] for f in fields(kind) if f.name in named}  # noqa: E731
+    conduct = Conduct(calls=CallPolicy(**of(CallPolicy)), **of(Conduct))
+    return Policies(conduct=conduct, wakes=WakePolicy(filtering_apps=frozenset({"chat"}), **of(WakePolicy)))
 
 
 class World:
-    """Ann's account on a store in memory, driven by steps."""
+    """Ann's account, and those of others, on a store in memory, driven by steps."""
 
-    def __init__(self, *, batched: bool) -> None:
+    def __init__(self, *, batched: bool, policy: dict[str, bool] | None = None) -> None:
         self.clock = SetClock(NOW)
         self.store = MemoryStore(self.clock)
+        self.policies = policies(policy or {})
         self.ignored: Counter[str] = Counter()
         self.suppressed: Counter[str] = Counter()
         self.errors: list[str] = []
         self.delays: list[float] = []
         self._batched = batched
-        self._fed: list[Event] = []
+        self._feed = Feed(self.clock.now)
         self._waiting: list[Event] = []
         self.store.apply(Keys(accounts=frozenset({ANN}), create=True), seeing())
 
     def do(self, line: str) -> None:
-        verb, *words = shlex.split(line)
+        verb, *words = [word.replace("~", LONG) for word in shlex.split(line)]
         options = dict(word.split("=", 1) for word in words if "=" in word)
         named = [word for word in words if "=" not in word]
-        if verb in FEED:
-            self._feed(FEED[verb](self, named, options))
+        if verb in VERBS:
+            self._waiting.append(self._feed.event(verb, named, options))
+            if not self._batched:
+                self.flush()
         else:
             self.flush()
             OTHERS[verb](self, named, options)
+            self.balance(line)
 
     # ---- the feed ------------------------------------------------------------------------------------------------
-
-    def position(self) -> FeedPosition:
-        return FeedPosition("example.org", "stream", "main", len(self._fed) + 1)
-
-    def _feed(self, event: Event) -> None:
-        self._fed.append(event)
-        self._waiting.append(event)
-        if not self._batched:
-            self.flush()
 
     def flush(self) -> None:
         """Commit the events that wait."""
         if self._waiting:
             self._took(take, self._waiting, keys(self._waiting))
             self._waiting = []
+            self.balance("the feed")
+
+    def balance(self, step: str) -> None:
+        assert not (faults := wrong(self.store.tables)), f"{step}: {faults}"
 
     def _took(self, rule: Callable[..., Any], what: Any, wanted: Keys) -> None:
-        report: Report = self.store.apply(wanted, lambda books: rule(what, books, POLICIES))
+        report: Report = self.store.apply(wanted, lambda books: rule(what, books, self.policies))
         self.ignored += report.ignored
         self.suppressed += report.suppressed
 
     def replayed(self) -> bool:
         """Feed everything again: True when that changes nothing (invariant 3)."""
         before = self.store.tables
-        self._took(take, self._fed, keys(self._fed))
+        self._took(take, self._feed.events, keys(self._feed.events))
         after = self.store.tables
         return all(getattr(before, name) == getattr(after, name) for name in before.__dataclass_fields__)
 
-    def message(self, content: Content, options: Options, *, way: str = "in", name: str | None = None) -> MessageEvent:
-        direction = Direction(options.get("dir", way) if options.get("dir", way) != "self" else "out")
-        own, peer = direction is Direction.OUT, options.get("peer", BOB)
-        return MessageEvent(
-            position=self.position(),
-            account=ANN,
-            at=self.clock.now() - timedelta(seconds=float(options.get("ago", 0))),
-            direction=direction,
-            peer=ANN if options.get("dir", way) == "self" else peer,
-            sender=f"{ANN}/{options.get('res', 'web')}" if own else f"{peer}/phone",
-            content=content,
-            stanza=stanza(options.get("text", name or "")),
-            resource=options.get("res"),
-            archive_id=options.get("archive"),
-            message_id=name or options.get("id"),
-            origin_id=options.get("origin"),
-            known=options.get("known", "yes") == "yes",
-            to_self=options.get("dir", way) == "self",
-            stored=options.get("stored", "yes") == "yes",
-            sessions=sessions(options),
-        )
+    def fan(self, named: list[str], options: Options) -> None:
+        """Everything that rooms owe, to all members, in chunks of `chunk`; `twice`: each chunk comes again, as after
+        a crash; `half`: only the first chunk, and the room goes on owing.
+        """
+        for room in sorted(self.store.tables.rooms):
+            entries = at_once(self.store.entries(room, 0, EVERYBODY))
+            behind = ""
+            while members := at_once(self.store.members(room, behind, int(options.get("chunk", EVERYBODY)))):
+                for _ in range(2 if "twice" in named else 1):
+                    rule = lambda books: fan_out(entries, members, books, self.policies)  # noqa: B023, E731
+                    report = self.store.apply(fan_keys(entries, members), rule)
+                    self.suppressed += report.suppressed
+                    self.balance("fan")
+                behind = members[-1].account
+                if "half" in named:
+                    break
+            if entries and "half" not in named:
+                at_once(self.store.fanned(room, entries[-1].rank))
 
     # ---- everything else -----------------------------------------------------------------------------------------
 
@@ -161,15 +141,22 @@ class World:
         self.clock.instant += timedelta(seconds=float(named[0]))
 
     def set(self, _: list[str], options: Options) -> None:
-        mute: Mute | Unmute | None = None
-        if duration := options.get("mute"):
-            mute = Unmute() if duration == "no" else Mute(None if duration == "ever" else length(duration))
-        peer, pin = options.get("peer", BOB), options.get("pin")
-        status = Status(options["status"]) if "status" in options else None
-        request = SetProperties(peer=peer, pinned=int(pin) if pin else None, mute=mute, status=status)
-        wanted = Keys(accounts=frozenset({ANN}), conversations=frozenset({ConversationKey(ANN, peer)}))
+        """One request; `and=` a JID sets the same of a second conversation."""
+        peer, kind = options.get("peer", BOB), Kind.CHAT
+        if "room" in options or "at" in options:
+            peer, kind = far(options) if "room" in options else near(options), Kind.GROUP
+        key = ConversationKey(own(options), peer, kind)
+        known = self.store.tables.conversations.get(key)
+        expected = {"now": known.version if known else 0, "old": 1}.get(options.get("if", ""))
+        requests = [replace(properties(options), peer=peer, kind=kind, if_version=expected)]
+        if "and" in options:
+            requests.append(replace(requests[0], peer=options["and"], if_version=None))
+        wanted = Keys(
+            accounts=frozenset({key.account}),
+            conversations=frozenset(ConversationKey(key.account, r.peer, r.kind) for r in requests),
+        )
         try:
-            changed = self.store.apply(wanted, partial(set_properties, ANN, [request]))
+            changed = self.store.apply(wanted, partial(set_properties, key.account, requests))
         except RequestError as error:
             self.errors.append(error.condition)
         else:
@@ -182,29 +169,34 @@ class World:
         self._took(expire, found, Keys(accounts=frozenset({ANN}), calls=sids, devices=True))
 
     def device(self, named: list[str], options: Options) -> None:
+        owner = own(options)
+        self.store.apply(Keys(accounts=frozenset({owner}), create=True), seeing())
         made = device(
             named[0],
+            owner=owner,
             app=options.get("app", "chat"),
-            voip_token=token(f"voip {named[0]}") if options.get("voip") == "yes" else None,
+            voip_token=token(f"voip {named[0]}") if yes(options, "voip") else None,
             bound_to=options.get("bound"),
-            enabled=options.get("enabled", "yes") == "yes",
+            enabled=yes(options, "enabled", "yes"),
             registered_at=self.clock.now(),
         )
         tables = self.store.tables
-        tables.devices[ANN, named[0]] = made
-        tables.accounts[ANN] = replace(tables.accounts[ANN], devices=len(tables.devices))
+        tables.devices[owner, named[0]] = made
+        mine = sum(account == owner for account, _ in tables.devices)
+        tables.accounts[owner] = replace(tables.accounts[owner], devices=mine)
 
-    def fetch(self, named: list[str], _: Options) -> None:
-        newest = self.store.tables.accounts[ANN].version
-        rule = partial(fetched, ANN, named[0], newest)
-        self.delays += self.store.apply(Keys(accounts=frozenset({ANN}), devices=True), rule)
+    def fetch(self, named: list[str], options: Options) -> None:
+        owner = own(options)
+        newest = self.store.tables.accounts[owner].version
+        rule = partial(fetched, owner, named[0], newest)
+        self.delays += self.store.apply(Keys(accounts=frozenset({owner}), devices=True), rule)
 
     def claim(self, named: list[str], options: Options) -> None:
         """Claim every job of the kinds named, due or not: the rule decides."""
         jobs = [job for job in self.store.tables.jobs.values() if not named or job.kind in named]
         present = {ANN: sessions(options) if "sessions" in options else None}
-        rule = lambda books: claim([job.job_id for job in jobs], present, books, POLICIES)  # noqa: E731
-        claimed = self.store.apply(self._keys(jobs), rule)
+        rule = lambda books: claim([job.job_id for job in jobs], present, books, self.policies)  # noqa: E731
+        claimed = self.store.apply(job_keys(jobs), rule)
         self.suppressed.update(claimed.suppressed)
 
     def answer(self, named: list[str], options: Options) -> None:
@@ -214,102 +206,79 @@ class World:
         outcome = PushOutcome(verdict=Verdict(verdict), reason=options.get("reason"), dead_since_at=since)
         jobs = [j for j in self.store.tables.jobs.values() if j.kind == kind and j.state is JobState.ATTEMPTED]
         for job in jobs:
-            rule = partial(settled, job, outcome)
-            self.store.apply(self._keys([job]), rule)
-
-    def _keys(self, jobs: list[PushJob]) -> Keys:
-        peers = frozenset(ConversationKey(ANN, job.peer) for job in jobs if job.peer)
-        sids = frozenset((ANN, job.sid) for job in jobs if job.sid)
-        return Keys(accounts=frozenset({ANN}), conversations=peers, calls=sids, devices=True)
+            self.store.apply(job_keys([job]), partial(settled, job, outcome, self.policies))
 
     # ---- what came out -------------------------------------------------------------------------------------------
 
     def outcome(self) -> dict[str, Any]:
-        """All rows in a vector's words."""
+        """All rows, and what was told of them, in a vector's words."""
+        self.flush()
         tables = self.store.tables
-        listed = sorted(tables.conversations.values(), key=lambda c: c.key.peer)
-        owner = tables.accounts.get(ANN)
-        return {
-            "conversations": {c.key.peer.partition("@")[0]: told(c) for c in listed},
-            "totals": [owner.unread, owner.unread_conversations, owner.devices] if owner else [],
-            "wakes_open": bool(owner and owner.wakes_open),
-            "changes": [[c.kind, c.target_id, text_of(c.stanza)] for _, c in sorted(tables.changes.items())],
-            "calls": {call.key.sid: state_of(call) for call in tables.calls.values()},
-            "jobs": sorted(line(job) for job in tables.jobs.values()),
-            "devices": sorted(name + (" voip" if d.voip_token else "") for (_, name), d in tables.devices.items()),
+        return rows(tables) | {
             "ignored": dict(self.ignored),
             "suppressed": dict(self.suppressed),
             "errors": self.errors,
             "delays": self.delays,
-            "quarantined": [aside.why for aside in tables.quarantine.values()],
-            "reset": bool(owner and owner.epoch > 1 and owner.floor == owner.version),
-            "counted": [recount(tables, c.key) == (c.unread, c.mentions) for c in listed],
             "position": tables.positions.get(LanePosition("example.org", "stream", "main", lane(ANN)), 0),
         }
 
 
-def settled(job: PushJob, outcome: PushOutcome, books: Books) -> Any:
-    return settle(job.job_id, ANN, outcome, books, POLICIES)
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The value of a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise AssertionError("it waits")
+
+
+def fan_keys(entries: list[RoomEntry], members: list[RoomMember]) -> Keys:
+    """The rows that entries of one room may change for these members."""
+    mine = {member.account: ConversationKey(member.account, member.room, Kind.GROUP) for member in members}
+    shown = [entry for entry in entries if entry.kind is EntryKind.DISPLAYED and entry.only in mine]
+    return Keys(
+        accounts=frozenset(mine),
+        create=True,
+        conversations=frozenset(mine.values()),
+        marks=frozenset((mine[entry.only or ""], entry.target_rank or 0) for entry in shown),
+        devices=True,
+    )
+
+
+def job_keys(jobs: list[PushJob]) -> Keys:
+    return Keys(
+        accounts=frozenset({ANN, *(job.account for job in jobs)}),
+        conversations=frozenset(job.conversation for job in jobs if job.conversation),
+        calls=frozenset((job.account, job.sid) for job in jobs if job.sid),
+        devices=True,
+    )
+
+
+def settled(job: PushJob, outcome: PushOutcome, chosen: Policies, books: Books) -> Any:
+    return settle(job.job_id, job.account, outcome, books, chosen)
+
+
+def properties(options: Options) -> SetProperties:
+    mute: Mute | Unmute | None = None
+    if duration := options.get("mute"):
+        mute = Unmute() if duration == "no" else Mute(None if duration == "ever" else length(duration))
+    notify = options.get("notify")
+    return SetProperties(
+        peer="",
+        pinned=int(options["pin"]) if "pin" in options else None,
+        mute=mute,
+        status=Status(options["status"]) if "status" in options else None,
+        marked_unread=yes(options, "marked") if "marked" in options else None,
+        notify=SetNotify(Notify(notify) if notify != "default" else None) if notify else None,
+    )
 
 
 def length(text: str) -> timedelta:
     return timedelta.max if text == "longest" else timedelta(seconds=float(text))
 
 
-def text_of(xml: str | None) -> str:
-    found = re.search("<body>(.*)</body>", xml or "")
-    return found.group(1) if found else ""
-
-
-def seconds(instant: Any) -> int:
-    return round((instant - NOW).total_seconds())
-
-
-def told(c: Conversation) -> dict[str, Any]:
-    return {
-        "unread": c.unread,
-        "status": c.status.value,
-        "pinned": c.pinned,
-        "muted": c.muted(NOW),
-        "read": c.read.id or "",
-        "displayed": c.displayed.id or "",
-        "ringing": c.ringing,
-        "activity": seconds(c.activity_at),
-        "last": text_of(c.last.stanza) if c.last else "none",
-        "tombstone": bool(c.last and c.last.retracted),
-        "rewritten": c.rewritten > 0,
-    }
-
-
-def state_of(call: Call) -> str:
-    return " ".join(filter(None, [call.state.value, call.answered_by]))
-
-
-def line(job: PushJob) -> str:
-    """kind device outcome-or-state seconds, then what is special about it."""
-    state = job.outcome if job.state is JobState.DONE else job.state.value
-    due = f"{(job.not_before - NOW).total_seconds():g}"
-    flags = [name for name, on in (("voip", job.voip), ("silent", job.silent), ("joined", job.peer == "")) if on]
-    again = [f"repeat={job.repeat}"] if job.repeat else []
-    return " ".join([job.kind, job.device_id, str(state), due, *filter(None, [job.collapse]), *flags, *again])
-
-
-FEED: dict[str, Callable[[World, list[str], Options], Event]] = {
-    "in": lambda w, n, o: w.message(Body(), o, name=n[0] if n else None),
-    "out": lambda w, n, o: w.message(Body(), o, way="out", name=n[0] if n else None),
-    "self": lambda w, n, o: w.message(Body(), o, way="self", name=n[0]),
-    "correct": lambda w, n, o: w.message(Correction(n[0]), o),
-    "retract": lambda w, n, o: w.message(Retraction(n[0]), o),
-    "displayed": lambda w, n, o: w.message(Displayed(n[0], tuple(n[1:])), o, way="out"),
-    "call": lambda w, n, o: w.message(CallMessage(CallStep(n[0]), n[1], ("audio",)), o),
-    "bounce": lambda w, n, o: w.message(Bounce(None, n[0] if n else None), o),
-    "nothing": lambda w, n, o: w.message(Nothing(n[0]), o),
-    "account": lambda w, n, o: AccountEvent(
-        position=w.position(), account=ANN, at=w.clock.now(), state=AccountState(n[0])
-    ),
-    "malformed": lambda w, n, o: Malformed(position=w.position(), account=ANN, why=n[0], xml="<event/>"),
-}
 OTHERS: dict[str, Callable[[World, list[str], Options], None]] = {
+    "fan": World.fan,
     "wait": World.wait,
     "set": World.set,
     "expire": World.expire,
@@ -318,11 +287,3 @@ OTHERS: dict[str, Callable[[World, list[str], Options], None]] = {
     "claim": World.claim,
     "answer": World.answer,
 }
-
-
-def agrees(expected: Any, found: Any) -> bool:
-    """Every key that a vector names is as it says; what it does not name is its own affair."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        named = all(key in found and agrees(value, found[key]) for key, value in expected.items())
-        return named and bool(expected) == bool(found)
-    return bool(expected == found)
