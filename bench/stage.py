@@ -68,6 +68,7 @@ def make_ingest(
         queue=QUEUE,
         committed=committed,
         due=lambda _: None,
+        owed=lambda _: None,
     )
 
 

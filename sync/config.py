@@ -51,8 +51,10 @@ class Component(Section):
         forms.exactly_one("secret", self.secret, "secret_file", self.secret_file)
         if not self.password:
             raise ValueError("the secret is empty")
+        if len(set(self.hosts)) < len(self.hosts):
+            raise ValueError("hosts names a host twice")
         if len({*self.hosts, *self.muc_hosts}) < len(self.hosts) + len(self.muc_hosts):
-            raise ValueError("hosts and muc_hosts name a host twice")
+            raise ValueError("muc_hosts names a host twice, or one of hosts")
         return self
 
     @property

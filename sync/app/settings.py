@@ -8,7 +8,7 @@ from sync.ports import Retention
 from sync.rules.fold import Policies
 from sync.rules.payloads import Wording
 from sync.rules.view import CallPolicy, Conduct
-from sync.rules.wakes import WakePolicy
+from sync.rules.wishes import WakePolicy
 
 
 def policies(config: Config) -> Policies:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from sync.model.conversation import Direction, IndexedMessage, Kind, key_of
-from sync.model.event import Body, Displayed, MessageEvent, Nothing
+from sync.model.event import Body, Displayed, Invitation, MessageEvent, Nothing
 from sync.model.jid import bare, resource
 from sync.rules.index import SAME_MESSAGE, indexed
 from sync.rules.view import After, Decision, View, ignore, opened, settled, version_for
@@ -21,7 +21,7 @@ def is_sent(event: MessageEvent) -> bool:
         event.kind is Kind.GROUP
         and event.direction is Direction.OUT
         and bool(event.stanza)
-        and not isinstance(event.content, Displayed)
+        and not isinstance(event.content, Displayed | Invitation)
     )
 
 

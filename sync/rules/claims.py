@@ -17,7 +17,8 @@ from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 from sync.model.event import Session
 from sync.model.push import PushOutcome, Verdict
 from sync.rules.fold import Policies, Ring
-from sync.rules.wakes import attentive, ended, fetched_since, job_id, new_job, shared, unwanted_of
+from sync.rules.wakes import attentive, ended, fetched_since, job_id, new_job, shared
+from sync.rules.wishes import unwanted
 
 WAKES = frozenset(set(PushKind) - {PushKind.CALL, PushKind.CALL_FALLBACK, PushKind.CALL_END})
 # What ends something that a phone shows goes out from a muted conversation too.
@@ -133,7 +134,7 @@ class Round:
 def unwanted_now(job: PushJob, conversation: Conversation, policies: Policies, now: datetime) -> str | None:
     """Why the owner does not want to hear of a conversation any more; None = wants to."""
     if job.kind is PushKind.MESSAGE:
-        return unwanted_of(conversation, policies.wakes, now, mention=conversation.mentions > 0)
+        return unwanted(conversation, policies.wakes, now, mention=conversation.mentions > 0)
     if job.kind is PushKind.INVITED and conversation.invited_by is None:
         return "answered"
     if job.kind is PushKind.SUBSCRIPTION and not conversation.requests_presence:

@@ -19,6 +19,7 @@ from sync.model.event import (
     AccountEvent,
     AccountState,
     BlocklistEvent,
+    Bounce,
     Displayed,
     Event,
     GapEvent,
@@ -40,8 +41,9 @@ from sync.rules.lobby import Lobby
 from sync.rules.shelf import Shelf
 from sync.rules.times import microseconds, next_version
 from sync.rules.view import After, CallPolicy, Conduct, Decision, View
-from sync.rules.wakes import Phone, WakePolicy, ended, plan
+from sync.rules.wakes import Phone, ended, plan
 from sync.rules.wanted import session_id_of, wanted_ids
+from sync.rules.wishes import WakePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,8 @@ class Fold:
             # A step told to oneself is about a call with somebody else (rules/calls.py: named_call).
             ringing = next((call for call in calls if call.state is CallState.RINGING), None)
             key = ConversationKey(event.account, ringing.key.peer) if ringing else key
+        if isinstance(event.content, Bounce) and key not in self._conversations:
+            key = replace(key, kind=Kind.GROUP)  # an error of a room reads like a peer's
         view = self._view(key, ids=wanted_ids(event), calls=calls)
         if isinstance(event.content, Displayed):
             view = replace(view, behind=self._shelf.behind(key, [message.rank for message in view.found]))

@@ -72,6 +72,7 @@ def body(before: View, content: Body, event: MessageEvent, conduct: Conduct, now
         unread=conversation.unread + incoming,
         mentions=conversation.mentions + mention,
         written=conversation.written or event.direction is Direction.OUT,
+        invited_by=None,  # only who is in a room hears it
         last=last,
     )
     if not incoming and conduct.sending_reads:

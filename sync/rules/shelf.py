@@ -28,6 +28,7 @@ class Shelf:
         for messages in books.messages.values():
             for message in messages:
                 self._put(message)
+        self._loaded = set(self._messages)
 
     def find(self, key: ConversationKey, ids: Iterable[str]) -> tuple[IndexedMessage, ...]:
         """The messages that bear one of the ids, and those that they are about, by rank."""
@@ -42,11 +43,14 @@ class Shelf:
         return tuple(found[rank] for rank in sorted(found))
 
     def behind(self, key: ConversationKey, ranks: Iterable[int]) -> Mapping[int, Behind]:
-        """What is unread behind each of these messages now."""
-        return {rank: self._behind_now(key, rank) for rank in ranks}
+        """What is unread behind each of these messages now, for those of which it is known."""
+        return {rank: self._behind_now(key, rank) for rank in ranks if self._is_known(key, rank)}
+
+    def _is_known(self, key: ConversationKey, rank: int) -> bool:
+        """True where the store has counted, or where nothing of before is behind it: it came with this transaction."""
+        return (key, rank) in self._behind or not any((index, rank) in self._loaded for index in indexes(key))
 
     def _behind_now(self, key: ConversationKey, rank: int) -> Behind:
-        # What was not there at load came with this transaction: nothing of before is behind it.
         then = self._behind.get((key, rank), NOTHING_BEHIND)
         tallies = self._tallies.get(key, ())
         later = [tally for tally in tallies if tally.rank > rank]

@@ -30,6 +30,7 @@ from sync.model.effect import (
     SubscriptionRequested,
 )
 from sync.model.event import Session, SessionState
+from sync.rules.wishes import WakePolicy, unwanted
 
 # How long a push may wait at the vendor (PUSH §5, column "exp").
 MESSAGE_LIFE = timedelta(days=28)
@@ -40,24 +41,6 @@ CALL_END_LIFE = timedelta(seconds=60)
 
 CALL_KINDS = frozenset({PushKind.CALL, PushKind.CALL_FALLBACK})
 SUPPRESSED = "suppressed:"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WakePolicy:
-    """How often a phone is woken. `coalesce` after a fetched wake, `interval` after an unfetched one; `repeats`:
-    waits before an unfetched wake is sent again, to filtering devices only. `filtering_apps`: apps that drop what
-    they are told to drop (com.apple.developer.usernotifications.filtering). `muted_mentions`, `muted_calls`: those wake
-    though the conversation is muted. `reactions`: to the author's own messages are told.
-    """
-
-    coalesce: timedelta = timedelta(seconds=1)
-    interval: timedelta = timedelta(seconds=20)
-    repeats: tuple[timedelta, ...] = (timedelta(seconds=60), timedelta(minutes=10))
-    ring_unknown: bool = False
-    muted_mentions: bool = False
-    muted_calls: bool = False
-    reactions: bool = False
-    filtering_apps: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +118,7 @@ def message(
     effect: MessageArrived, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
 ) -> list[PushJob] | str:
     """A message to read: wake at once, or soon after the last wake; further messages join the queued wake."""
-    if why := unwanted(effect, conversation, policy, now):
+    if why := unwanted(conversation, policy, now, mention=effect.mention):
         return why
     if attentive(phone.device, effect.sessions):
         return "attentive"
@@ -164,26 +147,6 @@ def message(
             deadline=now + life,
         )
     ]
-
-
-def unwanted(effect: MessageArrived, conversation: Conversation, policy: WakePolicy, now: datetime) -> str | None:
-    """Why the owner does not want to be woken for a message (XEP-0492); None = wants to. By default private rooms
-    tell everything, public ones mentions.
-    """
-    return unwanted_of(conversation, policy, now, mention=effect.mention)
-
-
-def unwanted_of(conversation: Conversation, policy: WakePolicy, now: datetime, *, mention: bool) -> str | None:
-    """Why messages of a conversation, mentions or others, do not wake."""
-    if conversation.muted(now) and not (mention and policy.muted_mentions):
-        return "muted"
-    wanted = conversation.notify
-    if wanted is None:
-        public = conversation.key.kind is Kind.GROUP and not conversation.private
-        wanted = Notify.ON_MENTION if public else Notify.ALWAYS
-    if wanted is Notify.NEVER:
-        return "notify-never"
-    return "not-mentioned" if wanted is Notify.ON_MENTION and not mention else None
 
 
 def life_of(effect: MessageArrived, conversation: Conversation) -> timedelta:

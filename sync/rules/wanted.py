@@ -1,7 +1,7 @@
 """Which rows the rules will want to see: computed from the events alone, before anything is locked or read."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from sync.model.books import Keys, LanePosition
@@ -29,6 +29,7 @@ from sync.model.event import (
     RoomDestroyedEvent,
     RoomMembersEvent,
     RoomMessageEvent,
+    SessionChange,
     SessionEvent,
     Subscription,
 )
@@ -57,6 +58,8 @@ class Wanted:
         """What one event wants."""
         self.positions.add(LanePosition.of(event.position, lane(event.account)))
         match event:
+            case SessionEvent(change=SessionChange.BOUND):
+                self.accounts.add(event.account)  # whoever connects has an account
             case MessageEvent(content=Nothing()) | SessionEvent() | GapEvent():
                 pass
             case Malformed(room=True):
@@ -72,6 +75,7 @@ class Wanted:
             case RoomMembersEvent():
                 self.rooms.add(event.account)
                 self.members.update((event.account, member.account) for member in event.members)
+                self.accounts.update(member.account for member in event.members if member.present)
             case RoomDestroyedEvent():
                 self.rooms.add(event.account)
             case _:
@@ -89,6 +93,11 @@ class Wanted:
                 self.ids.update((index, identifier) for identifier in wanted_ids(event))
         if isinstance(event.content, Displayed):
             self.behind.add(key)
+        if isinstance(event.content, Bounce) and event.kind is Kind.CHAT:
+            # A room of another server answers as any peer does.
+            room = replace(key, kind=Kind.GROUP)
+            self.conversations.add(room)
+            self.ids.update((room, identifier) for identifier in wanted_ids(event))
         if session_id := session_id_of(event):
             self.calls.add((event.account, key_of(session_id)))
 

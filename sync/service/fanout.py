@@ -139,8 +139,8 @@ def keys_of(entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> Keys
         if entry.kind is EntryKind.DISPLAYED and entry.only in own and entry.target_rank is not None
     }
     return Keys(
+        # Whom the server has never shown to be there gets nothing: affiliations outlive accounts.
         accounts=frozenset(own),
-        create=True,
         conversations=frozenset(own.values()),
         marks=frozenset(marks),
         devices=True,

@@ -66,6 +66,9 @@ class Reach:
     muc_hosts: frozenset[str] = frozenset()
 
 
+ACCOUNTS = Reach()
+
+
 class HostFeed:
     """The feed of one host."""
 
@@ -80,7 +83,7 @@ class HostFeed:
         clock: Clock,
         observer: Observer,
         freshness_seconds: float,
-        reach: Reach,
+        reach: Reach = ACCOUNTS,
     ) -> None:
         self.host, self._reach = host, reach
         self._component, self._wire, self._marks, self._presence = component, wire, marks, presence

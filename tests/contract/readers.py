@@ -1,12 +1,20 @@
-"""A client that keeps a list and a stamp, as those of PROTOCOLS §2 do, beside the service's checks of its stamp."""
+"""Clients, without a network: one that keeps a list and a stamp, as those of PROTOCOLS §2 do, beside the service's
+checks of its stamp; and one that follows the change logs of its conversations.
+"""
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from sync.model.conversation import Account, Conversation, ConversationKey, Status
-from sync.model.query import ConversationPage, Cursor, ListQuery
+from sync.model.conversation import Account, Base, Change, Conversation, ConversationKey, Status
+from sync.model.query import ChangesPage, ConversationPage, Cursor, ListQuery
 from tests.contract.fakes_store import sort_key
 
 EVERYTHING = 1  # sync/service/query.py: a stamp that is not valid any more asks for all, tombstones included
+
+
+def shown(conversation: Conversation) -> Conversation:
+    """A conversation as clients see it: what trimming moves about is none of their business, and bumps no version."""
+    return replace(conversation, base=Base(), log_from=0)
 
 
 class Reader:
@@ -29,10 +37,14 @@ class Reader:
         return self._query
 
     def told(self, page: ConversationPage) -> bool:
-        """Take a page; True when it was the last one."""
+        """Take a page; True when it was the last one. One whose stamp became too old after it was asked for is no
+        answer: the client starts over.
+        """
+        query, self._query = page.query, None
+        if EVERYTHING < (query.after.newest if query.after else query.since) < page.floor:
+            return False
         for item in page.items:
             self._take(item.conversation)
-        query, self._query = page.query, None
         if query.limit is None or len(page.items) < query.limit:
             self.stamp = page.newest
             return True
@@ -44,4 +56,42 @@ class Reader:
         if conversation.status is Status.DELETED:
             self.list.pop(conversation.key, None)
         else:
-            self.list[conversation.key] = conversation
+            self.list[conversation.key] = shown(conversation)
+
+
+Place = tuple[ConversationKey, int]
+Log = Callable[[ConversationKey, int], ChangesPage]
+
+
+class Follower:
+    """A client that asks for the change log of each conversation that is new to it, since its stamp. `known`: where
+    it knows of a change; `loaded`: up to where it had to load a conversation anew.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[Place, Change] = {}
+        self.loaded: dict[ConversationKey, int] = {}
+        self.all_loaded = 0
+        self._stamp = 0
+
+    def follow(self, owner: Account, page: ConversationPage, log: Log) -> None:
+        """Take what is new: `page` is everything since `since(owner)`."""
+        if page.query.since <= EVERYTHING or page.query.since < page.floor:
+            self.all_loaded = page.newest
+        else:
+            for item in page.items:
+                found = log(item.conversation.key, self._stamp)
+                if found.reset:
+                    self.loaded[item.conversation.key] = item.conversation.version
+                self.known |= {(change.conversation, change.version): change for change in found.changes}
+        self._stamp = page.newest
+
+    def since(self, owner: Account) -> ListQuery:
+        """What it asks for."""
+        valid = owner.floor <= self._stamp <= owner.version
+        return ListQuery(since=self._stamp if valid and self._stamp else EVERYTHING)
+
+    def knows(self, change: Change) -> bool:
+        """True where it was told of the change, or to load what has it."""
+        key = change.conversation
+        return (key, change.version) in self.known or change.version <= max(self.all_loaded, self.loaded.get(key, 0))

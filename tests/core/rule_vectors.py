@@ -8,7 +8,7 @@ each transaction all counters must be what a recount says. A vector's `policy` i
 import shlex
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import fields, replace
 from datetime import timedelta
 from functools import partial
@@ -232,7 +232,7 @@ def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits")
 
 
-def fan_keys(entries: list[RoomEntry], members: list[RoomMember]) -> Keys:
+def fan_keys(entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> Keys:
     """The rows that entries of one room may change for these members."""
     mine = {member.account: ConversationKey(member.account, member.room, Kind.GROUP) for member in members}
     shown = [entry for entry in entries if entry.kind is EntryKind.DISPLAYED and entry.only in mine]
