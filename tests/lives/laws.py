@@ -1,0 +1,102 @@
+"""What holds whatever happens: the books balance, versions only rise, nothing retracted speaks, nobody is woken or
+rung twice.
+"""
+
+from collections import Counter
+
+from sync.model.call import CallState
+from sync.model.conversation import ChangeKind, Conversation, ConversationKey, Kind
+from sync.model.device import JobState, PushKind
+from tests.contract.fakes_tables import Tables, recount
+from tests.contract.readers import shown
+from tests.lives.world import ROOMS
+
+WITHDRAWN = (ChangeKind.RETRACTED, ChangeKind.MODERATED)
+
+
+def hold(tables: Tables, former: Tables) -> None:
+    """All of them."""
+    counters_equal_recounts(tables)
+    totals_equal_sums(tables)
+    versions_only_rise(tables, former)
+    what_was_retracted_says_nothing(tables)
+    nobody_is_woken_twice(tables)
+    a_token_belongs_to_one_device(tables)
+
+
+def counters_equal_recounts(tables: Tables) -> None:
+    """Who has left a room of this server counts on what it had: the room's index goes on without it."""
+    ringing = Counter(
+        ConversationKey(k.account, k.peer) for k, c in tables.calls.items() if c.state is CallState.RINGING
+    )
+    for key, found in tables.conversations.items():
+        if key.peer not in ROOMS or (key.peer, key.account) in tables.members:
+            assert (found.unread, found.mentions) == recount(tables, key), key
+        assert found.ringing == ringing.pop(key, 0), key
+    assert not ringing
+
+
+def totals_equal_sums(tables: Tables) -> None:
+    for jid, account in tables.accounts.items():
+        mine = [c for key, c in tables.conversations.items() if key.account == jid]
+        totals = sum(c.unread for c in mine), sum(c.mentions for c in mine), sum(c.unread > 0 for c in mine)
+        assert (account.unread, account.mentions, account.unread_conversations) == totals, jid
+        assert account.devices == sum(owner == jid for owner, _ in tables.devices)
+        assert account.floor <= account.version
+
+
+def versions_only_rise(tables: Tables, former: Tables) -> None:
+    """What clients see does not change but with a new version, higher than the account's was. No two are the same."""
+    for jid, account in tables.accounts.items():
+        was = former.accounts.get(jid)
+        if was is not None:
+            assert account.version >= was.version, jid
+            assert account.floor >= was.floor, jid
+            assert account.epoch >= was.epoch or account.floor > was.version, jid  # a new life begins at the first one
+    for key, found in tables.conversations.items():
+        assert found.version <= tables.accounts[key.account].version
+        old, owner = former.conversations.get(key), former.accounts.get(key.account)
+        if owner is not None and (old is None or shown(old) != shown(found)):
+            assert found.version > owner.version, key
+    for where, change in tables.changes.items():
+        owner = former.accounts.get(where[0])
+        assert where in former.changes or owner is None or change.version > owner.version
+    versions = Counter((key.account, c.version) for key, c in tables.conversations.items())
+    assert max(versions.values(), default=0) <= 1
+
+
+def index_of(found: Conversation) -> ConversationKey:
+    key = found.key
+    return ConversationKey(key.peer, key.peer, Kind.GROUP) if key.peer in ROOMS and key.kind is Kind.GROUP else key
+
+
+def what_was_retracted_says_nothing(tables: Tables) -> None:
+    gone = {place: m.retracted for place, m in tables.messages.items() if m.retracted is not None}
+    for change in tables.changes.values():
+        found = tables.conversations[change.conversation]
+        at = gone.get((index_of(found), change.target_rank))
+        taken_back = at is not None and (index_of(found) == found.key or at <= found.taken)
+        assert not ((taken_back or change.kind in WITHDRAWN) and change.stanza), change
+    for found in tables.conversations.values():
+        at = gone.get((index_of(found), found.last.rank)) if found.last else None
+        if found.last and at is not None and (index_of(found) == found.key or at <= found.taken):
+            assert found.last.retracted, found.key
+            assert "<body>" not in found.last.stanza
+
+
+def nobody_is_woken_twice(tables: Tables) -> None:
+    waiting = [job for job in tables.jobs.values() if job.state is JobState.QUEUED and job.sid is None]
+    assert max(Counter((j.account, j.device_id, j.kind) for j in waiting).values(), default=0) <= 1
+    voip = [job for job in tables.jobs.values() if job.voip]
+    assert max(Counter((j.account, j.device_id, j.peer, j.sid) for j in voip).values(), default=0) <= 1
+    assert all(job.kind is PushKind.CALL for job in voip)
+
+
+def a_token_belongs_to_one_device(tables: Tables) -> None:
+    held = Counter(
+        (d.app, digest)
+        for d in tables.devices.values()
+        for digest in {t.digest for t in (d.alert_token, d.voip_token) if t}
+    )
+    assert max(held.values(), default=0) <= 1
+    assert len(held) == len(tables.tokens)

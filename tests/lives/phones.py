@@ -1,0 +1,96 @@
+"""Phones: they register, are woken, ring and fetch; the vendor answers."""
+
+from functools import partial
+
+from sync.model.books import Keys
+from sync.model.conversation import ConversationKey
+from sync.model.device import JobState, PushJob, conversation_of
+from sync.model.push import Environment, PushOutcome, Verdict
+from sync.model.query import App, EnablePush, RegisterDevice
+from sync.rules.claims import claim, settle
+from sync.rules.devices import NewPhone, enable, fetched, register
+from tests.contract.samples import token
+from tests.lives.world import ACCOUNTS, DAY, RESOURCES, World
+
+NOT_TAKEN = {Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS}
+
+
+def of_devices(*accounts: str) -> Keys:
+    return Keys(accounts=frozenset(accounts), create=True, devices=True)
+
+
+def register_phone(w: World) -> None:
+    """Few tokens for many phones: one takes over another's."""
+    voip = w.pick((None, "x", "y"))
+    app = w.pick(("chat", "plain"))
+    registered(w, w.pick(ACCOUNTS), f"d{w.random.randrange(7)}", alert=w.pick("uvw"), voip=voip, app=app)
+
+
+def registered(w: World, account: str, name: str, *, alert: str, voip: str | None, app: str) -> None:
+    node = f"node {len(w.acts)} {name}"
+    phone = NewPhone(
+        alert_token=token(alert), voip_token=token(voip) if voip else None, node=node, secret_digest=b"secret"
+    )
+    made = App(name=app, bundle_id=app, environment=Environment.SANDBOX, filtering=app == "chat")
+    request = RegisterDevice(
+        account=account, resource=w.pick(RESOURCES), device_id=name, app=app, alert_token="", name=None
+    )
+    former = w.transact(of_devices(*ACCOUNTS), partial(register, request, made, phone))
+    assert former is not None
+    w.transact(
+        of_devices(account), partial(enable, EnablePush(account=account, resource=None, jid="", node=former), None)
+    )
+
+
+def everybody_has_one(w: World) -> None:
+    for account in ACCOUNTS:
+        registered(w, account, "d1", alert=account, voip=f"voip {account}", app="chat")
+
+
+def wanted_by(jobs: list[PushJob]) -> Keys:
+    named = (conversation_of(job.account, job.peer, group=job.group) for job in jobs)
+    return Keys(
+        accounts=frozenset(job.account for job in jobs),
+        conversations=frozenset(key for key in named if isinstance(key, ConversationKey)),
+        calls=frozenset((job.account, job.sid) for job in jobs if job.sid),
+        devices=True,
+    )
+
+
+def claim_jobs(w: World) -> None:
+    """What is due is sent, or ended with the reason. Only a call that rings now rings, and on a device once."""
+    now = w.clock.now()
+    due = [job for job in w.tables.jobs.values() if job.state is JobState.QUEUED and job.not_before <= now]
+    names, presence = [job.job_id for job in due], dict.fromkeys(ACCOUNTS, w.pick((None, None, w.sessions())))
+    claimed = w.transact(wanted_by(due), lambda books: claim(names, presence, books, w.policies))
+    assert claimed is not None
+    assert len(claimed.claims) + len(claimed.suppressed) == len(due)
+    for found in claimed.claims:
+        if found.job.voip:
+            assert found.call is not None
+            assert found.call.rings(now)
+            assert found.job.sid is not None
+            rung = found.job.account, found.job.device_id, found.job.peer, found.job.sid
+            w.rung[rung] += 1
+            assert w.rung[rung] == 1
+
+
+def answer_push(w: World) -> None:
+    """The vendor says what became of a push."""
+    left = [job for job in w.tables.jobs.values() if job.state is JobState.ATTEMPTED]
+    if not left:
+        return
+    job, verdict = w.pick(left), w.pick(list(Verdict))
+    since = w.pick((None, w.clock.now() - DAY, w.clock.now() + DAY))
+    outcome = PushOutcome(verdict=verdict, dead_since_at=since)
+    w.transact(wanted_by([job]), lambda books: settle(job.job_id, job.account, outcome, books, w.policies))
+    if job.voip and job.sid and verdict in NOT_TAKEN:
+        w.rung[job.account, job.device_id, job.peer, job.sid] -= 1
+
+
+def fetch(w: World) -> None:
+    """A phone was told everything."""
+    account, resource = w.pick(ACCOUNTS), w.pick(RESOURCES)
+    owner = w.tables.accounts.get(account)
+    if owner is not None:
+        w.transact(of_devices(account), partial(fetched, account, resource, owner.version))
