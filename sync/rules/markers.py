@@ -42,7 +42,7 @@ def read_to(before: View, pointer: Pointer, resource: str | None, now: datetime)
         pointer.rank == conversation.read.rank and not conversation.marked_unread
     ):
         return ignore("old-marker")
-    if conversation.base.unread and pointer.rank <= conversation.base.rank:
+    if conversation.base.unread and pointer.rank < conversation.base.rank:
         return ignore("trimmed-target")
     version = version_for(before, now)
     was_unread = conversation.unread

@@ -172,7 +172,7 @@ def behind(tables: Tables, key: ConversationKey, rank: int) -> Behind:
     conversation, messages = tables.conversations.get(key), unread_messages(tables, key)
     if conversation is None:
         return Behind(0, 0)
-    base = conversation.base if rank <= conversation.base.rank else Base()
+    base = conversation.base if rank < conversation.base.rank else Base()
     later = [message for message in messages if message.rank > rank]
     first = min((message.rank for message in messages if message.rank <= rank), default=None)
     return Behind(*counted(later, key.account, base), first)

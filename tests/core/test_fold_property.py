@@ -64,7 +64,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def laws_hold(self) -> None:
         if self.world.tables is not self.former:
-            laws.hold(self.world.tables, self.former)
+            laws.hold(self.world, self.former)
         self.former = self.world.tables
 
     def teardown(self) -> None:

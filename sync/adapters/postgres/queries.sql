@@ -85,8 +85,8 @@ SELECT
 -- What is unread behind a rank: the counters, less the base and the index rows up to there. The rows behind it, as many as
 -- they may be, are not looked at. A room's own index counts for its members, but for their own messages.
 SELECT wanted.account, wanted.peer, wanted.kind, wanted.rank,
-    c.unread - CASE WHEN wanted.rank > c.base_rank THEN c.base_unread ELSE 0 END - newly.unread AS unread,
-    c.mentions - CASE WHEN wanted.rank > c.base_rank THEN c.base_mentions ELSE 0 END - newly.mentions AS mentions,
+    c.unread - CASE WHEN wanted.rank >= c.base_rank THEN c.base_unread ELSE 0 END - newly.unread AS unread,
+    c.mentions - CASE WHEN wanted.rank >= c.base_rank THEN c.base_mentions ELSE 0 END - newly.mentions AS mentions,
     newly.first
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS wanted(account, peer, kind, rank)
 JOIN conversation c USING (account, peer, kind)
