@@ -7,10 +7,16 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from bench import calls, ingest, memory, queries, report
+from bench import calls, ingest, memory, queries, report, rooms
 
 Run = Callable[..., Awaitable[str]]
-SECTIONS: dict[str, Run] = {"ingest": ingest.run, "calls": calls.run, "queries": queries.run, "memory": memory.run}
+SECTIONS: dict[str, Run] = {
+    "ingest": ingest.run,
+    "rooms": rooms.run,
+    "calls": calls.run,
+    "queries": queries.run,
+    "memory": memory.run,
+}
 
 
 @click.command()

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -54,6 +54,7 @@ def make_ingest(
     workers: int,
     batch: int,
     committed: Callable[[Sequence[FeedPosition]], None] = lambda _: None,
+    owed: Callable[[Collection[str]], None] = lambda _: None,
 ) -> Ingest:
     """The service's ingest with what is around it in production, but for the connection."""
     return Ingest(
@@ -68,7 +69,7 @@ def make_ingest(
         queue=QUEUE,
         committed=committed,
         due=lambda _: None,
-        owed=lambda _: None,
+        owed=owed,
     )
 
 

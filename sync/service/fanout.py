@@ -34,15 +34,17 @@ class FanOut:
     ) -> None:
         self._store, self._rooms, self._pusher = store, rooms, pusher
         self._clock, self._observer, self._policies = clock, observer, policies
-        self._pending: dict[str, None] = {}  # in the order of their turns
+        self._pending: dict[str, int] = {}  # in the order of their turns: how often something was owed anew
         self._known = asyncio.Event()  # what an earlier process left owing is in `_pending`
-        self._owing = asyncio.Event()
+        self._owing, self._paid = asyncio.Event(), asyncio.Event()
 
     def owe(self, rooms: Collection[str]) -> None:
         """Entries of these rooms were committed."""
-        self._pending |= dict.fromkeys(rooms)
+        for room in rooms:
+            self._pending[room] = self._pending.get(room, 0) + 1
         if self._pending:
             self._owing.set()
+            self._paid.clear()
         self._observer.rooms_pending(len(self._pending))
 
     async def run(self) -> None:
@@ -58,18 +60,17 @@ class FanOut:
                 await self._clock.sleep(RETRY_SECONDS)
 
     async def _turn(self) -> None:
-        """The next room, one pass."""
+        """The next room, one pass. It stays pending meanwhile: who asks then must be given what it owes."""
         if not self._pending:
             self._owing.clear()
+            self._paid.set()
             await self._owing.wait()
         room = next(iter(self._pending))
-        del self._pending[room]
-        try:
-            if await self._pass(room):
-                self.owe([room])
-        except BaseException:
-            self.owe([room])
-            raise
+        before = self._pending[room]
+        more = await self._pass(room)
+        after = self._pending.pop(room)
+        if more or after > before:
+            self._pending[room] = after
         self._observer.rooms_pending(len(self._pending))
 
     async def _pass(self, room: str) -> bool:
@@ -88,7 +89,13 @@ class FanOut:
                 after = members[-1].account
         await self._rooms.fanned(room, entries[-1].rank)
         self._observer.fanned_out(count, perf_counter() - began)
-        return True
+        return len(entries) == ENTRIES
+
+    async def settled(self) -> None:
+        """Wait until no room owes anybody anything."""
+        await self._known.wait()
+        while self._pending:
+            await self._paid.wait()
 
     async def catch_up(self, account: str) -> None:
         """What rooms owe this account, before its question is answered (invariant 11)."""
@@ -120,6 +127,8 @@ class FanOut:
             await self._store.transact(Keys(accounts=frozenset({members[0].account})), started_over)
             return 1
         self._pusher.committed(report)
+        for word, many in report.ignored.items():
+            self._observer.ignored(word, many)
         for word, many in report.suppressed.items():
             self._observer.suppressed(word, many)
         for kind, many in report.coalesced.items():

@@ -88,7 +88,7 @@ BASE = Base(unread=10, mentions=4, rank=5)
 
 
 @pytest.mark.parametrize(
-    ("rank", "found"), [(3, Behind(12, 5)), (5, Behind(12, 5)), (6, Behind(2, 1)), (7, Behind(1, 0, 7))]
+    ("rank", "found"), [(3, Behind(12, 5)), (5, Behind(2, 1)), (6, Behind(2, 1)), (7, Behind(1, 0, 7))]
 )
 async def test_the_base_is_read_as_a_whole(stores: Bench, rank: int, found: Behind) -> None:
     await indexed(stores, conversation(base=BASE, read=Pointer(1, "a")), *CHAT)
