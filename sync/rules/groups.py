@@ -100,9 +100,9 @@ def message(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
     """A message to read, but for who wrote it."""
     version = version_for(before, now)
     mine = entry.author == member.account
-    # A new conversation begins where the member did: what was said before is not unread.
+    # What was said before the first message that the member takes is not unread.
     conversation = before.conversation or Conversation(
-        key=before.key, version=version, activity_at=entry.at, read=Pointer(member.since)
+        key=before.key, version=version, activity_at=entry.at, read=Pointer(entry.rank - 1)
     )
     counted = not mine and counts(conversation, entry.rank)
     mention = counted and (entry.everybody or member.account in entry.mentions)
@@ -219,18 +219,19 @@ def displayed(before: View, entry: RoomEntry, now: datetime) -> Decision:
 
 
 def joined(before: View, entry: RoomEntry, now: datetime) -> Decision:
-    """There for the first time, or again: an invitation is answered."""
+    """There for the first time, or again: an invitation is answered. Whether a pass that was under way when the member
+    came back gave it what was said meanwhile, nobody knows: none of it counts any more.
+    """
     conversation = before.conversation
     if conversation is None:
         return ignore("joined")
     version = version_for(before, now)
     conversation = replace(
-        conversation,
+        resumed(conversation, entry.rank),
         version=version,
         invited_by=None,
         private=entry.private,
         nick=resource(entry.sender or "") or conversation.nick,
-        taken=entry.rank,
     )
     return Decision(after=After(account=settled(before, conversation), conversation=conversation))
 
