@@ -10,12 +10,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 import asyncpg
 
+from sync.adapters.postgres.dossier import opened
 from tests.system.person import Person, Phone
 from tests.system.xmpp_component import FeedComponent
 
@@ -155,6 +157,20 @@ class Box:
         await owner.enable(phone, component=self.ready["component"])
         return phone
 
+    async def fetched(self, owner: Person) -> None:
+        """The phone has been woken: its app logs in, asks, and leaves; returns when that counts as a fetch."""
+        app = await self.person(owner.account, owner.resource, presence=False)
+        await app.sync()
+
+        async def look() -> bool:
+            rows = await self.sql(
+                "SELECT 1 FROM device WHERE account = $1 AND fetched_version < woken_version", owner.account
+            )
+            return rows == []
+
+        await eventually(look)
+        await app.close()
+
     async def everybody_leaves(self) -> None:
         people, self._people = self._people, []
         for one in people:
@@ -169,6 +185,27 @@ class Box:
             return [dict(row) for row in await connection.fetch(statement, *arguments)]
         finally:
             await connection.close()
+
+    async def conversation(self, account: str, peer: str, kind: str = "chat") -> Row | None:
+        """One conversation's row."""
+        found = await self.sql(
+            "SELECT * FROM conversation WHERE account = $1 AND peer = $2 AND kind = $3", account, peer, kind
+        )
+        return found[0] if found else None
+
+    async def changes(self, account: str, peer: str) -> list[tuple[str, str]]:
+        """The change log of the conversations with a peer: what, and the id of the message that it is about."""
+        rows = await self.sql(
+            "SELECT what, target_id FROM change WHERE account = $1 AND peer = $2 ORDER BY version", account, peer
+        )
+        return [(row["what"], row["target_id"]) for row in rows]
+
+    async def sound(self, *accounts: str) -> None:
+        """What `convsync repair` would change: nothing, or AssertionError."""
+        async with opened(self.ready["postgres"], connect_seconds=5) as dossier:
+            for account in accounts:
+                repair = await dossier.repair(account, datetime.now(UTC), dry=True)
+                assert repair.differences == (), account
 
     def pushes(self, *tokens: str, status: int | None = 200) -> list[Row]:
         """What the simulator answered, for these tokens (none = any)."""

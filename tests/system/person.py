@@ -23,6 +23,10 @@ HINTS = "urn:xmpp:hints"
 MARKERS = "urn:xmpp:chat-markers:0"
 CORRECT = "urn:xmpp:message-correct:0"
 RETRACT = "urn:xmpp:message-retract:1"
+REACTIONS = "urn:xmpp:reactions:0"
+RECEIPTS = "urn:xmpp:receipts"
+MDS = "urn:xmpp:mds:displayed:0"
+PUBSUB = "http://jabber.org/protocol/pubsub"
 JMI = "urn:xmpp:jingle-message:0"
 RTP = "urn:xmpp:jingle:apps:rtp:1"
 PUSH = "urn:xmpp:push:0"
@@ -151,6 +155,26 @@ class Person(XmppClient):
             to, f"<retract xmlns='{RETRACT}' id={quoteattr(message_id)}/><body>took something back</body>{STORE}"
         )
 
+    def react(self, to: str, message_id: str, *emojis: str, kind: str = "chat") -> str:
+        """With the fallback body that clients add for those that know no reactions."""
+        inner = "".join(f"<reaction>{emoji}</reaction>" for emoji in emojis)
+        reactions = f"<reactions xmlns='{REACTIONS}' id={quoteattr(message_id)}>{inner}</reactions>"
+        return self.message(to, f"{reactions}<body>&gt; said{''.join(emojis)}</body>{STORE}", kind=kind)
+
+    def received_it(self, to: str, message_id: str) -> str:
+        """A delivery receipt."""
+        return self.message(to, f"<received xmlns='{RECEIPTS}' id={quoteattr(message_id)}/>{STORE}")
+
+    async def publish(self, node: str, item: str, payload: str) -> None:
+        """Into the account's own storage."""
+        inner = f"<publish node='{node}'><item id={quoteattr(item)}>{payload}</item></publish>"
+        await self.iq("set", f"<pubsub xmlns='{PUBSUB}'>{inner}</pubsub>")
+
+    async def read(self, peer: str, stanza_id: str, by: str | None = None) -> None:
+        """Tells the account's other devices how far it has read (XEP-0490); the id is the room's for a room."""
+        stanza = f"<stanza-id xmlns='{SID}' by='{by or self.account}' id={quoteattr(stanza_id)}/>"
+        await self.publish(MDS, peer, f"<displayed xmlns='{MDS}'>{stanza}</displayed>")
+
     def call(self, step: str, to: str, sid: str) -> str:
         inner = f"<description xmlns='{RTP}' media='audio'/>" if step == "propose" else ""
         return self.message(to, f"<{step} xmlns='{JMI}' id={quoteattr(sid)}>{inner}</{step}>{STORE}")
@@ -206,6 +230,10 @@ class Person(XmppClient):
         query = answer.find(f"{{{REWRITE}}}query")
         assert query is not None
         return told, int(query.get("version", ""))
+
+    async def fresh(self) -> None:
+        """Returns when everything that the server had taken before is committed. It is no fetch of the phone's."""
+        await self.rewrites(0, less_than="0")
 
     async def archive(self, page: int = 200) -> list[tuple[str, ET.Element]]:
         """The whole archive, oldest first: (archive id, message)."""
