@@ -133,7 +133,7 @@ class Round:
 
 def unwanted_now(job: PushJob, conversation: Conversation, policies: Policies, now: datetime) -> str | None:
     """Why the owner does not want to hear of a conversation any more; None = wants to."""
-    if job.kind is PushKind.MESSAGE:
+    if job.kind is PushKind.MESSAGE and conversation.unread:
         return unwanted(conversation, policies.wakes, now, mention=conversation.mentions > 0)
     if job.kind is PushKind.INVITED and conversation.invited_by is None:
         return "answered"
