@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from sync.model.conversation import Direction, IndexedMessage, Kind, key_of
-from sync.model.event import Body, Displayed, Invitation, MessageEvent, Nothing
+from sync.model.event import Body, Displayed, Invitation, MessageEvent
 from sync.model.jid import bare, resource
 from sync.rules.index import SAME_MESSAGE, indexed
 from sync.rules.view import After, Decision, View, ignore, opened, settled, version_for
@@ -26,8 +26,10 @@ def is_sent(event: MessageEvent) -> bool:
 
 
 def sent(before: View, event: MessageEvent, now: datetime) -> Decision:
-    """A note of what goes out, under its ids. It is no message yet: the room may refuse it."""
-    if isinstance(event.content, Nothing) or not (event.message_id or event.origin_id):
+    """A note of a message that goes out, under its ids. It is no message yet: the room may refuse it. What changes
+    messages leaves none: where it changes nothing its note would lie open to whoever repeats the id.
+    """
+    if not isinstance(event.content, Body) or not (event.message_id or event.origin_id):
         return ignore("room-sent")
     version = version_for(before, now)
     at = min(event.at, now)
@@ -41,19 +43,31 @@ def recognised(before: View, event: MessageEvent) -> MessageEvent:
     """The event as its account's own where it is the reflection of what one of its sessions sent."""
     if event.kind is not Kind.GROUP or event.direction is Direction.OUT or not event.stanza:
         return event
-    if not any(is_note_of(message, event) for message in before.found) and not bears_own_nick(before, event):
+    if not bears_own_nick(before, event) and not (is_noted(before, event) and not is_said(before, event)):
         return event
     return replace(event, direction=Direction.OUT, author=event.account)
 
 
-def is_note_of(message: IndexedMessage, event: MessageEvent) -> bool:
-    """True when the note was left by what the room says now."""
-    if message.direction is not Direction.OUT or message.author is not None:
-        return False
-    ids = {key_of(identifier) for identifier in (event.message_id, event.origin_id) if identifier}
-    return not ids.isdisjoint({message.message_key, message.origin_key} - {None}) and (
-        abs(event.at - message.sent_at) < SAME_MESSAGE
+def is_noted(before: View, event: MessageEvent) -> bool:
+    """True when what the room says now left a note."""
+    return any(
+        note.direction is Direction.OUT
+        and note.author is None
+        and shares_id(note, event)
+        and abs(event.at - note.sent_at) < SAME_MESSAGE
+        for note in before.found
     )
+
+
+def is_said(before: View, event: MessageEvent) -> bool:
+    """True when the room has said it before. Everybody knows its ids since: they prove nothing any more."""
+    return any(message.author == event.account and shares_id(message, event) for message in before.found)
+
+
+def shares_id(message: IndexedMessage, event: MessageEvent) -> bool:
+    """True when the sender gave both the same id."""
+    ids = {key_of(identifier) for identifier in (event.message_id, event.origin_id) if identifier}
+    return not ids.isdisjoint({message.message_key, message.origin_key} - {None})
 
 
 def bears_own_nick(before: View, event: MessageEvent) -> bool:
