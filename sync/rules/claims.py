@@ -94,11 +94,11 @@ class Round:
     def _reason_not_to(
         self, job: PushJob, device: Device, account: Account, sessions: tuple[Session, ...]
     ) -> str | None:
+        if why := reason_not_to(job, device, account, sessions, self._books):
+            return why  # what was read mentions nobody any more: the ledger says the former
         key = job.conversation
         conversation = self._books.conversations.get(key) if key else None
-        if conversation is not None and (why := unwanted_now(job, conversation, self._policies, self._books.now)):
-            return why
-        return reason_not_to(job, device, account, sessions, self._books)
+        return unwanted_now(job, conversation, self._policies, self._books.now) if conversation else None
 
     def _end(self, job: PushJob, why: str) -> None:
         self._jobs.append(ended(job, why))
