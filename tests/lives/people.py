@@ -43,7 +43,7 @@ from sync.rules.fold import expire
 from sync.rules.properties import set_properties
 from sync.rules.times import instant
 from tests.contract.samples import BOB, CAT
-from tests.lives.world import ACCOUNTS, CLUB, DAY, KEEPS, PEERS, RESOURCES, ROOMS, World
+from tests.lives.world import ACCOUNTS, CLUB, DAY, KEEPS, PEERS, RESOURCES, ROOMS, World, in_order
 
 SIDS = ("s1", "s2", "s3")
 SAID = '<message xmlns="jabber:client"><body>text</body></message>'
@@ -132,7 +132,7 @@ def burst(w: World) -> None:
 
 def ring(w: World) -> None:
     """A step of a call: a new one, or one that there is."""
-    calls = list(w.tables.calls.values())
+    calls = in_order(w.tables.calls)
     if calls and w.chance(60):
         call = w.pick(calls)
         account, peer, sid = call.key.account, call.key.peer, call.session_id
@@ -310,7 +310,7 @@ def remove_account(w: World) -> None:
 def trim(w: World) -> None:
     """Accounts and rooms have their turn. No counter and no version moves."""
     before = {c.key: (c.unread, c.mentions, c.version, c.read) for c in w.tables.conversations.values()}
-    jids = [jid for jid in (*w.tables.accounts, *w.tables.rooms) if w.chance(50)]
+    jids = [jid for jid in sorted((*w.tables.accounts, *w.tables.rooms)) if w.chance(50)]
     w.tidy(jids, w.pick(KEEPS))
     for key, c in w.tables.conversations.items():
         assert (c.unread, c.mentions, c.version, c.read) == before[key]

@@ -10,7 +10,7 @@ from sync.model.query import App, EnablePush, RegisterDevice
 from sync.rules.claims import claim, settle
 from sync.rules.devices import NewPhone, enable, fetched, register
 from tests.contract.samples import token
-from tests.lives.world import ACCOUNTS, DAY, RESOURCES, World
+from tests.lives.world import ACCOUNTS, DAY, RESOURCES, World, in_order
 
 NOT_TAKEN = {Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS}
 
@@ -60,7 +60,7 @@ def wanted_by(jobs: list[PushJob]) -> Keys:
 def claim_jobs(w: World) -> None:
     """What is due is sent, or ended with the reason. Only a call that rings now rings, and on a device once."""
     now = w.clock.now()
-    due = [job for job in w.tables.jobs.values() if job.state is JobState.QUEUED and job.not_before <= now]
+    due = [job for job in in_order(w.tables.jobs) if job.state is JobState.QUEUED and job.not_before <= now]
     names, presence = [job.job_id for job in due], dict.fromkeys(ACCOUNTS, w.pick((None, None, w.sessions())))
     claimed = w.transact(wanted_by(due), lambda books: claim(names, presence, books, w.policies))
     assert claimed is not None
@@ -77,7 +77,7 @@ def claim_jobs(w: World) -> None:
 
 def answer_push(w: World) -> None:
     """The vendor says what became of a push."""
-    left = [job for job in w.tables.jobs.values() if job.state is JobState.ATTEMPTED]
+    left = [job for job in in_order(w.tables.jobs) if job.state is JobState.ATTEMPTED]
     if not left:
         return
     job, verdict = w.pick(left), w.pick(list(Verdict))

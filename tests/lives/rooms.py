@@ -137,7 +137,11 @@ def change_members(w: World, room: str, *members: Membership, begin: bool = Fals
 
 def come_and_go(w: World) -> None:
     """Joined, left, kicked, banned, affiliated."""
-    change_members(w, w.pick(ROOMS), *(some_membership(w, account) for account in {w.pick(ACCOUNTS), w.pick(ACCOUNTS)}))
+    change_members(
+        w,
+        w.pick(ROOMS),
+        *(some_membership(w, account) for account in dict.fromkeys([w.pick(ACCOUNTS), w.pick(ACCOUNTS)])),
+    )
 
 
 def list_members(w: World) -> None:
@@ -176,7 +180,7 @@ def entries_of(w: World, room: str, after: int, limit: int) -> list[RoomEntry]:
 
 def fan(w: World) -> None:
     """A part of a pass: the next chunks of members, now and then one of them twice."""
-    pending = [*w.passes, *w.pending()]
+    pending = sorted({*w.passes, *w.pending()})
     if not pending:
         return
     room = w.pick(pending)
@@ -204,7 +208,7 @@ def fan(w: World) -> None:
 def catch_up(w: World) -> None:
     """A member asks: it is served before its turn."""
     account = w.pick(ACCOUNTS)
-    for member in run(w.store.memberships(account, list(w.pending()))):
+    for member in run(w.store.memberships(account, w.pending())):
         after, limit = 0, w.pick((2, 64))
         while entries := entries_of(w, member.room, after, limit):
             serve(w, entries, [member])

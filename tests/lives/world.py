@@ -6,13 +6,13 @@ goes through `transact`, `fanned` and `tidy`, which are written down as acts: an
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, is_dataclass
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
 
 from sync.model.books import Keys, Rule
-from sync.model.conversation import Change, Conversation, ConversationKey, IndexedMessage, Kind, Status
+from sync.model.conversation import Change, Conversation, ConversationKey, IndexedMessage, Status
 from sync.model.errors import Conflict, ItemNotFound
 from sync.model.event import Event, FeedPosition, Session, SessionState
 from sync.model.jid import domain
@@ -181,12 +181,12 @@ class World:
 
     def known(self, index: ConversationKey) -> list[IndexedMessage]:
         """What the index of a conversation has."""
-        return [message for (key, _), message in self.tables.messages.items() if key == index]
+        return [message for message in in_order(self.tables.messages) if message.conversation == index]
 
     def target(self, index: ConversationKey, of: Callable[[IndexedMessage], bool] = lambda _: True) -> str:
         """An id of a message: mostly of one in the index that fits, now and then of another, or of none."""
         fitting = [message for message in self.known(index) if of(message)]
-        anything = list(self.tables.messages.values())
+        anything = in_order(self.tables.messages)
         found = fitting if fitting and self.chance(85) else anything
         if not found or self.chance(5):
             return "nobody-said-this"
@@ -197,7 +197,7 @@ class World:
     # ---- what there is ----
 
     def mine(self, account: str) -> list[Conversation]:
-        return [c for key, c in self.tables.conversations.items() if key.account == account]
+        return [c for c in in_order(self.tables.conversations) if c.key.account == account]
 
     def listed(self, account: str) -> dict[ConversationKey, Conversation]:
         return {c.key: c for c in self.mine(account) if c.status is not Status.DELETED}
@@ -209,8 +209,13 @@ class World:
         return run(self.store.pending_rooms(9))
 
 
-def in_room(account: str, room: str) -> ConversationKey:
-    return ConversationKey(account, room, Kind.GROUP)
+def in_order(table: Mapping[Any, T]) -> list[T]:
+    """Rows by their keys: that of a dictionary depends on the process's hashes."""
+    return [table[key] for key in sorted(table, key=lambda key: astuple(key) if is_dataclass(key) else flat(key))]
+
+
+def flat(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*astuple(key[0]), *key[1:]) if is_dataclass(key[0]) else key
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
