@@ -65,6 +65,13 @@ class Conflict(RequestError):
     type = "cancel"
 
 
+class PolicyViolation(RequestError):
+    """More than this service takes in one request; the text names the limit."""
+
+    condition = "policy-violation"
+    type = "modify"
+
+
 class Behind(RequestError):
     """The feed is behind; an answer now could miss what came before the question (docs/feed.md §7)."""
 

@@ -1,7 +1,7 @@
 """What users ask for and what they are told, independent of the dialect they speak."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sync.model.call import Call
 from sync.model.conversation import Change, Conversation, ConversationKey, Kind, Notify, Status
@@ -95,13 +95,33 @@ class RewritePage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangesQuery:
+    """What happened in one conversation since a version, 0 = ever; more than `limit` entries start over."""
+
+    peer: str
+    kind: Kind = Kind.CHAT
+    since: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChangesPage:
     """The change log of one conversation since a version, oldest first. `reset`: there were too many, or some of them
-    are not held any more: the client loads the conversation anew.
+    are not held any more: the client loads the conversation anew. `version`: the conversation's, out of the same
+    snapshot; None = there is no such conversation.
     """
 
+    version: int | None = None
     changes: tuple[Change, ...] = ()
     reset: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationQuery:
+    """One conversation as it stands."""
+
+    peer: str
+    kind: Kind = Kind.CHAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +134,13 @@ class Mute:
     """Muted from now for a duration; None = for ever."""
 
     duration: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class MuteUntil:
+    """Muted up to an instant; one that is over ends it."""
+
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +159,7 @@ class SetProperties:
     peer: str
     kind: Kind = Kind.CHAT
     pinned: int | None = None
-    mute: Mute | Unmute | None = None
+    mute: Mute | MuteUntil | Unmute | None = None
     status: Status | None = None
     marked_unread: bool | None = None
     notify: SetNotify | None = None

@@ -11,7 +11,14 @@ from sync.model.books import Keys, Rule
 from sync.model.call import CallKey
 from sync.model.conversation import Account, ConversationKey
 from sync.model.device import PushJob
-from sync.model.query import ChangesPage, ConversationPage, ListQuery, RewritePage, RewriteQuery
+from sync.model.query import (
+    ChangesPage,
+    ConversationPage,
+    ListedConversation,
+    ListQuery,
+    RewritePage,
+    RewriteQuery,
+)
 from sync.model.room import RoomEntry, RoomMember
 
 T = TypeVar("T")
@@ -48,12 +55,18 @@ class Store(Protocol):
         """A list of conversations and the version up to which it is complete, out of one snapshot (invariant 2)."""
         ...
 
+    async def conversations(self, keys: Sequence[ConversationKey]) -> Sequence[ListedConversation]:
+        """Those of the named conversations that exist, deleted ones included, as a list would show them; in no order."""
+        ...
+
     async def rewrites(self, account: str, query: RewriteQuery) -> RewritePage:
         """Corrections and retractions since a version, out of one snapshot."""
         ...
 
     async def changes(self, key: ConversationKey, since: int, limit: int) -> ChangesPage:
-        """What happened in a conversation since a version, out of one snapshot."""
+        """What happened in a conversation since a version, out of one snapshot. More than `limit` changes, or a version
+        of which the log is not whole any more, are a reset.
+        """
         ...
 
     async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:

@@ -20,6 +20,8 @@ REWRITE = "https://xabber.com/protocol/rewrite"
 REWRITE_NOTIFY = "https://xabber.com/protocol/rewrite#notify"
 XABBER_CHAT = "urn:xabber:chat"  # the type of a plain one-to-one conversation in Client Synchronization
 
+CONVSYNC = "urn:convsync:0"
+
 SID = "urn:xmpp:sid:0"
 HINTS = "urn:xmpp:hints"
 MAM = "urn:xmpp:mam:2"
@@ -45,6 +47,7 @@ OMEMO = ("urn:xmpp:omemo:2", "urn:xmpp:omemo:1", AXOLOTL)
 OPENPGP = "urn:xmpp:openpgp:0"
 LEGACY_PGP = "jabber:x:encrypted"
 
+MUC = "http://jabber.org/protocol/muc"
 MUC_USER = "http://jabber.org/protocol/muc#user"
 CONFERENCE = "jabber:x:conference"
 OCCUPANT_ID = "urn:xmpp:occupant-id:0"

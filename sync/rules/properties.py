@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sync.model.books import Books, Ruling, Writes
 from sync.model.conversation import Conversation, ConversationKey, Status
 from sync.model.errors import Conflict, ItemNotFound
-from sync.model.query import Mute, SetProperties, Unmute
+from sync.model.query import Mute, MuteUntil, SetProperties, Unmute
 from sync.rules.times import FOR_EVER
 from sync.rules.view import View, cleared, settled, version_for
 
@@ -47,6 +47,16 @@ def set_properties(account: str, requests: Sequence[SetProperties], books: Books
     return Ruling(writes=writes, value=tuple(changed.values()))
 
 
+def set_and_named(account: str, requests: Sequence[SetProperties], books: Books) -> Ruling[tuple[Changed, Changed]]:
+    """`set_properties`, for who also wants to know what it left as it was. The value: the conversations that changed,
+    and all that were named, in the order of the requests.
+    """
+    ruling = set_properties(account, requests, books)
+    now = books.conversations | {conversation.key: conversation for conversation in ruling.value}
+    named = tuple(now[ConversationKey(account, request.peer, request.kind)] for request in requests)
+    return Ruling(writes=ruling.writes, value=(ruling.value, named))
+
+
 def with_properties(conversation: Conversation, request: SetProperties, now: datetime) -> Conversation:
     """The conversation with what the request names."""
     if request.pinned is not None:
@@ -58,6 +68,8 @@ def with_properties(conversation: Conversation, request: SetProperties, now: dat
             conversation = replace(conversation, muted_until=FOR_EVER)
         case Mute(duration=duration) if duration is not None:
             conversation = replace(conversation, muted_until=until(now, duration))
+        case MuteUntil(at=at):
+            conversation = replace(conversation, muted_until=at if at > now else None)
         case _:
             pass
     if request.status is not None:

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from sync.adapters.postgres.listing import page_text
+from sync.adapters.postgres.listing import NAMED, page_text
 from sync.adapters.postgres.pool import SETTINGS
 from sync.adapters.postgres.statements import STATE_TABLES, sql, statements, together, written
 from tests.conftest import TEMPLATE, PostgresServer
@@ -129,6 +129,10 @@ async def filled(postgres_server: PostgresServer) -> AsyncIterator[asyncpg.Conne
 @pytest.mark.parametrize("name", statements())
 async def test_statements_go_by_index(filled: asyncpg.Connection, name: str) -> None:
     assert await scanned(filled, sql(name)) - SMALL <= WHOLE.get(name, set())
+
+
+async def test_named_conversations_go_by_index(filled: asyncpg.Connection) -> None:
+    assert await scanned(filled, NAMED) <= {"call_deadline"}  # as for pages
 
 
 async def test_pages_go_by_index(filled: asyncpg.Connection) -> None:

@@ -121,10 +121,7 @@ class MemoryStore(MemoryRooms):
         found = [c for c in self.tables.conversations.values() if c.key.account == account and asked_for(c, query)]
         found.sort(key=lambda c: place(sort_key(c, query)))
         rest = [c for c in found if query.after is None or place(sort_key(c, query)) > place(query.after.sort)]
-        items = tuple(
-            ListedConversation(conversation=c, calls=self._ringing(c.key), mention_id=self._mention(c))
-            for c in rest[: query.limit]
-        )
+        items = tuple(self._listed(c) for c in rest[: query.limit])
         newest = query.after.newest if query.after else owner.version
         return ConversationPage(query=query, newest=newest, items=items, total=len(found), floor=owner.floor)
 
@@ -138,11 +135,20 @@ class MemoryStore(MemoryRooms):
 
     async def changes(self, key: ConversationKey, since: int, limit: int) -> ChangesPage:
         conversation = self.tables.conversations.get(key)
+        if conversation is None:
+            return ChangesPage()
         log = sorted(self.tables.changes.items())
-        found = tuple(c for (_, version), c in log if c.conversation == key and version > since and conversation)
-        if len(found) > limit or (conversation and since < conversation.log_from):
-            return ChangesPage(reset=True)
-        return ChangesPage(changes=found)
+        found = tuple(c for (_, version), c in log if c.conversation == key and version > since)
+        if len(found) > limit or since < conversation.log_from:
+            return ChangesPage(version=conversation.version, reset=True)
+        return ChangesPage(version=conversation.version, changes=found)
+
+    async def conversations(self, keys: Sequence[ConversationKey]) -> Sequence[ListedConversation]:
+        found = [self.tables.conversations[key] for key in keys if key in self.tables.conversations]
+        return [self._listed(conversation) for conversation in found]
+
+    def _listed(self, c: Conversation) -> ListedConversation:
+        return ListedConversation(conversation=c, calls=self._ringing(c.key), mention_id=self._mention(c))
 
     async def rewrites(self, account: str, query: RewriteQuery) -> RewritePage:
         owner = self.tables.accounts.get(account)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync.model.call import CallState
-from sync.model.conversation import Base, Change, ChangeKind, ConversationKey, Direction, Pointer, Status
+from sync.model.conversation import Base, Change, ChangeKind, ConversationKey, Direction, Kind, Pointer, Status
 from sync.model.query import ChangesPage, Cursor, ListQuery, RewriteQuery
 from sync.rules.times import FOR_EVER
 from tests.contract.fakes_store import sort_key
@@ -210,7 +210,7 @@ async def logged(stores: Bench, **fields: Any) -> list[Change]:
 @pytest.mark.parametrize(("since", "first"), [(0, 0), (9, 0), (10, 1), (25, 2), (30, 3)])
 async def test_changes_of_a_conversation_oldest_first(stores: Bench, since: int, first: int) -> None:
     log = await logged(stores)
-    assert await stores.store.changes(WITH_BOB, since, 3) == ChangesPage(changes=tuple(log[first:]))
+    assert await stores.store.changes(WITH_BOB, since, 3) == ChangesPage(version=30, changes=tuple(log[first:]))
 
 
 @pytest.mark.parametrize(("since", "limit", "reset"), [(0, 2, True), (0, 3, False), (20, 0, True), (30, 0, False)])
@@ -228,11 +228,44 @@ async def test_changes_that_are_not_held_any_more_start_over(stores: Bench, sinc
 
 async def test_an_old_stamp_starts_over_though_nothing_is_held(stores: Bench) -> None:
     await stores.put(accounts=[account()], conversations=[conversation(9, log_from=5)])
-    assert await stores.store.changes(WITH_BOB, 4, 9) == ChangesPage(reset=True)
+    assert await stores.store.changes(WITH_BOB, 4, 9) == ChangesPage(version=9, reset=True)
 
 
 async def test_an_unknown_conversation_has_no_changes(stores: Bench) -> None:
     assert await stores.store.changes(WITH_BOB, 0, 0) == ChangesPage()
+
+
+async def test_a_deleted_conversation_keeps_its_log(stores: Bench) -> None:
+    log = await logged(stores, status=Status.DELETED)
+    assert await stores.store.changes(WITH_BOB, 25, 9) == ChangesPage(version=30, changes=(log[2],))
+
+
+# ---- conversations by name ------------------------------------------------------------------------------------------
+
+
+async def test_named_conversations_come_as_a_list_shows_them(stores: Bench) -> None:
+    await some(stores)
+    listed = {item.conversation.key: item for item in (await stores.store.page(ANN, ListQuery(since=1))).items}
+    gone, foe = ConversationKey(ANN, "old@example.net"), ConversationKey(ANN, "foe@example.net")
+    keys = [WITH_BOB, gone, foe, ConversationKey(ANN, "nobody@example.net"), IN_TEA]
+    found = {item.conversation.key: item for item in await stores.store.conversations(keys)}
+    assert found == {key: listed[key] for key in (WITH_BOB, gone, foe)}
+    assert found[foe].calls == (call(peer="foe@example.net"),)
+
+
+async def test_a_named_conversation_names_its_mention(stores: Bench) -> None:
+    mention = message(5, OF_TEA, mention=True, message_key="m", author="cat")
+    await stores.put(
+        accounts=[account()], conversations=[membership(unread=1, mentions=1, taken=9)], messages=[mention]
+    )
+    [item] = await stores.store.conversations([IN_TEA])
+    assert item.mention_id == "m"
+
+
+async def test_kind_and_owner_are_part_of_the_name(stores: Bench) -> None:
+    await some(stores)
+    assert await stores.store.conversations([ConversationKey(ANN, BOB, Kind.GROUP), ConversationKey(EVE, CAT)]) == []
+    assert await stores.store.conversations([]) == []
 
 
 # ---- the first unread mention ---------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""The statement of a conversation list: one snapshot of the account's version, the rows of a page, their calls and
-the count.
+"""The statements of conversation lists: one snapshot of the account's version, the rows of a page, their calls and
+the count; and of conversations that are asked for by name.
 
 The text depends only on which filters are there, so that the server keeps few plans. A list is ordered as `SortKey`
 says; a later page leaves out what was bumped since page one: that comes with the next delta (PROTOCOLS §2).
@@ -28,6 +28,20 @@ FIRST_MENTION = """
                 AND (m.retracted IS NULL OR m.retracted > c.taken) AND m.author IS DISTINCT FROM c.account
             ORDER BY m.rank LIMIT 1)
         ) AS found ORDER BY found.rank LIMIT 1"""
+
+
+# Of conversation c: what a list shows beside its row.
+BESIDE = f"""
+    CASE WHEN c.ringing > 0 THEN ARRAY(
+        SELECT call FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND call.state = 'ringing'
+        ORDER BY call.proposed_at DESC) END AS calls,
+    CASE WHEN c.mentions > 0 THEN ({FIRST_MENTION}) END AS mention_id"""  # noqa: S608 - pieces of ours, no input
+
+# The conversations that are named by account, peer and kind.
+NAMED = f"""
+SELECT c.*, {BESIDE}
+FROM unnest($1::text[], $2::text[], $3::text[]) AS named(account, peer, kind)
+JOIN conversation c ON (c.account, c.peer, c.kind) = (named.account, named.peer, named.kind)"""  # noqa: S608 - as above
 
 
 def page_statement(account: str, query: ListQuery) -> tuple[str, Arguments]:
@@ -67,10 +81,6 @@ def page_text(*, delta: bool, pinned_first: bool, pinned: bool | None, archived:
     return f"""
 WITH listed AS (SELECT * FROM conversation c WHERE {where}),
 page AS (SELECT * FROM listed c {behind} ORDER BY {order} LIMIT $3::bigint)
-SELECT a.version AS newest, a.floor, (SELECT count(*) FROM listed) AS total, c.*,
-    CASE WHEN c.ringing > 0 THEN ARRAY(
-        SELECT call FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND call.state = 'ringing'
-        ORDER BY call.proposed_at DESC) END AS calls,
-    CASE WHEN c.mentions > 0 THEN ({FIRST_MENTION}) END AS mention_id
+SELECT a.version AS newest, a.floor, (SELECT count(*) FROM listed) AS total, c.*, {BESIDE}
 FROM account a LEFT JOIN page c ON true
 WHERE a.jid = $1 ORDER BY {order}"""  # noqa: S608 - pieces of ours, no input

@@ -272,7 +272,7 @@ GROUP BY peer, kind ORDER BY max(version);
 
 -- name: changes
 -- The change log of one conversation since a version, oldest first, with the version from which on it is whole.
-SELECT c.log_from, found.*
+SELECT c.version AS newest, c.log_from, found.*
 FROM conversation c
 LEFT JOIN LATERAL (
     SELECT * FROM change

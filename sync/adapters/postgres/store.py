@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TypeVar
 
 from sync.adapters.postgres import load, rows, write
-from sync.adapters.postgres.listing import page_statement
+from sync.adapters.postgres.listing import NAMED, page_statement
 from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, Pool
 from sync.adapters.postgres.statements import sql
 from sync.model.books import Keys, Rule
@@ -61,15 +61,7 @@ class PostgresStore:
         if not found:
             return ConversationPage(query=query, newest=query.since, items=(), total=0)
         newest = query.after.newest if query.after else found[0]["newest"]
-        items = tuple(
-            ListedConversation(
-                conversation=rows.conversation(row),
-                calls=tuple(rows.call(call) for call in row["calls"] or ()),
-                mention_id=row["mention_id"],
-            )
-            for row in found
-            if row["peer"] is not None
-        )
+        items = tuple(listed(row) for row in found if row["peer"] is not None)
         return ConversationPage(
             query=query, newest=newest, items=items, total=found[0]["total"], floor=found[0]["floor"]
         )
@@ -93,10 +85,19 @@ class PostgresStore:
         """`Store.changes`."""
         async with self._pool.connection() as connection:
             found = await connection.fetch(sql("changes"), key.account, key.peer, key.kind, since, limit + 1)
+        if not found:
+            return ChangesPage()
+        version, log_from = found[0]["newest"], found[0]["log_from"]
         log = tuple(rows.change(row) for row in found if row["peer"] is not None)
-        if len(log) > limit or (found and since < found[0]["log_from"]):
-            return ChangesPage(reset=True)
-        return ChangesPage(changes=log)
+        if len(log) > limit or since < log_from:
+            return ChangesPage(version=version, reset=True)
+        return ChangesPage(version=version, changes=log)
+
+    async def conversations(self, keys: Sequence[ConversationKey]) -> Sequence[ListedConversation]:
+        """`Store.conversations`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(NAMED, *rows.columns(map(load.parts, keys), 3))
+        return [listed(row) for row in found]
 
     async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:
         """`Store.token_owners`."""
@@ -142,6 +143,15 @@ class PostgresStore:
         async with self._pool.connection() as connection:
             found = await connection.fetch(sql("expired_calls"), now, limit)
         return [CallKey(row["account"], row["peer"], row["sid"]) for row in found]
+
+
+def listed(row: rows.Row) -> ListedConversation:
+    """A conversation with what lists show beside it."""
+    return ListedConversation(
+        conversation=rows.conversation(row),
+        calls=tuple(rows.call(call) for call in row["calls"] or ()),
+        mention_id=row["mention_id"],
+    )
 
 
 def versions(account: str, found: Sequence[rows.Row]) -> tuple[tuple[ConversationKey, int], ...]:
