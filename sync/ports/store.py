@@ -56,7 +56,7 @@ class Store(Protocol):
         ...
 
     async def conversations(self, keys: Sequence[ConversationKey]) -> Sequence[ListedConversation]:
-        """Those of the named conversations that exist, deleted ones included, as a list would show them; in no order."""
+        """Those of the named conversations that exist, deleted ones too, as a list shows them; in no order."""
         ...
 
     async def rewrites(self, account: str, query: RewriteQuery) -> RewritePage:
