@@ -288,6 +288,11 @@ def accounts_meant(before: RoomView, meant: Mentions, text: str) -> set[str]:
         or (member.occupant_id is not None and member.occupant_id in meant.occupant_ids)
         or (member.nick is not None and nick_key(member.nick) in nicks)
     }
-    if answered is not None and answered.author is not None:
+    if answered is not None and answered.author is not None and is_account(answered.author):
         found.add(answered.author)
     return found
+
+
+def is_account(author: str) -> bool:
+    """False for what tells occupants apart whose address the room does not say: nobody can be told by it."""
+    return "@" in author and not {"/", " "} & set(author)
