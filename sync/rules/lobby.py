@@ -4,6 +4,7 @@ Cuts a `RoomView` for each event and keeps what comes out of it. Decides nothing
 `sync.rules.membership` do.
 """
 
+from dataclasses import replace
 from typing import assert_never
 
 from sync.model.books import Books, Unlisted, Writes
@@ -68,4 +69,12 @@ class Lobby:
             self._dirty_members.add((jid, member.account))
         if after.unlisted is not None:
             self._unlisted.append(after.unlisted)
+            self._end(after.unlisted)
         return None
+
+    def _end(self, gone: Unlisted) -> None:
+        """What the store does to members that no event of this transaction names, done to those that one does."""
+        for key, member in self._members.items():
+            if member.room == gone.room and member.until is None and member.listed != gone.listing:
+                self._members[key] = replace(member, until=gone.until)
+                self._dirty_members.add(key)

@@ -22,7 +22,9 @@ def changed(before: RoomView, event: RoomMembersEvent, now: datetime) -> RoomAft
     if any(belongs(member) for member in event.members):
         room = replace(room, destroyed=False)  # somebody made it anew
     if event.begin:
-        room = replace(room, listing=next_rank(room, now))
+        # Another name than that of every list before, were they of one moment.
+        former = max((member.listed for member in before.members.values()), default=0)
+        room = replace(room, listing=max(next_rank(room, now), former + 1, (room.listing or 0) + 1))
     members: list[RoomMember] = []
     entries: list[RoomEntry] = []
     for named in event.members:

@@ -188,9 +188,9 @@ def changed(old: Any, new: Any, kept: frozenset[str]) -> Any:
 
 def write_rooms(tables: Tables, out: Writes) -> None:
     tables.rooms |= {room.jid: room for room in out.rooms if room.jid in tables.rooms}
-    tables.members |= {(member.room, member.account): member for member in out.members}
     for gone in out.unlisted:
         end_unlisted(tables, gone)
+    tables.members |= {(member.room, member.account): member for member in out.members}
     for entry in out.entries:
         if (entry.room, entry.rank) in tables.entries:
             raise Uncommittable("room_entry_pkey")

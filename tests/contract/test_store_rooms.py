@@ -110,8 +110,10 @@ async def test_whom_a_list_does_not_name_belongs_no_more(stores: Bench) -> None:
 
 async def test_whom_the_same_transaction_names_stays(stores: Bench) -> None:
     await put(stores, members=[member(listed=4), member(EVE, listed=4)])
-    await put(stores, members=[member(listed=5)], unlisted=[Unlisted(room=TEA, listing=5, until=7)])
-    assert [(m.account, m.until) for m in await stores.rooms.members(TEA, "", 9)] == [(ANN, None), (EVE, 7)]
+    named = [member(listed=5), member(CAT, listed=1)]  # CAT came after the list
+    await put(stores, members=named, unlisted=[Unlisted(room=TEA, listing=5, until=7)])
+    found = await stores.rooms.members(TEA, "", 9)
+    assert [(m.account, m.until) for m in found] == [(ANN, None), (CAT, None), (EVE, 7)]
 
 
 # ---- entries --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ async def writes(connection: Connection, out: Writes) -> None:
     """All of it, accounts first (invariant 10)."""
     if out.deleted_accounts:
         await delete_accounts(connection, out.deleted_accounts)
+    # Before the members: what became of those that this transaction named stands in their rows.
+    await one(connection, "end_unlisted", ((gone.room, gone.listing, gone.until) for gone in out.unlisted))
     await batches(
         connection,
         {
@@ -39,8 +41,6 @@ async def writes(connection: Connection, out: Writes) -> None:
         if lost.keep is not None:
             for name in ("forget_other_streams", "forget_other_positions"):
                 await connection.execute(sql(name), lost.host, lost.keep)
-    # After the members: those that this transaction named are not ended with the rest.
-    await one(connection, "end_unlisted", ((gone.room, gone.listing, gone.until) for gone in out.unlisted))
     # After the changes: what is erased may have come in this very transaction.
     await one(connection, "erase_changes", ((key.account, key.peer, key.kind, rank) for key, rank in out.erased))
     if out.deleted_devices or out.devices or out.retokened:
