@@ -97,8 +97,10 @@ def resumed(conversation: Conversation, since: int) -> Conversation:
 
 
 def message(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct, now: datetime) -> Decision:
-    """A message to read, but for who wrote it."""
-    version = version_for(before, now)
+    """A message to read, but for who wrote it. Whoever is woken for it is woken for a version that is not below its
+    rank, though that be of the room's clock.
+    """
+    version = max(version_for(before, now), entry.rank)
     mine = entry.author == member.account
     # What was said before the first message that the member takes is not unread.
     conversation = before.conversation or Conversation(
