@@ -154,6 +154,8 @@ def reaction(before: RoomView, content: Reaction, event: RoomMessageEvent, now: 
     rank = next_rank(before.room, now)
     row = indexed(event, rank, min(event.at, now))
     entry = about(target, content.target, entry_of(event, EntryKind.REACTED, rank, now))
+    if not content.emojis:
+        entry = replace(entry, target_author=None)  # taken back: the author need not hear of it
     return after(before, event, replace(entry, stanza=event.stanza if event.archive_id else None), row)
 
 
