@@ -87,6 +87,7 @@ class Stand:
         self.fanout = FanOut(
             store=store, rooms=self.rooms, pusher=NoPusher(), clock=clock, observer=metrics, policies=Policies()
         )
+        self.fanout.lead()
         self.ingest: Ingest = make_ingest(store, NoWire(), workers=2, batch=512, owed=self.fanout.owe)
         self._n = 0
 

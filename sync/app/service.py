@@ -188,6 +188,7 @@ class Service:
             feed.disconnected()
 
     def _lead(self) -> None:
+        self._fanout.lead()
         self._link_task = asyncio.ensure_future(self._link.run())
         self._link_task.add_done_callback(self._ended)
 
@@ -198,6 +199,7 @@ class Service:
             self._failed.set()
 
     def _step_back(self) -> None:
+        self._fanout.step_back()
         if self._link_task is not None:
             self._link_task.cancel()
             self._link_task = None

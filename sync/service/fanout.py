@@ -37,6 +37,7 @@ class FanOut:
         self._pending: dict[str, int] = {}  # in the order of their turns: how often something was owed anew
         self._known = asyncio.Event()  # what an earlier process left owing is in `_pending`
         self._owing, self._paid = asyncio.Event(), asyncio.Event()
+        self._leading = asyncio.Event()
 
     def owe(self, rooms: Collection[str]) -> None:
         """Entries of these rooms were committed."""
@@ -47,9 +48,20 @@ class FanOut:
             self._paid.clear()
         self._observer.rooms_pending(len(self._pending))
 
+    def lead(self) -> None:
+        """This process speaks for the component from now on: rooms are its duty."""
+        self._leading.set()
+
+    def step_back(self) -> None:
+        """Another one may: what rooms owe is not known here any more."""
+        self._leading.clear()
+        self._known.clear()
+        self._pending.clear()
+
     async def run(self) -> None:
-        """Serve until cancelled."""
+        """Serve while this process leads, until cancelled."""
         while True:
+            await self._leading.wait()
             try:
                 if not self._known.is_set():
                     self.owe(await self._rooms.pending_rooms(limit=100_000))
@@ -65,10 +77,11 @@ class FanOut:
             self._owing.clear()
             self._paid.set()
             await self._owing.wait()
+            return
         room = next(iter(self._pending))
         before = self._pending[room]
         more = await self._pass(room)
-        after = self._pending.pop(room)
+        after = self._pending.pop(room, 0)
         if more or after > before:
             self._pending[room] = after
         self._observer.rooms_pending(len(self._pending))
