@@ -1,6 +1,6 @@
 # `make demo` to see it, `make test` to check it; both set up what they need first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench sandbox lock clean
+.PHONY: help setup demo test nightly check bench sandbox lock clean
 
 BIN := .venv/bin
 ACCEPTANCE := ../shared/acceptance/first-light
@@ -26,6 +26,10 @@ check: setup ## What needs no running server: style, types, imports
 test: check ## Everything: the checks, all tests, the black-box acceptance where it is at hand
 	$(BIN)/pytest -n auto
 	@if [ -x $(ACCEPTANCE) ]; then $(ACCEPTANCE); fi
+
+nightly: setup ## Random lives for as long as a night allows: in memory, on Postgres, many writers at once
+	nice $(BIN)/pytest -n auto --hypothesis-profile=nightly --timeout=7200 --durations=5 tests/core/test_fold_property.py \
+		tests/adapters/test_lives_on_postgres.py tests/adapters/test_lives_at_once.py tests/adapters/test_store_concurrency.py
 
 bench: setup ## Measurements, side by side with what users have today
 	$(BIN)/python -m bench

@@ -2,7 +2,7 @@
 properties, the feed repeats itself and loses events, time passes and rows are trimmed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -80,7 +80,7 @@ def message(w: World, account: str, peer: str, content: Content, way: str, **fie
 def content_for(w: World, key: ConversationKey) -> Content:
     """Something to say in a one-to-one chat."""
     target = w.target(key)
-    makes = (
+    makes: Sequence[Callable[[], Content]] = (
         Body,
         lambda: Correction(target),
         lambda: Retraction(target),
@@ -125,8 +125,8 @@ def burst(w: World) -> None:
             content = type(content)(f"m{len(w.fed) + w.random.randrange(n + 1)}")
         said = message(w, account, peer, content, w.pick(("in", "in", "out")), stored=True)
         where = replace(said.position, n=said.position.n + n)
-        ids = {"message_id": f"m{len(w.fed) + n}", "archive_id": f"a{len(w.fed) + n}"}
-        events.append(replace(said, position=where, **ids))
+        number = len(w.fed) + n
+        events.append(replace(said, position=where, message_id=f"m{number}", archive_id=f"a{number}"))
     w.feed(*events)
 
 
@@ -196,7 +196,8 @@ def club_content(w: World, key: ConversationKey) -> Content:
     meant = Mentions(everybody=w.chance(20), jids=tuple(w.some([key.account])), reply_to=w.pick((None, target)))
     body = Body(mentions=meant, text=w.pick(("", "Ann, are you there?")))
     by_id: Sequence[Any] = (Correction, Retraction, Displayed, Moderation, partial(Reaction, emojis=("👍",)))
-    return w.pick((body, body, body, w.pick(by_id)(target)))
+    other: Content = w.pick(by_id)(target)
+    return w.pick((body, body, body, other))
 
 
 def club(w: World) -> None:

@@ -2,6 +2,7 @@
 of its turn for a member who asks.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -93,7 +94,7 @@ def content_in(w: World, index: ConversationKey) -> Content:
         return message.counted and message.retracted is None
 
     target = w.target(index, counts if w.chance(50) else lambda _: True)
-    makes = (
+    makes: Sequence[Callable[[], Content]] = (
         lambda: body,
         lambda: Correction(target),
         lambda: Retraction(target),

@@ -6,12 +6,13 @@ goes through `transact`, `fanned` and `tidy`, which are written down as acts: an
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, is_dataclass
+from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
 
 from sync.model.books import Keys, Rule
+from sync.model.call import CallKey
 from sync.model.conversation import Change, Conversation, ConversationKey, IndexedMessage, Status
 from sync.model.errors import Conflict, ItemNotFound
 from sync.model.event import Event, FeedPosition, Session, SessionState
@@ -20,7 +21,7 @@ from sync.model.room import RoomEntry, RoomMember
 from sync.ports import Retention
 from sync.rules.fold import Policies, Report, take
 from sync.rules.view import CallPolicy, Conduct
-from sync.rules.wakes import WakePolicy
+from sync.rules.wishes import WakePolicy
 from sync.rules.wanted import keys
 from tests.contract.fakes_housekeeping import MemoryHousekeeping
 from tests.contract.fakes_store import MemoryStore, SetClock
@@ -211,11 +212,13 @@ class World:
 
 def in_order(table: Mapping[Any, T]) -> list[T]:
     """Rows by their keys: that of a dictionary depends on the process's hashes."""
-    return [table[key] for key in sorted(table, key=lambda key: astuple(key) if is_dataclass(key) else flat(key))]
+    return [table[key] for key in sorted(table, key=flat)]
 
 
-def flat(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*astuple(key[0]), *key[1:]) if is_dataclass(key[0]) else key
+def flat(key: Any) -> tuple[Any, ...]:
+    if isinstance(key, ConversationKey | CallKey):
+        return astuple(key)
+    return (*astuple(key[0]), *key[1:]) if isinstance(key[0], ConversationKey) else tuple(key)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
