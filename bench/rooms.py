@@ -37,7 +37,7 @@ from sync.model.event import (
     RoomMessageEvent,
 )
 from sync.model.room import Affiliation
-from sync.rules.fold import Policies, Report
+from sync.rules.fold import Policies
 from sync.service.fanout import FanOut
 from sync.service.ingest import Ingest
 
@@ -70,22 +70,19 @@ class Took:
     burst: list[float] = field(default_factory=list)
 
 
-class NoPusher:
-    """Nobody has a device."""
-
-    def committed(self, report: Report) -> None:
-        """Nothing is due."""
-
-
 class Stand:
     """Ingest and fan-out on a database, fed by hand."""
 
     def __init__(self, pool: Pool) -> None:
         clock, metrics = SystemClock(), Metrics()
         store = PostgresStore(pool, clock, metrics)
-        self.rooms = PostgresRooms(pool)
         self.fanout = FanOut(
-            store=store, rooms=self.rooms, pusher=NoPusher(), clock=clock, observer=metrics, policies=Policies()
+            store=store,
+            rooms=PostgresRooms(pool),
+            clock=clock,
+            observer=metrics,
+            policies=Policies(),
+            due=lambda _: None,
         )
         self.fanout.lead()
         self.ingest: Ingest = make_ingest(store, NoWire(), workers=2, batch=512, owed=self.fanout.owe)

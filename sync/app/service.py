@@ -59,10 +59,10 @@ class Service:
         self._fanout = FanOut(
             store=store,
             rooms=PostgresRooms(drivers.pool),
-            pusher=self._pusher,
             clock=drivers.clock,
             observer=drivers.metrics,
             policies=self._policies,
+            due=self._pusher.committed,
         )
         self._ingest = self._make_ingest(store)
         self._timers = Timers(

@@ -7,7 +7,7 @@ so that one-to-one traffic passes between. A member who asks is served before it
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import perf_counter
 
@@ -17,7 +17,6 @@ from sync.model.errors import StoreUnavailable
 from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.ports import Clock, Observer, Rooms, Store
 from sync.rules.fold import Policies, Report, fan_out, reset
-from sync.service.pusher import Pusher
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +26,19 @@ RETRY_SECONDS = 1.0
 
 
 class FanOut:
-    """The rooms that owe their members something."""
+    """The rooms that owe their members something. `due` is told of chunks with push jobs."""
 
     def __init__(
-        self, *, store: Store, rooms: Rooms, pusher: Pusher, clock: Clock, observer: Observer, policies: Policies
+        self,
+        *,
+        store: Store,
+        rooms: Rooms,
+        clock: Clock,
+        observer: Observer,
+        policies: Policies,
+        due: Callable[[Report], None],
     ) -> None:
-        self._store, self._rooms, self._pusher = store, rooms, pusher
+        self._store, self._rooms, self._due = store, rooms, due
         self._clock, self._observer, self._policies = clock, observer, policies
         self._pending: dict[str, int] = {}  # in the order of their turns: how often something was owed anew
         self._known = asyncio.Event()  # what an earlier process left owing is in `_pending`
@@ -139,7 +145,8 @@ class FanOut:
             self._observer.epoch_raised("room-entry")
             await self._store.transact(Keys(accounts=frozenset({members[0].account})), started_over)
             return 1
-        self._pusher.committed(report)
+        if report.jobs:
+            self._due(report)
         for word, many in report.ignored.items():
             self._observer.ignored(word, many)
         for word, many in report.suppressed.items():
