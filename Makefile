@@ -31,6 +31,11 @@ nightly: setup ## Random lives for as long as a night allows: in memory, on Post
 	nice $(BIN)/pytest -n auto --hypothesis-profile=nightly --timeout=7200 --durations=5 tests/core/test_fold_property.py \
 		tests/adapters/test_lives_on_postgres.py tests/adapters/test_lives_at_once.py tests/adapters/test_store_concurrency.py
 
+mutants: setup ## Change the rules in one place at a time: does a test notice? (docs/testing.md)
+	rm -rf mutants
+	PATH="$(CURDIR)/$(BIN):$$PATH" timeout 60m nice $(BIN)/mutmut run --max-children 2 >.data/mutants.log
+	$(BIN)/python -m tests.mutation.report
+
 bench: setup ## Measurements, side by side with what users have today
 	$(BIN)/python -m bench
 
@@ -39,5 +44,5 @@ lock: ## Resolve the dependencies again, with hashes for every platform (needs u
 		--output-file requirements.lock pyproject.toml
 
 clean: ## Remove what these commands made: .venv, .data, caches
-	rm -rf .venv .data .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .data mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
 	find sync tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,145 @@
+"""What a mutation run found: each survivor with its place and its mutation, and a score for each file.
+
+`make mutants` runs it after mutmut, which leaves a verdict for each mutant in `mutants/`. A mutant counts as killed
+when a test fails, when it runs into its time limit, or when mypy refuses it. One that cannot be told from the original
+is no fault of the tests: `equivalent.toml` lists those by the lines before and after, each class with its reason.
+"""
+
+import ast
+import json
+import re
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import starmap
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+RUN = ROOT / "mutants"
+
+# mutmut's exit codes of a mutant's tests; every other one is a kill.
+SURVIVED, UNTESTED = 0, (5, 33)
+UNFINISHED = (None, 2)
+
+Edit = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survivor:
+    """A mutant that no test noticed, as the lines that were and those that are."""
+
+    file: str
+    line: int
+    edit: Edit
+    tested: bool
+
+    def __str__(self) -> str:
+        was, now = self.edit
+        never = "" if self.tested else "  (never run)"
+        return f"{self.file}:{self.line}{never}\n    - {was}\n    + {now}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutated:
+    """A file of mutants: what mutmut wrote, and the file that it came from."""
+
+    path: Path
+
+    def verdicts(self) -> dict[str, int | None]:
+        """The exit code of each mutant, by its name."""
+        found: dict[str, int | None] = json.loads(self._beside(".meta"))["exit_code_by_key"]
+        return found
+
+    def survivor(self, name: str, code: int | None) -> Survivor:
+        """What a mutant changed, and where."""
+        copy = name.rpartition(".")[2]
+        original = copy.rpartition("__mutmut_")[0] + "__mutmut_orig"
+        was, now = self._body(original), self._body(copy)
+        first, edit = difference(was, now)
+        return Survivor(file=str(self.path), line=self._begins(copy) + first, edit=edit, tested=code not in UNTESTED)
+
+    def _beside(self, suffix: str) -> str:
+        return (RUN / f"{self.path}{suffix}").read_text()
+
+    def _body(self, copy: str) -> list[str]:
+        start, end = json.loads(self._beside(".spans"))["spans"][copy]
+        lines = (RUN / self.path).read_text().splitlines()[start - 1 : end]
+        while lines and not lines[0].lstrip().startswith("def "):  # what stands above belongs to no copy
+            lines.pop(0)
+        lines[0] = re.sub(r"def \w+", "def _", lines[0])
+        return lines
+
+    def _begins(self, copy: str) -> int:
+        """The line of the function that was copied."""
+        inside, name = re.fullmatch(r"(?:xǁ(\w+)ǁ|x_)(\w+)__mutmut_\d+", copy).groups()  # type: ignore[union-attr]
+        tree: ast.AST = ast.parse((ROOT / self.path).read_text())
+        if inside:
+            tree = next(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == inside)
+        return next(node.lineno for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
+def difference(was: list[str], now: list[str]) -> tuple[int, Edit]:
+    """The first line that differs, and all that do, before and after."""
+    blocks = [block for block in SequenceMatcher(None, was, now, autojunk=False).get_opcodes() if block[0] != "equal"]
+    lines = [(was[a:b], now[c:d]) for _, a, b, c, d in blocks]
+    joined = (" ".join(line.strip() for side in lines for line in side[n]) for n in (0, 1))
+    before, after = joined
+    return blocks[0][1] if blocks else 0, (before, after)
+
+
+def equivalents() -> dict[str, set[Edit]]:
+    """The mutants that cannot be told from the original, by file."""
+    listed = tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text())
+    found: dict[str, set[Edit]] = {}
+    for group in listed["class"]:
+        for file, edits in group["edits"].items():
+            found.setdefault(f"sync/rules/{file}.py", set()).update(starmap(lambda was, now: (was, now), edits))
+    return found
+
+
+def main() -> int:
+    """Print survivors and scores; fails when the run is not complete or the list has an entry that is none."""
+    known = equivalents()
+    scores: dict[str, Counter[str]] = {}
+    complete = True
+    for meta in sorted(RUN.glob("sync/rules/*.meta")):
+        mutated = Mutated(meta.relative_to(RUN).with_suffix(""))
+        score = scores[str(mutated.path)] = Counter()
+        used = set()
+        for name, code in mutated.verdicts().items():
+            if code in UNFINISHED:
+                complete = False
+                continue
+            if code not in (SURVIVED, *UNTESTED):
+                score["killed"] += 1
+                continue
+            survivor = mutated.survivor(name, code)
+            if survivor.edit in known.get(survivor.file, ()):
+                score["equivalent"] += 1
+                used.add(survivor.edit)
+            else:
+                score["survived"] += 1
+                print(survivor)
+        for was, now in sorted(known.get(str(mutated.path), set()) - used):
+            print(f"{mutated.path}: listed as equivalent, but no mutant survives as\n    - {was}\n    + {now}")
+    for line in table(scores):
+        print(line)
+    if not complete:
+        print("The run is not complete.")
+    return 0 if complete else 1
+
+
+def table(scores: dict[str, Counter[str]]) -> Iterator[str]:
+    """A line for each file, and their sum."""
+    yield f"\n{'':28}{'killed':>8}{'survived':>10}{'equivalent':>12}{'score':>9}"
+    for name, score in [*scores.items(), ("all", sum(scores.values(), Counter()))]:
+        told = score["killed"] + score["survived"]
+        share = f"{100 * score['killed'] / told:.1f} %" if told else "-"
+        yield f"{name:28}{score['killed']:8}{score['survived']:10}{score['equivalent']:12}{share:>9}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
