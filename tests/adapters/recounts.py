@@ -4,7 +4,7 @@ import asyncpg
 
 # What is unread: in the conversation's own index, and of a room of this server in the room's, as far as it was taken.
 UNREAD = """
-SELECT c.account, c.peer, c.kind, c.unread, c.mentions, c.ringing,
+SELECT c.account, c.peer, c.kind, c.unread, c.mentions, c.ringing, c.taken,
     c.base_unread + (
         SELECT count(*) FROM message m WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind)
         AND m.counted AND m.retracted IS NULL AND m.rank > c.read_rank AND m.rank > c.base_rank) + (
@@ -21,12 +21,13 @@ SELECT c.account, c.peer, c.kind, c.unread, c.mentions, c.ringing,
     (SELECT count(*) FROM call WHERE call.account = c.account AND call.peer = c.peer AND c.kind = 'chat'
         AND call.state = 'ringing') AS ringing_found
 FROM conversation c"""
-# Who has left a room of this server counts on what it had: the room's index goes on without it.
+# Who has left a room of this server counts on what it had: the room's index goes on without it, until the member has
+# taken that it is back.
 WRONG = f"""
 SELECT * FROM ({UNREAD}) AS found
 WHERE (unread, mentions, ringing) <> (unread_found, mentions_found, ringing_found) AND NOT (
     kind = 'group' AND EXISTS (SELECT FROM room WHERE jid = peer)
-    AND NOT EXISTS (SELECT FROM room_member m WHERE m.room = peer AND m.account = found.account))"""  # noqa: S608
+    AND NOT EXISTS (SELECT FROM room_member m WHERE m.room = peer AND m.account = found.account AND m.since <= found.taken))"""  # noqa: S608
 TOTALS = """
 SELECT a.* FROM account a JOIN (
     SELECT account, sum(unread) AS unread, sum(mentions) AS mentions, count(*) FILTER (WHERE unread > 0) AS many,

@@ -21,8 +21,8 @@ from sync.model.room import RoomEntry, RoomMember
 from sync.ports import Retention
 from sync.rules.fold import Policies, Report, take
 from sync.rules.view import CallPolicy, Conduct
-from sync.rules.wishes import WakePolicy
 from sync.rules.wanted import keys
+from sync.rules.wishes import WakePolicy
 from tests.contract.fakes_housekeeping import MemoryHousekeeping
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.fakes_tables import Tables
