@@ -27,7 +27,8 @@ WRONG = f"""
 SELECT * FROM ({UNREAD}) AS found
 WHERE (unread, mentions, ringing) <> (unread_found, mentions_found, ringing_found) AND NOT (
     kind = 'group' AND EXISTS (SELECT FROM room WHERE jid = peer)
-    AND NOT EXISTS (SELECT FROM room_member m WHERE m.room = peer AND m.account = found.account AND m.since <= found.taken))"""  # noqa: S608
+    AND NOT EXISTS (
+        SELECT FROM room_member m WHERE m.room = peer AND m.account = found.account AND m.since <= found.taken))"""  # noqa: S608
 TOTALS = """
 SELECT a.* FROM account a JOIN (
     SELECT account, sum(unread) AS unread, sum(mentions) AS mentions, count(*) FILTER (WHERE unread > 0) AS many,
