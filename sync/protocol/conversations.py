@@ -2,27 +2,27 @@
 
 Shows what the model holds and chooses nothing: which conversations, in which order, is the store's. A last message is
 shown under the original's ids: a correction with its new text and without `<replace/>`, a retracted message as the
-tombstone of XEP-0424. Ids by the account's own archive are written anew, so none that a sender put there passes.
+tombstone of XEP-0424. Ids by the archive that keeps the message, the account's own or the room's, are written anew, so
+none that a sender put there passes.
 """
 
 from datetime import UTC, datetime, timedelta
 from xml.etree.ElementTree import Element, SubElement
 
-from sync.model.conversation import LastMessage, Status
+from sync.model.conversation import ConversationKey, Kind, LastMessage, Status
 from sync.model.query import ConversationPage, Cursor, ListedConversation
 from sync.protocol import rsm
 from sync.protocol.cursor import encode_cursor, microseconds, sort_key
 from sync.protocol.names import CLIENT, CORRECT, DELIVERY, JMI, MAM_TMP, RETRACT, REWRITE, SID, SYNC, clark
 from sync.protocol.serialise import parse
-from sync.protocol.synchronization import CONVERSATION, KINDS, QUERY
+from sync.protocol.synchronization import CONVERSATION, QUERY, TYPES
 
 _METADATA = clark(SYNC, "metadata")
-_MESSAGE = clark(CLIENT, "message")
+_MESSAGE, _PRESENCE = clark(CLIENT, "message"), clark(CLIENT, "presence")
 _STANZA_ID, _ORIGIN_ID = clark(SID, "stanza-id"), clark(SID, "origin-id")
 _ARCHIVED, _TIME = clark(MAM_TMP, "archived"), clark(DELIVERY, "time")
 _REPLACE, _RETRACTED = clark(CORRECT, "replace"), clark(RETRACT, "retracted")
 _BY_ARCHIVE = frozenset({_STANZA_ID, _ARCHIVED, _TIME})
-_TYPES = {kind: name for name, kind in KINDS.items()}
 _SECOND = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -53,15 +53,9 @@ def notice(item: ListedConversation, *, account: str, newest: int, now: datetime
 def encode_conversation(item: ListedConversation, *, account: str, now: datetime) -> Element:
     """One `<conversation/>`; a deleted one is a tombstone."""
     conversation = item.conversation
-    element = Element(
-        CONVERSATION,
-        {
-            "jid": conversation.key.peer,
-            "type": _TYPES.get(conversation.key.kind, conversation.key.kind.value),
-            "status": conversation.status.value,
-            "stamp": str(microseconds(conversation.activity_at)),
-        },
-    )
+    key = conversation.key
+    attributes = {"jid": key.peer, "type": TYPES[key.kind], "status": conversation.status.value}
+    element = Element(CONVERSATION, attributes | {"stamp": str(microseconds(conversation.activity_at))})
     if conversation.status is Status.DELETED:
         return element
     element.set("thread", "")
@@ -69,27 +63,42 @@ def encode_conversation(item: ListedConversation, *, account: str, now: datetime
     # PROTOCOLS §2: an absolute unix second, left out when over.
     if conversation.muted_until is not None and conversation.muted_until > now:
         element.set("mute", str((conversation.muted_until - _EPOCH) // _SECOND))
-    main = SubElement(element, _METADATA, {"node": SYNC})
-    displayed = conversation.displayed.id or "0"
-    SubElement(main, clark(SYNC, "unread"), {"count": str(conversation.unread), "after": conversation.read.id or "0"})
-    SubElement(main, clark(SYNC, "displayed"), {"id": displayed})
-    # Receipts are not kept yet; what the peer displayed was delivered.
-    SubElement(main, clark(SYNC, "delivered"), {"id": displayed})
-    if conversation.last is not None:
-        last = SubElement(main, clark(SYNC, "last-message"))
-        last.append(_last_message(conversation.last, account))
+    element.append(_state(item, account))
     rewrite = SubElement(element, _METADATA, {"node": REWRITE})
     SubElement(rewrite, clark(REWRITE, "retract"), {"version": str(conversation.rewritten)})
     calls = SubElement(element, _METADATA, {"node": JMI})
     for call in item.calls:
         if call.stanza is not None and call.rings(now):
-            SubElement(calls, clark(SYNC, "call")).append(
-                _named(parse(call.stanza), account, call.archive_id, call.proposed_at)
-            )
+            stanza = _named(parse(call.stanza), account, account, call.archive_id, call.proposed_at)
+            SubElement(calls, clark(SYNC, "call")).append(stanza)
+    if conversation.requests_presence:
+        SubElement(element, _PRESENCE, {"type": "subscribe", "from": key.peer})
     return element
 
 
-def _last_message(last: LastMessage, account: str) -> Element:
+def _state(item: ListedConversation, account: str) -> Element:
+    """Counters, pointers and the last message. Where nothing was said yet there is no `<last-message/>`: clients then
+    show an empty chat, while they would try to show an empty message.
+    """
+    conversation = item.conversation
+    state = Element(_METADATA, {"node": SYNC})
+    SubElement(state, clark(SYNC, "unread"), {"count": str(conversation.unread), "after": conversation.read.id or "0"})
+    SubElement(state, clark(SYNC, "displayed"), {"id": conversation.displayed.id or "0"})
+    SubElement(state, clark(SYNC, "delivered"), {"id": conversation.delivered.id or "0"})
+    if item.mention_id is not None:
+        SubElement(state, clark(SYNC, "unread-mention"), {"id": item.mention_id})
+    if conversation.last is not None:
+        last = SubElement(state, clark(SYNC, "last-message"))
+        last.append(_last_message(conversation.last, account, archive_of(conversation.key)))
+    return state
+
+
+def archive_of(key: ConversationKey) -> str:
+    """Whose archive names the messages of a conversation: the account's own, in rooms the room's (XEP-0359 §3)."""
+    return key.peer if key.kind is Kind.GROUP else key.account
+
+
+def _last_message(last: LastMessage, account: str, archive: str) -> Element:
     # A tombstone may have nothing left of its message.
     stored = parse(last.stanza) if last.stanza else Element(_MESSAGE)
     message = Element(_MESSAGE, dict(stored.attrib))
@@ -106,17 +115,19 @@ def _last_message(last: LastMessage, account: str) -> Element:
         message.attrib.pop("id", None)
     else:
         message.set("id", last.message_id)
-    return _named(message, account, last.archive_id, last.sent_at)
+    return _named(message, account, archive, last.archive_id, last.sent_at)
 
 
-def _named(message: Element, account: str, archive_id: str | None, sent_at: datetime) -> Element:
-    """The message with the ids and the time that the account's own archive gave it, and no others in its name."""
-    for child in [c for c in message if c.tag in _BY_ARCHIVE and c.get("by", account) == account]:
+def _named(message: Element, account: str, archive: str, archive_id: str | None, sent_at: datetime) -> Element:
+    """The message with the ids and the time that its archive gave it, and no others in the name of the archive or the
+    account.
+    """
+    for child in [c for c in message if c.tag in _BY_ARCHIVE and c.get("by", account) in (account, archive)]:
         message.remove(child)
     if archive_id is not None:
-        SubElement(message, _ARCHIVED, {"by": account, "id": archive_id})
-        SubElement(message, _STANZA_ID, {"by": account, "id": archive_id})
-    SubElement(message, _TIME, {"by": account, "stamp": stamp(sent_at)})
+        SubElement(message, _ARCHIVED, {"by": archive, "id": archive_id})
+        SubElement(message, _STANZA_ID, {"by": archive, "id": archive_id})
+    SubElement(message, _TIME, {"by": archive, "stamp": stamp(sent_at)})
     return message
 
 

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement
 from sync.model.errors import ItemNotFound
 from sync.protocol.names import (
     COMMANDS,
+    CONVSYNC,
     DATA,
     DELEGATIONS,
     DISCO_INFO,
@@ -27,8 +28,13 @@ VERSION_QUERY = clark(VERSION, "query")
 
 # What we offer where a namespace is delegated to us. Accounts are asked, hosts only answer for push: clients of
 # XEP-0357's first versions look there.
-ACCOUNT_FEATURES: Mapping[str, tuple[str, ...]] = {SYNC: (SYNC,), REWRITE: (REWRITE,), PUSH: (PUSH,)}
-HOST_FEATURES: Mapping[str, tuple[str, ...]] = {SYNC: (), REWRITE: (), PUSH: (PUSH,)}
+ACCOUNT_FEATURES: Mapping[str, tuple[str, ...]] = {
+    SYNC: (SYNC,),
+    REWRITE: (REWRITE,),
+    CONVSYNC: (CONVSYNC,),
+    PUSH: (PUSH,),
+}
+HOST_FEATURES: Mapping[str, tuple[str, ...]] = {SYNC: (), REWRITE: (), CONVSYNC: (), PUSH: (PUSH,)}
 _COMPONENT_FEATURES = (DISCO_INFO, DISCO_ITEMS, COMMANDS, DATA, PUSH, VERSION)
 _NODES = {
     f"{delegation}{separator}{namespace}": offered

@@ -4,12 +4,15 @@ The refusal says which field is wrong and never repeats what it held: error text
 by BadRequest; an event of the feed, which nobody waits for, by Refused.
 """
 
+import re
+from datetime import UTC, datetime
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import BadRequest
 from sync.model.jid import MAX_JID_BYTES
 
 MAX_NUMBER = 2**63 - 1  # what a bigint column holds
+_DATETIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
 MAX_FIELD_BYTES = 1024  # names, nodes and secrets: longer than any that clients use, short enough for an index row
 
 
@@ -40,6 +43,17 @@ def boolean(text: str, field: str) -> bool:
     if text in ("false", "0"):
         return False
     raise BadRequest(f"'{field}' must be 'true' or 'false'.")
+
+
+def instant(text: str, field: str) -> datetime:
+    """A DateTime of XEP-0082 §3.2, or BadRequest naming the field."""
+    refusal = BadRequest(f"'{field}' must be a time like 2026-01-02T03:04:05Z.")
+    if not _DATETIME.fullmatch(text):
+        raise refusal
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise refusal from None
 
 
 def storable(text: str) -> bool:

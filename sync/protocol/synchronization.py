@@ -15,17 +15,22 @@ from sync.model.query import ListQuery, Mute, SetProperties, Unmute
 from sync.protocol import forms, rsm
 from sync.protocol.cursor import decode_cursor
 from sync.protocol.fields import boolean, natural, storable
-from sync.protocol.names import SYNC, XABBER_CHAT, clark
+from sync.protocol.names import MUC, SYNC, XABBER_CHAT, clark
 
 QUERY = clark(SYNC, "query")
 CONVERSATION = clark(SYNC, "conversation")
-KINDS = {XABBER_CHAT: Kind.CHAT}
+# No client knows a type for standard rooms. Of a type that they do not know, Xabber's clients show list row, counters
+# and preview as of a plain chat; its own group types would make them speak their group protocol to a room
+# (docs/dialects.md §1). XEP-0045's namespace says what it is to everybody else.
+KINDS = {XABBER_CHAT: Kind.CHAT, MUC: Kind.GROUP}
+TYPES = {kind: name for name, kind in KINDS.items()}
+NO_CONVERSATION = "There is no such conversation."
 _STATUSES = {status.value: status for status in Status}
 _FLAGS = ("pinned_first", "filter_pinned", "filter_archived")
 # The reference server takes fields in Clark notation only, its clients send bare names as well (PROTOCOLS §2).
 _FLAG_OF = {spelling: flag for flag in _FLAGS for spelling in (flag, clark(SYNC, flag))}
 # A longer mute is for ever: existing servers write "for ever" as a hundred years from now.
-_FOR_EVER_SECONDS = 3_170_980_000
+FOR_EVER_SECONDS = 3_170_980_000
 
 
 def decode_query(payload: Element, *, account: str) -> ListQuery:
@@ -81,12 +86,10 @@ def decode_set(payload: Element) -> SetProperties:
     if len(conversations) != 1:
         raise BadRequest("One 'conversation' must be named.")
     conversation = conversations[0]
-    peer, kind = conversation.get("jid"), conversation.get("type", XABBER_CHAT)
-    if not peer:
-        raise BadRequest("'jid' is missing.")
+    peer, kind = named_peer(conversation), conversation.get("type", XABBER_CHAT)
     # PROTOCOLS §2: an unknown conversation is item-not-found; of a type that we do not keep there is none.
-    if kind not in KINDS or len(peer.encode(errors="replace")) > MAX_JID_BYTES or not storable(peer):
-        raise ItemNotFound("There is no such conversation.")
+    if kind not in KINDS:
+        raise ItemNotFound(NO_CONVERSATION)
     pinned, mute, status = (conversation.get(name) for name in ("pinned", "mute", "status"))
     if pinned is None and mute is None and status is None:
         raise BadRequest("There is nothing to set.")
@@ -95,8 +98,18 @@ def decode_set(payload: Element) -> SetProperties:
         kind=KINDS[kind],
         pinned=None if pinned is None else natural(pinned, "pinned"),
         mute=None if mute is None else _mute(mute),
-        status=None if status is None else _status(status),
+        status=None if status is None else read_status(status),
     )
+
+
+def named_peer(element: Element) -> str:
+    """The `jid` that an element names; one that no conversation can have is ItemNotFound."""
+    peer = element.get("jid")
+    if not peer:
+        raise BadRequest("'jid' is missing.")
+    if len(peer.encode(errors="replace")) > MAX_JID_BYTES or not storable(peer):
+        raise ItemNotFound(NO_CONVERSATION)
+    return peer
 
 
 def _mute(text: str) -> Mute | Unmute:
@@ -104,10 +117,11 @@ def _mute(text: str) -> Mute | Unmute:
     if not text:
         return Unmute()
     seconds = natural(text, "mute")
-    return Mute(None) if seconds == 0 or seconds >= _FOR_EVER_SECONDS else Mute(timedelta(seconds=seconds))
+    return Mute(None) if seconds == 0 or seconds >= FOR_EVER_SECONDS else Mute(timedelta(seconds=seconds))
 
 
-def _status(text: str) -> Status:
+def read_status(text: str) -> Status:
+    """A status by its name, or BadRequest."""
     status = _STATUSES.get(text)
     if status is None:
         raise BadRequest("'status' must be 'active', 'archived' or 'deleted'.")

@@ -27,7 +27,7 @@ from sync.ports import Observer, Wire
 from sync.protocol import commands, delegation, disco, envelope, feed, push
 from sync.protocol.delegation import Delegated
 from sync.protocol.feed import FrameError
-from sync.protocol.names import PUSH, REWRITE, SYNC, namespace
+from sync.protocol.names import CONVSYNC, PUSH, REWRITE, SYNC, namespace
 from sync.service.fanout import FanOut
 from sync.service.feed import HostFeed
 from sync.service.ingest import Ingest
@@ -37,7 +37,7 @@ from sync.service.registration import Registrations
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000  # under way at a time; an answer is milliseconds of work, so more only wait longer
-DIALECTS = {SYNC: "synchronization", REWRITE: "rewrite", PUSH: "push"}
+DIALECTS = {SYNC: "synchronization", REWRITE: "rewrite", CONVSYNC: "convsync", PUSH: "push"}
 
 
 class Door:
@@ -139,6 +139,8 @@ class Door:
             await self._fresh(account)
         if asking == REWRITE:
             return await self._queries.rewrites(account, name, asked.payload, asked.kind)
+        if asking == CONVSYNC:
+            return await self._queries.convsync(account, name, asked.payload, asked.kind)
         if asking == SYNC and asked.kind == "get":
             return await self._queries.conversations(account, name, asked.payload)
         if asking == SYNC:

@@ -6,7 +6,7 @@ answers is not waited for either.
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import Refused
@@ -29,15 +29,18 @@ class Live:
         self._pending: set[asyncio.Task[None]] = set()
         self._count = 0
 
-    async def notice(self, account: str, stanza: Element, *, kind: str, beside: str | None) -> None:
-        """Hand `stanza` to every available session of the account but `beside`; to all where presence is not known."""
+    async def notices(self, account: str, stanzas: Sequence[Element], *, kind: str, beside: str | None) -> None:
+        """Hand the stanzas to every available session of the account but `beside`; to all where presence is not known."""
+        if not stanzas:
+            return
         sessions = await self._presence.sessions(account)
         if sessions is None:
-            self.hand(account, None, stanza, kind=kind)
-            return
-        for session in sessions:
-            if session.resource != beside and session.state in AVAILABLE:
-                self.hand(account, session.resource, stanza, kind=kind)
+            told: list[str | None] = [None]
+        else:
+            told = [s.resource for s in sessions if s.resource != beside and s.state in AVAILABLE]
+        for stanza in stanzas:
+            for resource in told:
+                self.hand(account, resource, stanza, kind=kind)
 
     def hand(self, account: str, resource: str | None, stanza: Element, *, kind: str) -> bool:
         """Hand a stanza to one session, or to all, without waiting; False when it was dropped. It is written at once:

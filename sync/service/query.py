@@ -12,13 +12,20 @@ from functools import partial
 from xml.etree.ElementTree import Element
 
 from sync.model.books import Keys
-from sync.model.conversation import Account, Conversation, ConversationKey
+from sync.model.conversation import Account, Conversation, ConversationKey, Kind
 from sync.model.errors import ItemNotFound, Overloaded, StoreUnavailable
-from sync.model.query import ConversationPage, ListedConversation, ListQuery, SetProperties
+from sync.model.query import (
+    ChangesQuery,
+    ConversationPage,
+    ConversationQuery,
+    ListedConversation,
+    ListQuery,
+    SetProperties,
+)
 from sync.ports import Clock, Observer, Store
-from sync.protocol import conversations, rewrite, synchronization
+from sync.protocol import conversations, convsync, rewrite, synchronization
 from sync.rules.devices import fetched
-from sync.rules.properties import set_properties
+from sync.rules.properties import set_and_named
 from sync.service.live import Live
 
 log = logging.getLogger(__name__)
@@ -66,37 +73,72 @@ class Queries:
     async def set(self, account: str, resource: str | None, payload: Element) -> None:
         """Client Synchronization, set: properties of one conversation; the other clients are told."""
         request = synchronization.decode_set(payload)
-        changed = await self._set(account, [request])
-        for conversation in changed:
-            await self._tell(account, resource, conversation)
-
-    async def _tell(self, account: str, resource: str | None, changed: Conversation) -> None:
-        """The account's other clients hear of a property that one of them has set."""
         try:
-            listed = await self._listed(account, changed)
+            await self._set(account, resource, [request])
+        except ItemNotFound:
+            # Xabber for iOS keeps a conversation of a type that it does not know as a plain chat, and names it so.
+            if request.kind is not Kind.CHAT:
+                raise
+            await self._set(account, resource, [replace(request, kind=Kind.GROUP)])
+
+    async def convsync(self, account: str, resource: str | None, payload: Element, kind: str) -> Element:
+        """Our own dialect, get and set."""
+        request = convsync.decode(payload, kind=kind)
+        match request:
+            case ChangesQuery():
+                return await self._changes(account, request)
+            case ConversationQuery():
+                found = await self._store.conversations([ConversationKey(account, request.peer, request.kind)])
+                if not found:
+                    raise ItemNotFound(synchronization.NO_CONVERSATION)
+                return convsync.encode_conversation(found[0], now=self._clock.now())
+            case _:
+                return convsync.encode_set(await self._set(account, resource, request))
+
+    async def _changes(self, account: str, query: ChangesQuery) -> Element:
+        page = await self._store.changes(ConversationKey(account, query.peer, query.kind), query.since, query.limit)
+        # Read after the log: an epoch that was raised meanwhile is noticed.
+        owner = await self._store.account(account)
+        version = page.version
+        if owner is None or version is None:
+            raise ItemNotFound(synchronization.NO_CONVERSATION)
+        if query.since and not owner.floor <= query.since <= owner.version:
+            page = replace(page, reset=True)
+        return convsync.encode_changes(query, page, version=version)
+
+    async def _set(
+        self, account: str, resource: str | None, requests: Sequence[SetProperties]
+    ) -> Sequence[Conversation]:
+        """All of it or nothing; the conversations that were named, as they are now."""
+        keys = frozenset(ConversationKey(account, request.peer, request.kind) for request in requests)
+        wanted = Keys(accounts=frozenset({account}), conversations=keys)
+        changed, named = await self._store.transact(wanted, partial(set_and_named, account, requests))
+        await self._tell(account, resource, changed)
+        return named
+
+    async def _tell(self, account: str, resource: str | None, changed: Sequence[Conversation]) -> None:
+        """The account's other clients hear of properties that one of them has set, each conversation by itself: what a
+        hundred of them last said could be more than a server takes in one stanza.
+        """
+        try:
+            listed = await self._listed(changed)
         except StoreUnavailable:
             return  # it is set all the same; the other clients learn it from their next query
-        notice = conversations.notice(
-            listed,
-            account=account,
-            newest=changed.version,
-            now=self._clock.now(),
-            request_id=f"sync-{changed.version}",
-        )
-        await self._live.notice(account, notice, kind="synchronization", beside=resource)
+        now = self._clock.now()
+        notices = [
+            conversations.notice(
+                item, account=account, newest=conversation.version, now=now, request_id=f"sync-{conversation.version}"
+            )
+            for conversation, item in zip(changed, listed, strict=True)
+        ]
+        await self._live.notices(account, notices, kind="synchronization", beside=resource)
 
-    async def _listed(self, account: str, changed: Conversation) -> ListedConversation:
-        """The conversation with the calls that ring in it."""
-        alone = ListedConversation(conversation=changed)
-        if not changed.ringing:
-            return alone
-        page = await self._store.page(account, ListQuery(since=changed.version - 1))
-        return next((item for item in page.items if item.conversation.key == changed.key), alone)
-
-    async def _set(self, account: str, requests: Sequence[SetProperties]) -> Sequence[Conversation]:
-        named = frozenset(ConversationKey(account, request.peer, request.kind) for request in requests)
-        keys = Keys(accounts=frozenset({account}), conversations=named)
-        return await self._store.transact(keys, partial(set_properties, account, requests))
+    async def _listed(self, changed: Sequence[Conversation]) -> Sequence[ListedConversation]:
+        """The conversations with the calls that ring in them, and the mentions that are unread."""
+        more = [conversation.key for conversation in changed if conversation.ringing or conversation.mentions]
+        found = await self._store.conversations(more) if more else ()
+        known = {item.conversation.key: item for item in found}
+        return [known.get(c.key) or ListedConversation(conversation=c) for c in changed]
 
     async def rewrites(self, account: str, resource: str | None, payload: Element, kind: str) -> Element:
         """Rewrite, get: headlines to the asking session, then the result."""
