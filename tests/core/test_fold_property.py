@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -19,6 +20,7 @@ from tests.lives.world import ACCOUNTS
 
 randoms = st.randoms(use_true_random=False)
 accounts = st.sampled_from(ACCOUNTS)
+STEPS = 80
 
 
 def one_of(made: Sequence[Move]) -> Any:
@@ -69,12 +71,24 @@ class Lives(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In the end every client asks once more."""
-        if not hasattr(self, "clients"):
-            return
-        for account in ACCOUNTS:
-            for which in range(READERS):
-                self.clients.read(account, which, None)
-            self.clients.follow(account, 100)
+        if hasattr(self, "clients"):
+            self.clients.finish()
 
 
 TestLives = Lives.TestCase
+
+
+@pytest.fixture
+def seeds(request: pytest.FixtureRequest) -> range:
+    nightly = request.config.getoption("--hypothesis-profile") == "nightly"
+    return range(3000) if nightly else range(80)
+
+
+def test_long_lives(seeds: range) -> None:
+    """Hypothesis makes many short lives and shrinks them; these are long, and go where it seldom comes."""
+    for seed in seeds:
+        try:
+            moves.live(Random(seed), STEPS)  # noqa: S311 - a test
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise

@@ -44,3 +44,10 @@ class Clients:
         follower.follow(owner, page, lambda key, since: run(world.store.changes(key, since, limit)))
         missed = [change for change in world.history.get(account, ()) if not follower.knows(change)]
         assert not missed, missed
+
+    def finish(self) -> None:
+        """Every client asks once more."""
+        for account in ACCOUNTS:
+            for which in range(READERS):
+                self.read(account, which, None)
+            self.follow(account, 100)

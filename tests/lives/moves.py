@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from random import Random
 
-from tests.lives import people, phones, rooms
-from tests.lives.world import World
+from tests.lives import laws, people, phones, rooms
+from tests.lives.clients import READERS, Clients
+from tests.lives.world import ACCOUNTS, World
 
 Move = Callable[[World], None]
 
@@ -28,10 +29,37 @@ OFTEN = (*CHATS, *CALLS, *ABROAD, *AT_HOME, *TO_MEMBERS, *OWNERS, *TIME, *PHONES
 MOVES = (*OFTEN, *OFTEN, *OFTEN, *FEED, *SELDOM)
 
 
+def some(random: Random) -> tuple[Move, ...]:
+    """Moves for one life: mostly it is about few things, which then meet each other more often."""
+    if random.randrange(3) == 0:
+        return MOVES
+    topics = (CHATS, CALLS, ABROAD, (*AT_HOME, *TO_MEMBERS), OWNERS, TIME, PHONES, (*FEED, *SELDOM))
+    chosen = random.sample(topics, 3)
+    return tuple(move for topic in (*chosen, chosen[0], CHATS) for move in topic)
+
+
 def begun(random: Random) -> World:
     """A world whose people have phones and rooms."""
     world = World(random)
     phones.everybody_has_one(world)
     for _ in range(2):
         rooms.list_members(world)
+    return world
+
+
+def live(random: Random, steps: int) -> World:
+    """A whole life in memory, with clients, under the laws."""
+    world = begun(random)
+    clients, made, former = Clients(world), some(random), world.tables
+    for _ in range(steps):
+        match random.randrange(10):
+            case 0:
+                clients.read(random.choice(ACCOUNTS), random.randrange(READERS), random.choice([None, 1, 2]))
+            case 1:
+                clients.follow(random.choice(ACCOUNTS), random.choice([1, 3, 100]))
+            case _:
+                random.choice(made)(world)
+        laws.hold(world, former)
+        former = world.tables
+    clients.finish()
     return world

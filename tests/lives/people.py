@@ -96,7 +96,7 @@ def content_for(w: World, key: ConversationKey) -> Content:
 
 def talk(w: World) -> None:
     """Somebody says something to somebody, or about it."""
-    account, peer = w.pick(ACCOUNTS), w.pick(PEERS)
+    account, peer = w.pick(w.folk), w.pick(w.peers)
     w.feed(
         message(w, account, peer, content_for(w, ConversationKey(account, peer)), w.pick(("in", "in", "out", "self")))
     )
@@ -104,7 +104,7 @@ def talk(w: World) -> None:
 
 def change(w: World) -> None:
     """Somebody changes what it said itself, or reads what the other one said; so does a correction of a correction."""
-    account, peer, way = w.pick(ACCOUNTS), w.pick(PEERS), w.pick(("in", "out"))
+    account, peer, way = w.pick(w.folk), w.pick(w.peers), w.pick(("in", "out"))
     key, other = ConversationKey(account, peer), "in" if way == "out" else "out"
     makes = (Correction, Correction, Retraction, Displayed, Receipt)
     make: Any = w.pick(makes)
@@ -114,11 +114,11 @@ def change(w: World) -> None:
 
 def burst(w: World) -> None:
     """Several events in one batch, of one conversation or of several."""
-    account, peer = w.pick(ACCOUNTS), w.pick(PEERS)
+    account, peer = w.pick(w.folk), w.pick(w.peers)
     events = []
     for n in range(w.random.randrange(2, 6)):
         if w.chance(20):
-            account, peer = w.pick(ACCOUNTS), w.pick(PEERS)
+            account, peer = w.pick(w.folk), w.pick(w.peers)
         # The batch's own messages are named, too, by ids that they have or will have.
         content = content_for(w, ConversationKey(account, peer))
         if isinstance(content, Correction | Retraction | Displayed) and w.chance(50):
@@ -138,7 +138,7 @@ def ring(w: World) -> None:
         account, peer, sid = call.key.account, call.key.peer, call.session_id
         step = w.pick(list(CallStep))
     else:
-        account, peer = w.pick(ACCOUNTS), w.pick(PEERS)
+        account, peer = w.pick(w.folk), w.pick(w.peers)
         sid = w.pick((*SIDS, f"s{len(w.fed)}"))
         step = w.pick((CallStep.PROPOSE, CallStep.PROPOSE, *CallStep))
     content = CallMessage(step, sid, ("audio",))
@@ -157,7 +157,7 @@ def ring_out(w: World) -> None:
 
 def read_mds(w: World) -> None:
     """XEP-0490: the account's personal storage says how far it has read, in any sort of conversation."""
-    account, peer = w.pick(ACCOUNTS), w.pick((*PEERS, CLUB, *ROOMS))
+    account, peer = w.pick(w.folk), w.pick((*w.peers, CLUB, *w.halls))
     kind = Kind.GROUP if peer in (CLUB, *ROOMS) else Kind.CHAT
     index = ConversationKey(peer, peer, kind) if peer in ROOMS else ConversationKey(account, peer, kind)
     content = Displayed(w.target(index))
@@ -166,7 +166,7 @@ def read_mds(w: World) -> None:
 
 def ask(w: World) -> None:
     """Invitations, bookmarks, requests to see the presence."""
-    account, room = w.pick(ACCOUNTS), w.pick((CLUB, *ROOMS))
+    account, room = w.pick(w.folk), w.pick((CLUB, *w.halls))
     plain: dict[str, Any] = {"stanza": "", "message_id": None, "archive_id": None}
     match w.random.randrange(3):
         case 0:
@@ -182,7 +182,7 @@ def ask(w: World) -> None:
 def block(w: World) -> None:
     """XEP-0191."""
     named = [frozenset(w.some(PEERS)) for _ in range(2)]
-    account = w.pick(ACCOUNTS)
+    account = w.pick(w.folk)
     w.feed(
         BlocklistEvent(
             position=w.position(account), account=account, at=w.clock.now(), blocked=named[0], unblocked=named[1]
@@ -202,7 +202,7 @@ def club_content(w: World, key: ConversationKey) -> Content:
 
 def club(w: World) -> None:
     """A room of another server: what a session hears, as often as the account has sessions there, and history."""
-    account, nick = w.pick(ACCOUNTS), w.pick(("Ann", "Joe", "Zoe"))
+    account, nick = w.pick(w.folk), w.pick(("Ann", "Joe", "Zoe"))
     key = ConversationKey(account, CLUB, Kind.GROUP)
     content = club_content(w, key)
     by_room = isinstance(content, Moderation) and not w.chance(10)
@@ -216,7 +216,7 @@ def club(w: World) -> None:
 
 def speak_in_club(w: World) -> None:
     """What a session says to a room of another server goes out, and comes back under the account's nickname."""
-    account = w.pick(ACCOUNTS)
+    account = w.pick(w.folk)
     content = club_content(w, ConversationKey(account, CLUB, Kind.GROUP))
     if isinstance(content, Moderation):
         return
@@ -232,7 +232,7 @@ def speak_in_club(w: World) -> None:
 
 def set_some(w: World) -> None:
     """One to three conversations of an account, all or nothing."""
-    account = w.pick(ACCOUNTS)
+    account = w.pick(w.folk)
     found = w.mine(account)
     requests = [request(w, c.key, c.version) for c in (w.pick(found) for _ in range(3 if found else 0)) if w.chance(60)]
     if not requests or w.chance(5):
@@ -293,7 +293,7 @@ def remove_account(w: World) -> None:
     """An account is removed, from its rooms as well, and made anew. Nothing of its former life is left."""
     from tests.lives.rooms import change_members, membership  # noqa: PLC0415 - rooms know people
 
-    account = w.pick(ACCOUNTS)
+    account = w.pick(w.folk)
     owner = w.tables.accounts[account]
     w.feed(AccountEvent(position=w.position(account), account=account, at=w.clock.now(), state=AccountState.DELETED))
     assert not w.mine(account)

@@ -23,7 +23,7 @@ def register_phone(w: World) -> None:
     """Few tokens for many phones: one takes over another's."""
     voip = w.pick((None, "x", "y"))
     app = w.pick(("chat", "plain"))
-    registered(w, w.pick(ACCOUNTS), f"d{w.random.randrange(7)}", alert=w.pick("uvw"), voip=voip, app=app)
+    registered(w, w.pick(w.folk), f"d{w.random.randrange(7)}", alert=w.pick("uvw"), voip=voip, app=app)
 
 
 def registered(w: World, account: str, name: str, *, alert: str, voip: str | None, app: str) -> None:
@@ -90,7 +90,7 @@ def answer_push(w: World) -> None:
 
 def fetch(w: World) -> None:
     """A phone was told everything."""
-    account, resource = w.pick(ACCOUNTS), w.pick(RESOURCES)
+    account, resource = w.pick(w.folk), w.pick(RESOURCES)
     owner = w.tables.accounts.get(account)
     if owner is not None:
         w.transact(of_devices(account), partial(fetched, account, resource, owner.version))

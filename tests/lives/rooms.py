@@ -28,25 +28,24 @@ from sync.rules.fold import fan_out
 from sync.service.fanout import keys_of
 from tests.contract.samples import ANN, EVE
 from tests.lives.people import SAID
-from tests.lives.world import ACCOUNTS, FAY, GUS, ROOMS, Pass, World, run
+from tests.lives.world import ACCOUNTS, FAY, GUS, Pass, World, run
 
 NICKS = {ANN: "Ann", EVE: "Evening Star", FAY: "fay", GUS: "Gus"}
-AUTHORS = (*ACCOUNTS, *ACCOUNTS, None)  # None: of another server
 
 
 def say(w: World) -> None:
     """Somebody says something in a room, once or several times in one batch."""
-    room = w.pick(ROOMS)
+    room = w.pick(w.halls)
     events = []
     for n in range(w.pick((1, 1, 1, 2, 4))):
-        said = said_in(w, room, w.pick(AUTHORS), None)
+        said = said_in(w, room, w.pick((*w.folk, *w.folk, None)), None)  # None: of another server
         events.append(replace(said, position=replace(said.position, n=said.position.n + n)))
     w.feed(*events)
 
 
 def change(w: World) -> None:
     """A member changes what it said there itself, or reads on."""
-    room, author = w.pick(ROOMS), w.pick(ACCOUNTS)
+    room, author = w.pick(w.halls), w.pick(w.folk)
     own = w.target(ConversationKey(room, room, Kind.GROUP), lambda m: m.author == author)
     makes: Any = (Correction, Correction, Retraction)
     w.feed(said_in(w, room, author, w.pick(makes)(own)))
@@ -54,8 +53,8 @@ def change(w: World) -> None:
 
 def read(w: World) -> None:
     """A member displays some message, old or new."""
-    room = w.pick(ROOMS)
-    w.feed(said_in(w, room, w.pick(ACCOUNTS), Displayed(w.target(ConversationKey(room, room, Kind.GROUP)))))
+    room = w.pick(w.halls)
+    w.feed(said_in(w, room, w.pick(w.folk), Displayed(w.target(ConversationKey(room, room, Kind.GROUP)))))
 
 
 def said_in(w: World, room: str, author: str | None, content: Content | None) -> RoomMessageEvent:
@@ -140,14 +139,14 @@ def come_and_go(w: World) -> None:
     """Joined, left, kicked, banned, affiliated."""
     change_members(
         w,
-        w.pick(ROOMS),
-        *(some_membership(w, account) for account in dict.fromkeys([w.pick(ACCOUNTS), w.pick(ACCOUNTS)])),
+        w.pick(w.halls),
+        *(some_membership(w, account) for account in dict.fromkeys([w.pick(w.folk), w.pick(w.folk)])),
     )
 
 
 def list_members(w: World) -> None:
     """A listing of everybody, whole or in two parts, or one that is begun and never ended."""
-    room = w.pick(ROOMS)
+    room = w.pick(w.halls)
     named = [some_membership(w, account) for account in ACCOUNTS if w.chance(75)]
     if w.chance(50):
         change_members(w, room, *named, begin=True, end=True)
@@ -162,7 +161,7 @@ def list_members(w: World) -> None:
 
 def destroy(w: World) -> None:
     """XEP-0045 §10.9."""
-    room = w.pick(ROOMS)
+    room = w.pick(w.halls)
     w.feed(RoomDestroyedEvent(position=w.position(room), account=room, at=w.clock.now()))
 
 
@@ -208,7 +207,7 @@ def fan(w: World) -> None:
 
 def catch_up(w: World) -> None:
     """A member asks: it is served before its turn."""
-    account = w.pick(ACCOUNTS)
+    account = w.pick(w.folk)
     for member in run(w.store.memberships(account, w.pending())):
         after, limit = 0, w.pick((2, 64))
         while entries := entries_of(w, member.room, after, limit):

@@ -114,6 +114,9 @@ class World:
         self.store = MemoryStore(self.clock)
         self.keeping = MemoryHousekeeping(self.store)
         self.policies = policies_of(self.random)
+        # In a small circle more happens between the same.
+        self.folk = (*ACCOUNTS[: self.pick((1, 2, 4))], ACCOUNTS[0])
+        self.peers, self.halls = PEERS[: self.pick((1, 4))], ROOMS[: self.pick((1, 2))]
         self.transact(Keys(accounts=frozenset(ACCOUNTS), create=True), seeing())
 
     @property
