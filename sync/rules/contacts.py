@@ -34,6 +34,15 @@ def invited(before: View, content: Invitation, event: MessageEvent, now: datetim
     return Decision(after=After(account=settled(before, conversation), conversation=conversation), effects=(asked,))
 
 
+def answered(before: View, now: datetime) -> Decision:
+    """Whoever is in the room has answered the invitation."""
+    conversation = before.conversation
+    if conversation is None or conversation.invited_by is None:
+        return ignore("as-it-was")
+    conversation = replace(conversation, version=version_for(before, now), invited_by=None)
+    return Decision(after=After(account=settled(before, conversation), conversation=conversation))
+
+
 def bookmarked(before: View, content: Bookmark, event: MessageEvent, now: datetime) -> Decision:
     """XEP-0402, XEP-0492: how much of the room the owner wants to hear of."""
     conversation = before.conversation

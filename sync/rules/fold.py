@@ -35,6 +35,7 @@ from sync.model.event import (
 from sync.model.jid import lane
 from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.rules.calls import expired
+from sync.rules.contacts import answered
 from sync.rules.decide import decide
 from sync.rules.groups import concerns, deliver
 from sync.rules.lobby import Lobby
@@ -151,6 +152,8 @@ class Fold:
             case RoomMessageEvent() | RoomMembersEvent() | RoomDestroyedEvent():
                 if (why := self._lobby.take(event)) is not None:
                     self.report.ignored[why] += 1
+                if isinstance(event, RoomMembersEvent):
+                    self._came(event)
             case AccountEvent():
                 self._account(event)
             case BlocklistEvent():
@@ -196,6 +199,13 @@ class Fold:
         if isinstance(event.content, Displayed):
             view = replace(view, behind=self._shelf.behind(key, [message.rank for message in view.found]))
         self._apply(decide(view, event, self._policies.conduct, self._now))
+
+    def _came(self, event: RoomMembersEvent) -> None:
+        """Those who are in the room now, members though they may have been before."""
+        for member in event.members:
+            key = ConversationKey(member.account, event.account, Kind.GROUP)
+            if member.present and key in self._conversations and member.account in self._accounts:
+                self._apply(answered(self._view(key), self._now))
 
     def _account(self, event: AccountEvent) -> None:
         """A deleted account takes everything along. The caller ends a batch with such an event: what follows is

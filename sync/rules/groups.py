@@ -117,14 +117,14 @@ def message(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
         mentions=conversation.mentions + mention,
         written=conversation.written or mine,
         private=entry.private,
+        # The invitation may be told after the joining: they come in different streams.
+        invited_by=None if mine or member.present else conversation.invited_by,
         nick=member.nick or conversation.nick,
         taken=entry.rank,
         last=last_message(entry),
     )
-    if mine:
-        conversation = replace(conversation, invited_by=None)
-        if conduct.sending_reads:
-            conversation = read_up_to(conversation, Pointer(entry.rank, entry.archive_id), NOTHING_BEHIND)
+    if mine and conduct.sending_reads:
+        conversation = read_up_to(conversation, Pointer(entry.rank, entry.archive_id), NOTHING_BEHIND)
     after = After(
         account=settled(before, conversation),
         conversation=conversation,
@@ -221,8 +221,8 @@ def displayed(before: View, entry: RoomEntry, now: datetime) -> Decision:
 
 
 def joined(before: View, entry: RoomEntry, now: datetime) -> Decision:
-    """There for the first time, or again: an invitation is answered. Whether a pass that was under way when the member
-    came back gave it what was said meanwhile, nobody knows: none of it counts any more.
+    """There for the first time, or again. Whether a pass that was under way when the member came back gave it what was
+    said meanwhile, nobody knows: none of it counts any more.
     """
     conversation = before.conversation
     if conversation is None:
@@ -231,7 +231,6 @@ def joined(before: View, entry: RoomEntry, now: datetime) -> Decision:
     conversation = replace(
         resumed(conversation, entry.rank),
         version=version,
-        invited_by=None,
         private=entry.private,
         nick=resource(entry.sender or "") or conversation.nick,
     )

@@ -75,7 +75,9 @@ class Wanted:
             case RoomMembersEvent():
                 self.rooms.add(event.account)
                 self.members.update((event.account, member.account) for member in event.members)
-                self.accounts.update(member.account for member in event.members if member.present)
+                present = {member.account for member in event.members if member.present}
+                self.accounts.update(present)
+                self.conversations.update(ConversationKey(one, event.account, Kind.GROUP) for one in present)
             case RoomDestroyedEvent():
                 self.rooms.add(event.account)
             case _:
