@@ -17,7 +17,7 @@ from protocol_vectors import fed, load
 from sync.model.conversation import Direction
 from sync.model.errors import RequestError
 from sync.model.event import GapEvent, Malformed, RoomEvent
-from sync.protocol import commands, delegation, disco, forms, names, rewrite, rsm, synchronization
+from sync.protocol import commands, convsync, delegation, disco, forms, names, rewrite, rsm, synchronization
 from sync.protocol.feed import FRAME
 from sync.protocol.hello import HELLO, SESSIONS, decode_hello, decode_sessions
 from sync.protocol.names import clark
@@ -83,6 +83,9 @@ _WORDS = [
     "requested",
     "member",
     "banned",
+    "forever",
+    "on-mention",
+    "2026-03-04T05:06:07Z",
     "phone",
     "client",
     "urn:xmpp:mentions:0#channel",
@@ -144,6 +147,13 @@ KEYS = st.sampled_from(
         "uri",
         "anchor",
         "mentions",
+        "if-version",
+        "muted",
+        "muted-until",
+        "marked-unread",
+        "notify",
+        "since",
+        "max",
         "identity-category",
         "identity-type",
         "client-type",
@@ -208,6 +218,7 @@ _LOCALS = [
     "unblock",
     "error",
     "received",
+    "changes",
 ]
 TAGS = st.builds(clark, st.sampled_from(_NAMESPACES), st.sampled_from(_LOCALS))
 
@@ -277,6 +288,9 @@ DECODERS: dict[str, tuple[str, str | None, Decode]] = {
     "query": (synchronization.QUERY, "synchronization", lambda e: synchronization.decode_query(e, account=ANN)),
     "set": (synchronization.QUERY, "synchronization", synchronization.decode_set),
     "rewrite": (rewrite.QUERY, None, lambda e: rewrite.decode_query(e, kind="get")),
+    "convsync set": (convsync.SET, "convsync", lambda e: convsync.decode(e, kind="set")),
+    "convsync changes": (convsync.CHANGES, "convsync", lambda e: convsync.decode(e, kind="get")),
+    "convsync conversation": (convsync.CONVERSATION, None, lambda e: convsync.decode(e, kind="get")),
     "push": (ENABLE, "push", lambda e: decode_push(e, kind="set", sender=f"{ANN}/web")),
     "command": (
         commands.COMMAND,

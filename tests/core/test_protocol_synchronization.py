@@ -69,16 +69,29 @@ FULL = replace(
     muted_until=datetime.fromtimestamp(1763690000, UTC),
     read=Pointer(1, "1763687980000001"),
     displayed=Pointer(1, "1763687970000001"),
+    delivered=Pointer(2, "1763687975000001"),
     unread=3,
     rewritten=41,
     ringing=1,
+    requests_presence=True,
     last=_last(FORGED, message_id="m9", archive_id="a9"),
 )
 
 
-def _shown(conversation: Conversation, *calls: Call, now: datetime = AT) -> Element:
+TEA = ConversationKey(ANN, "tea@rooms.ex.org", Kind.GROUP)
+SAID_IN_TEA = replace(
+    _last(""),
+    archive_id="r2",
+    stanza="<message xmlns='jabber:client' from='tea@rooms.ex.org/Bob' type='groupchat' id='m1'><body>tea?</body>"
+    "<stanza-id xmlns='urn:xmpp:sid:0' by='tea@rooms.ex.org' id='forged'/>"
+    f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ANN}' id='forged'/></message>",
+)
+GROUP = replace(NEW, key=TEA, unread=2, mentions=1, read=Pointer(1, "r1"), last=SAID_IN_TEA)
+
+
+def _shown(conversation: Conversation, *calls: Call, now: datetime = AT, mention: str | None = None) -> Element:
     return conversations.encode_conversation(
-        ListedConversation(conversation=conversation, calls=calls), account=ANN, now=now
+        ListedConversation(conversation=conversation, calls=calls, mention_id=mention), account=ANN, now=now
     )
 
 
@@ -88,29 +101,40 @@ def _shown_last(last: LastMessage) -> Element:
     return found[0]
 
 
-def _change(version: int, kind: ChangeKind, rank: int, stanza: str | None = None) -> Change:
-    return Change(conversation=BOB, version=version, kind=kind, target_rank=rank, target_id=f"a{rank}", stanza=stanza)
+def _change(version: int, kind: ChangeKind, rank: int, stanza: str | None = None, **values: Any) -> Change:
+    given = {"conversation": BOB, "target_id": f"a{rank}"} | values
+    return Change(version=version, kind=kind, target_rank=rank, stanza=stanza, **given)
 
 
-def _rewrites() -> Element:
-    page = RewritePage(
-        newest=43,
-        changes=(
-            _change(38, ChangeKind.CORRECTED, 1),
-            _change(39, ChangeKind.RETRACTED, 1),
-            _change(40, ChangeKind.CORRECTED, 2, _stanza(CORRECTION)),
-            _change(42, ChangeKind.CORRECTED, 3),
-        ),
-        invalidated=((ConversationKey(ANN, "carol@ex.net"), 41),),
-    )
+CHANGES = (
+    _change(38, ChangeKind.CORRECTED, 1),
+    _change(39, ChangeKind.RETRACTED, 1),
+    _change(40, ChangeKind.CORRECTED, 2, _stanza(CORRECTION)),
+    _change(42, ChangeKind.CORRECTED, 3),
+)
+CHANGES_IN_TEA = (
+    _change(50, ChangeKind.CORRECTED, 1, conversation=TEA),
+    _change(51, ChangeKind.MODERATED, 1, conversation=TEA, author="tea@rooms.ex.org/Mod"),
+    _change(52, ChangeKind.MODERATED, 2, conversation=TEA),
+    _change(53, ChangeKind.RETRACTED, 3, conversation=TEA),
+)
+
+
+def _rewrites(changes: tuple[Change, ...], *invalidated: tuple[ConversationKey, int]) -> Element:
     everything = Element("all")
+    page = RewritePage(newest=60, changes=changes, invalidated=invalidated)
     everything.extend(rewrite.headlines(page, account=ANN, to=f"{ANN}/web"))
     return everything
 
 
 ANSWERS = {
-    "conversation with everything": lambda: _shown(FULL, CALL, replace(CALL, rings_until=AT)),
+    "conversation with everything": lambda: _shown(FULL, CALL, replace(CALL, rings_until=AT), mention="a7"),
     "new conversation": lambda: _shown(NEW),
+    "peer that only asks for a subscription": lambda: _shown(replace(NEW, requests_presence=True)),
+    "room": lambda: _shown(GROUP, mention="r2"),
+    "room that the account is invited to": lambda: _shown(replace(NEW, key=TEA, invited_by="bob@ex.net/p")),
+    "tombstone of a room": lambda: _shown(replace(GROUP, status=Status.DELETED)),
+    "message moderated in a room": lambda: _shown(replace(GROUP, last=replace(SAID_IN_TEA, retracted=True)))[0][-1][0],
     "tombstone of a conversation": lambda: _shown(replace(FULL, status=Status.DELETED), CALL),
     "corrected message": lambda: _shown_last(_last(CORRECTION)),
     "retracted message": lambda: _shown_last(_last("<body>secret</body>", retracted=True)),
@@ -119,7 +143,8 @@ ANSWERS = {
         ListedConversation(conversation=replace(NEW, status=Status.DELETED)),
         account=ANN, newest=7, now=AT, request_id="n1",
     ),
-    "rewrites": _rewrites,
+    "rewrites": lambda: _rewrites(CHANGES, (ConversationKey(ANN, "carol@ex.net"), 41)),
+    "rewrites in rooms": lambda: _rewrites(CHANGES_IN_TEA, (TEA, 54)),
 }  # fmt: skip
 
 
