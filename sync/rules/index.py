@@ -3,29 +3,37 @@
 Ids are claims of any length by anyone; only what is found in the conversation's own index counts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from xml.sax.saxutils import quoteattr
 
-from sync.model.conversation import Change, ChangeKind, ConversationKey, IndexedMessage, Kind, key_of
-from sync.model.event import MessageEvent
+from sync.model.conversation import Change, ChangeKind, ConversationKey, Direction, IndexedMessage, Kind, key_of
+from sync.model.event import MessageEvent, RoomMessageEvent
 from sync.rules.view import View, wrote
 
 SAME_MESSAGE = timedelta(hours=24)  # docs/feed.md §7: how long (sender, id, kind) names one message
 
 
+Said = MessageEvent | RoomMessageEvent
+
+
 def is_duplicate(before: View, event: MessageEvent) -> bool:
     """True when this very message was taken before (docs/feed.md §7)."""
+    return was_taken(before.found, event, lambda message: wrote(message, event))
+
+
+def was_taken(found: Iterable[IndexedMessage], event: Said, by_sender: Callable[[IndexedMessage], bool]) -> bool:
+    """True when one of these messages is the event's own: by archive id, else by sender and message id within a day."""
     if event.archive_id is not None:
         archive_key = key_of(event.archive_id)
-        return any(message.archive_key == archive_key for message in before.found)
+        return any(message.archive_key == archive_key for message in found)
     if event.message_id is None:
         return False
     message_key = key_of(event.message_id)
     return any(
-        message.message_key == message_key and wrote(message, event) and abs(event.at - message.sent_at) < SAME_MESSAGE
-        for message in before.found
+        message.message_key == message_key and by_sender(message) and abs(event.at - message.sent_at) < SAME_MESSAGE
+        for message in found
     )
 
 
@@ -66,20 +74,24 @@ def sent_as(message: IndexedMessage, key: str) -> bool:
 
 def indexed(event: MessageEvent, rank: int, at: datetime, *, counted: bool, mention: bool = False) -> IndexedMessage:
     """The event's entry in the message index."""
-    from_sender = key_of(event.message_id) if event.message_id else None
-    origin = key_of(event.origin_id) if event.origin_id and event.origin_id != event.message_id else None
+    key = ConversationKey(event.account, event.peer, event.kind)
+    row = row_of(event, key, rank, at)
+    return replace(row, direction=event.direction, author=event.author, counted=counted, mention=mention)
+
+
+def row_of(event: Said, key: ConversationKey, rank: int, at: datetime) -> IndexedMessage:
+    """An entry of the message index under the event's ids, that counts for nobody yet."""
+    origin = event.origin_id if event.origin_id != event.message_id else None
     return IndexedMessage(
-        conversation=ConversationKey(event.account, event.peer, event.kind),
+        conversation=key,
         rank=rank,
-        direction=event.direction,
+        direction=Direction.IN,
         sent_at=at,
-        counted=counted,
-        mention=mention,
-        message_key=from_sender,
-        origin_key=origin,
+        counted=False,
+        message_key=key_of(event.message_id) if event.message_id else None,
+        origin_key=key_of(origin) if origin else None,
         archive_key=key_of(event.archive_id) if event.archive_id else None,
         archive_id=event.archive_id,
-        author=event.author,
     )
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import assert_never
 
 from sync.model.books import Unlisted
-from sync.model.conversation import ConversationKey, Direction, IndexedMessage, Kind, key_of
+from sync.model.conversation import ConversationKey, IndexedMessage, Kind, key_of
 from sync.model.event import (
     Body,
     Bookmark,
@@ -31,7 +31,7 @@ from sync.model.event import (
 )
 from sync.model.jid import bare, resource
 from sync.model.room import EntryKind, Room, RoomEntry, RoomMember, nick_key
-from sync.rules.index import SAME_MESSAGE, envelope_of, original
+from sync.rules.index import envelope_of, original, row_of, was_taken
 from sync.rules.mentions import nick_keys
 from sync.rules.times import microseconds
 
@@ -220,35 +220,13 @@ def about(target: IndexedMessage, claimed: str, entry: RoomEntry) -> RoomEntry:
 
 def indexed(event: RoomMessageEvent, rank: int, at: datetime) -> IndexedMessage:
     """The event's entry in the room's index."""
-    origin = key_of(event.origin_id) if event.origin_id and event.origin_id != event.message_id else None
-    return IndexedMessage(
-        conversation=ConversationKey(event.account, event.account, Kind.GROUP),
-        rank=rank,
-        direction=Direction.IN,
-        sent_at=at,
-        counted=False,
-        message_key=key_of(event.message_id) if event.message_id else None,
-        origin_key=origin,
-        archive_key=key_of(event.archive_id) if event.archive_id else None,
-        archive_id=event.archive_id,
-        author=author_of(event),
-    )
+    key = ConversationKey(event.account, event.account, Kind.GROUP)
+    return replace(row_of(event, key, rank, at), author=author_of(event))
 
 
 def is_duplicate(before: RoomView, event: RoomMessageEvent) -> bool:
-    """True when this very message was taken before."""
-    if event.archive_id is not None:
-        archive_key = key_of(event.archive_id)
-        return any(found.archive_key == archive_key for found in before.found)
-    if event.message_id is None:
-        return False
-    message_key = key_of(event.message_id)
-    return any(
-        found.message_key == message_key
-        and found.author == author_of(event)
-        and abs(event.at - found.sent_at) < SAME_MESSAGE
-        for found in before.found
-    )
+    """True when this very message was taken before (docs/feed.md §7)."""
+    return was_taken(before.found, event, lambda message: message.author == author_of(event))
 
 
 def own(before: RoomView, target: str, event: RoomMessageEvent) -> IndexedMessage | None:
