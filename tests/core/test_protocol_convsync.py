@@ -191,9 +191,9 @@ def test_a_jid_that_nobody_has_is_not_found(tag: str, jid: str) -> None:
 
 @pytest.mark.parametrize("name", ["a" * 33, "é", "{urn:x}<b>", "a b"])
 def test_a_name_that_is_no_name_is_not_repeated(name: str) -> None:
-    with pytest.raises(BadRequest, match="^An attribute is not known"):
+    with pytest.raises(BadRequest, match="An attribute is not known"):
         convsync.decode(Element(convsync.CHANGES, {"jid": "bob@ex.net", name: "1"}), kind="get")
-    with pytest.raises(BadRequest, match="^An element is not known"):
-        payload = Element(convsync.CHANGES, {"jid": "bob@ex.net"})
-        SubElement(payload, clark(CONVSYNC, name) if "{" not in name else name)
+    payload = Element(convsync.CHANGES, {"jid": "bob@ex.net"})
+    SubElement(payload, clark(CONVSYNC, name) if "{" not in name else name)
+    with pytest.raises(BadRequest, match="An element is not known"):
         convsync.decode(payload, kind="get")

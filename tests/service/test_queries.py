@@ -1,0 +1,219 @@
+"""What the service makes of requests: who is told of what was set, from when on a change log can be believed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import pytest
+import pytest_asyncio
+
+from sync.adapters.memory import MemoryPresence
+from sync.model.conversation import ChangeKind, Kind, Status
+from sync.model.errors import Conflict, ItemNotFound, StoreUnavailable
+from sync.model.event import Session, SessionState
+from sync.protocol.names import CONVSYNC, FEED, JMI, MUC, SYNC, XABBER_CHAT, clark
+from sync.protocol.serialise import parse
+from sync.service.live import Live
+from sync.service.query import Queries
+from tests.contract.fakes_observer import RecordingObserver
+from tests.contract.samples import ANN, BOB, CAT, NOW, TEA, account, call, change, conversation, membership, message
+from tests.contract.stores import Bench, in_memory
+
+HOST = "example.org"
+
+
+class Lines:
+    """Plays `Wire`: keeps what is handed over for sessions, and lets the server agree."""
+
+    def __init__(self) -> None:
+        self.handed: list[tuple[str | None, Element]] = []
+
+    async def request(self, iq: Element) -> Element:
+        deliver = iq.find(clark(FEED, "deliver"))
+        assert deliver is not None
+        self.handed.append((deliver.get("resource"), deliver[0]))
+        return Element("iq")
+
+    def send(self, stanza: Element) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class Desk:
+    """`Queries` over a store in memory. Of ann, `desk` asks, `phone` and `tablet` are online too, `tv` only bound."""
+
+    def __init__(self, stores: Bench) -> None:
+        self.stores, self.lines, self.presence = stores, Lines(), MemoryPresence()
+        observer = RecordingObserver()
+        live = Live(component="sync.example.org", wire=self.lines, presence=self.presence, observer=observer)
+        self.queries = Queries(store=stores.store, live=live, clock=stores.clock, observer=observer)
+
+    async def ask(self, xml: str, kind: str = "get") -> Element:
+        return await self.queries.convsync(ANN, "desk", parse(xml), kind)
+
+    async def set(self, *conversations: str) -> Element:
+        return await self.ask(f"<set xmlns='{CONVSYNC}'>{''.join(conversations)}</set>", "set")
+
+    async def told(self) -> list[tuple[str | None, str, str]]:
+        """Who was told, of whom, with which stamp."""
+        await asyncio.sleep(0)
+        return [
+            (resource, query[0].get("jid", ""), query.get("stamp", ""))
+            for resource, stanza in self.lines.handed
+            if (query := stanza.find(clark(SYNC, "query"))) is not None
+        ]
+
+
+@pytest_asyncio.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk(in_memory())
+    states = {"desk": "active", "phone": "active", "tablet": "inactive", "tv": "bound"}
+    sessions = [Session(resource, SessionState(state)) for resource, state in states.items()]
+    await desk.presence.reset(HOST, {ANN: sessions})
+    await desk.stores.put(
+        accounts=[account(floor=10)],
+        conversations=[conversation(20), conversation(30, CAT, pinned=7), membership(40)],
+    )
+    yield desk
+
+
+def one(attributes: str, jid: str = BOB) -> str:
+    return f"<conversation jid='{jid}' {attributes}/>"
+
+
+# ---- set -------------------------------------------------------------------------------------------------------------
+
+
+async def test_everybody_else_is_told_of_each_conversation_that_changed(desk: Desk) -> None:
+    answer = await desk.set(one("pinned='5'"), one("pinned='7'", CAT), one("kind='group' notify='never'", TEA))
+    named = [(item.get("jid"), item.get("kind"), int(item.get("version", ""))) for item in answer]
+    assert [name[:2] for name in named] == [(BOB, "chat"), (CAT, "chat"), (TEA, "group")]
+    first, same, last = (name[2] for name in named)
+    assert same == 30 < first < last
+    both = ("phone", "tablet")
+    expected = [(resource, jid, str(v)) for jid, v in ((BOB, first), (TEA, last)) for resource in both]
+    assert await desk.told() == expected
+
+
+async def test_versions_that_agree_and_those_that_do_not(desk: Desk) -> None:
+    with pytest.raises(Conflict):
+        await desk.set(one("pinned='1' if-version='20'"), one("pinned='1' if-version='29'", CAT))
+    assert await desk.told() == []
+    answer = await desk.set(one("pinned='1' if-version='20'"), one("pinned='1' if-version='30'", CAT))
+    await desk.set(one(f"pinned='2' if-version='{answer[0].get('version')}'"))
+    with pytest.raises(Conflict):
+        await desk.set(one(f"pinned='3' if-version='{answer[0].get('version')}'"))
+
+
+@pytest.mark.parametrize("attributes", ["kind='group' pinned='1'", "pinned='1' if-version='20'"])
+async def test_unknown_and_deleted_conversations_are_not_found(desk: Desk, attributes: str) -> None:
+    await desk.stores.put(conversations=[conversation(20, status=Status.DELETED)])
+    for jid in (BOB, "nobody@example.net"):
+        with pytest.raises(ItemNotFound):
+            await desk.set(one(attributes, jid), one("pinned='1'", CAT))
+    assert await desk.told() == []
+
+
+async def test_a_notice_has_the_calls_that_ring_and_the_unread_mention(desk: Desk) -> None:
+    await desk.stores.put(
+        conversations=[conversation(21, ringing=1, unread=1, mentions=1)],
+        calls=[call(stanza=f"<message xmlns='jabber:client'><propose xmlns='{JMI}' id='s1'/></message>")],
+        messages=[message(5, mention=True, message_key="m5")],
+    )
+    await desk.set(one("marked-unread='true'"))
+    await asyncio.sleep(0)
+    _, stanza = desk.lines.handed[0]
+    assert stanza.find(f".//{clark(SYNC, 'unread-mention')}") is not None
+    assert stanza.find(f".//{clark(SYNC, 'call')}") is not None
+
+
+async def test_who_cannot_be_told_is_no_reason_not_to_set(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def down(_: object) -> Any:
+        raise StoreUnavailable
+
+    await desk.stores.put(conversations=[conversation(21, ringing=1)])
+    monkeypatch.setattr(desk.stores.store, "conversations", down)
+    assert len(await desk.set(one("pinned='5'"))) == 1
+    assert await desk.told() == []
+
+
+async def _pin(desk: Desk, kind: str, jid: str = TEA) -> None:
+    payload = f"<query xmlns='{SYNC}'><conversation jid='{jid}' type='{kind}' pinned='5'/></query>"
+    await desk.queries.set(ANN, "desk", parse(payload))
+
+
+@pytest.mark.parametrize("kind", [MUC, XABBER_CHAT])
+async def test_a_room_may_be_named_as_the_plain_chat_that_some_clients_take_it_for(desk: Desk, kind: str) -> None:
+    await _pin(desk, kind)
+    assert [jid for _, jid, _ in await desk.told()] == [TEA, TEA]
+
+
+async def test_a_plain_chat_is_no_room(desk: Desk) -> None:
+    for kind, jid in ((MUC, BOB), (XABBER_CHAT, "nobody@example.net")):
+        with pytest.raises(ItemNotFound):
+            await _pin(desk, kind, jid)
+
+
+# ---- changes ---------------------------------------------------------------------------------------------------------
+
+
+def _changes(since: int | str, more: str = "") -> str:
+    return f"<changes xmlns='{CONVSYNC}' jid='{BOB}' since='{since}' {more}/>"
+
+
+@pytest.mark.parametrize(
+    ("since", "more", "told"),
+    [
+        (0, "", [15, 20]),
+        (10, "", [15, 20]),
+        (15, "", [20]),
+        (20, "", []),
+        (1000, "", []),  # the account's newest: a client that asks by the stamp of its list
+        (10, "max='1'", None),
+        (9, "", None),  # before the epoch began
+        (1001, "", None),  # of a database that is no more
+    ],
+)
+async def test_a_log_since_a_version(desk: Desk, since: int, more: str, told: list[int] | None) -> None:
+    log = [change(15), change(20, kind=ChangeKind.RETRACTED, stanza=None)]
+    await desk.stores.put(conversations=[conversation(20)], changes=log)
+    answer = await desk.ask(_changes(since, more))
+    assert (answer.get("version"), answer.get("reset")) == ("20", "true" if told is None else None)
+    assert [int(item.get("version", "")) for item in answer] == (told or [])
+
+
+async def test_a_log_that_was_trimmed_starts_over(desk: Desk) -> None:
+    await desk.stores.put(conversations=[conversation(20, log_from=15)])
+    assert (await desk.ask(_changes(0))).get("reset") == "true"
+    assert (await desk.ask(_changes(15))).get("reset") is None
+
+
+async def test_the_log_of_nobody_is_not_found(desk: Desk) -> None:
+    with pytest.raises(ItemNotFound):
+        await desk.ask(f"<changes xmlns='{CONVSYNC}' jid='{BOB}' kind='group'/>")
+    with pytest.raises(ItemNotFound):
+        await desk.queries.convsync("new@example.org", "desk", parse(_changes(0)), "get")
+
+
+# ---- one conversation ------------------------------------------------------------------------------------------------
+
+
+async def test_one_conversation_as_it_stands(desk: Desk) -> None:
+    answer = await desk.ask(f"<conversation xmlns='{CONVSYNC}' jid='{TEA}' kind='{Kind.GROUP}'/>")
+    assert (answer.get("jid"), answer.get("kind"), answer.get("version")) == (TEA, "group", "40")
+    for asked in (f"jid='{TEA}'", "jid='nobody@example.net'"):
+        with pytest.raises(ItemNotFound):
+            await desk.ask(f"<conversation xmlns='{CONVSYNC}' {asked}/>")
+
+
+async def test_a_mute_ends_by_itself(desk: Desk) -> None:
+    await desk.set(one("muted='60'"))
+    ask = f"<conversation xmlns='{CONVSYNC}' jid='{BOB}'/>"
+    assert (await desk.ask(ask)).get("muted-until") == NOW.replace(minute=NOW.minute + 1).strftime(
+        "%Y-%m-%dT%H:%M:%S.%fZ"
+    )
+    await desk.stores.clock.sleep(60)
+    assert (await desk.ask(ask)).get("muted-until") is None
