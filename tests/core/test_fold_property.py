@@ -49,6 +49,7 @@ class Lives(RuleBasedStateMachine):
     people_meet_at_home = one_of(moves.AT_HOME)
     members_are_told = one_of(moves.TO_MEMBERS)
     members_are_told_more = one_of(moves.TO_MEMBERS)
+    members_come_and_go = one_of(moves.COMINGS)
     owners_have_wishes = one_of(moves.OWNERS)
     time_passes = one_of(moves.TIME)
     the_feed_is_strange = one_of(moves.FEED)

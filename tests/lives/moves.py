@@ -25,17 +25,35 @@ PHONES: tuple[Move, ...] = (
     phones.answer_push,
     phones.fetch,
 )
+COMINGS: tuple[Move, ...] = (
+    rooms.come_and_go,
+    rooms.list_members,
+    rooms.say,
+    rooms.say,
+    rooms.moderate,
+    rooms.tell_all,
+)
 OFTEN = (*CHATS, *CALLS, *ABROAD, *AT_HOME, *TO_MEMBERS, *OWNERS, *TIME, *PHONES)
-MOVES = (*OFTEN, *OFTEN, *OFTEN, *FEED, *SELDOM)
+MOVES = (*OFTEN, *OFTEN, *OFTEN, *FEED, *SELDOM, *COMINGS)
 
 
 def some(random: Random) -> tuple[Move, ...]:
     """Moves for one life: mostly it is about few things, which then meet each other more often."""
     if random.randrange(3) == 0:
         return MOVES
-    topics = (CHATS, CALLS, ABROAD, (*AT_HOME, *TO_MEMBERS), OWNERS, TIME, PHONES, (*FEED, *SELDOM))
+    topics = (
+        CHATS,
+        CALLS,
+        ABROAD,
+        (*AT_HOME, *TO_MEMBERS),
+        OWNERS,
+        TIME,
+        PHONES,
+        (*FEED, *SELDOM),
+        (*COMINGS, *COMINGS),
+    )
     chosen = random.sample(topics, 3)
-    return tuple(move for topic in (*chosen, chosen[0], CHATS) for move in topic)
+    return tuple(move for topic in (*chosen, chosen[0]) for move in topic)
 
 
 def begun(random: Random) -> World:

@@ -57,6 +57,13 @@ def read(w: World) -> None:
     w.feed(said_in(w, room, w.pick(w.folk), Displayed(w.target(ConversationKey(room, room, Kind.GROUP)))))
 
 
+def moderate(w: World) -> None:
+    """XEP-0425: the room takes back what counts, old or new."""
+    room = w.pick(w.halls)
+    index = ConversationKey(room, room, Kind.GROUP)
+    w.feed(said_in(w, room, None, Moderation(w.target(index, lambda m: m.counted and m.retracted is None))))
+
+
 def said_in(w: World, room: str, author: str | None, content: Content | None) -> RoomMessageEvent:
     index, n = ConversationKey(room, room, Kind.GROUP), len(w.fed)
     content = content or content_in(w, index)
@@ -203,6 +210,15 @@ def fan(w: World) -> None:
         return
     if entries:
         w.fanned(room, entries[-1].rank)
+
+
+def tell_all(w: World) -> None:
+    """Whole passes, nobody disturbs them."""
+    for room in w.pending():
+        w.passes.pop(room, None)
+        while entries := entries_of(w, room, 0, 64):
+            serve(w, entries, list(w.members(room)))
+            w.fanned(room, entries[-1].rank)
 
 
 def catch_up(w: World) -> None:
