@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +26,8 @@ TITLES = (
     "Alice calls, and twenty messages follow",
     "Alice calls, and Bob answers on his laptop",
     "Alice writes, and Bob reads it on his laptop",
+    "Alice makes a group and mentions Bob, who was never in it",
+    "Alice reacts and corrects, and nothing new is unread",
 )
 
 
@@ -74,9 +77,8 @@ async def test_without_a_terminal_it_tells_the_story_and_leaves_nothing_running(
             said.append(line)
             parts |= children(process.pid)
         assert await process.wait() == 0, "\n".join(said)
-    assert [line for line in said if line[:2] in [f"{n}." for n in range(1, 9)]] == [
-        f"{n}. {title}" for n, title in enumerate(TITLES, start=1)
-    ]
+    titles = [line for line in said if re.match(r"\d+\. ", line)]
+    assert titles == [f"{n}. {title}" for n, title in enumerate(TITLES, start=1)]
     assert not [line for line in said if "\x1b" in line or "Traceback" in line or "Task was" in line]
     assert len(parts) >= 5
     for pid in parts:

@@ -62,7 +62,8 @@ async def run(*, stay: bool, data: Path | None) -> int:
 async def play(screen: "Screen", told: asyncio.Event, *, stay: bool, data: Path | None) -> bool:
     """Start, tell, stay; True when the story held. `told` is set when it did and only the visitor is waited for."""
     from sync.sandbox.demo.pushes import Pushes  # noqa: PLC0415
-    from sync.sandbox.demo.scenes import cast, scenes  # noqa: PLC0415
+    from sync.sandbox.demo.scenes import scenes  # noqa: PLC0415
+    from sync.sandbox.demo.stage import cast  # noqa: PLC0415
     from sync.sandbox.demo.story import tell  # noqa: PLC0415
     from sync.sandbox.stack import Options, sandbox  # noqa: PLC0415
 

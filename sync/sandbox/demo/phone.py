@@ -26,12 +26,14 @@ REWRITE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """One row of the answer. `text` is None when the last message has none; `calls` are the sessions that ring;
-    `rewritten` is the version of its last edit or retraction.
+    """One row of the answer. `mention` is the id of the first unread message that mentions the owner; `text` is None
+    when the last message has none; `calls` are the sessions that ring; `rewritten` is the version of its last edit or
+    retraction.
     """
 
     jid: str
     unread: int
+    mention: str
     text: str | None
     retracted: bool
     calls: Sequence[str]
@@ -174,6 +176,7 @@ def _conversation(row: Element) -> Conversation:
     return Conversation(
         jid=row.get("jid", ""),
         unread=int(unread.get("count", "0")) if unread is not None else 0,
+        mention=_attribute(row, f".//{clark(SYNC, 'unread-mention')}", "id"),
         text=None if last is None else last.findtext(".//{*}body"),
         retracted=last is not None and last.find(".//{*}retracted") is not None,
         rewritten=int(_attribute(row, f".//{clark(REWRITE, 'retract')}", "version") or 0),

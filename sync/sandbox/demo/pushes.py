@@ -50,6 +50,13 @@ class Pushes:
         """Forget what came before now."""
         self._offset = self._log.stat().st_size if self._log.exists() else 0
 
+    def rest(self) -> list[Push]:
+        """What came since the last push that was read."""
+        found: list[Push] = []
+        while (line := self._line()) is not None:
+            found.append(_push(json.loads(line)))
+        return found
+
     async def next(self, token: str, kind: str, *, seconds: float = 10.0) -> Push:
         """The next push of this kind for this token; others are passed over. Raises StepFailed."""
         seen: list[str] = []

@@ -19,7 +19,7 @@ from rich.text import Text
 from sync.sandbox.demo.pushes import Push
 from sync.sandbox.demo.story import Measured
 
-COLOURS = {"alice": "magenta", "phone": "cyan", "laptop": "green", "APNs": "yellow"}
+COLOURS = {"alice": "magenta", "phone": "cyan", "laptop": "green", "web": "green", "APNs": "yellow"}
 WHO, WHAT = 8, 60  # columns; with the milliseconds, a line fits into 80
 
 

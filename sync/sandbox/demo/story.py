@@ -26,11 +26,11 @@ class Scene:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """One row of the closing table, in milliseconds: from the stanza that leaves to APNs' answer, from the wake to
-    the end of the login, from the question to the answer.
+    the end of the login, from the question to the answer. `push` None: nothing had to be pushed.
     """
 
     what: str
-    push: float
+    push: float | None = None
     login: float | None = None
     answer: float | None = None
 

@@ -1,0 +1,44 @@
+"""A group of this server: its members are woken, told and kept in step, though they were never in the room."""
+
+from sync.sandbox.demo.stage import Stage
+from sync.sandbox.demo.story import check
+
+NAME, QUESTION = "tea", "Bob, tea?"
+
+
+async def group(stage: Stage) -> None:
+    room = f"{NAME}@{stage.ready['muc']}"
+    before = stage.unread.get(room, 0)
+    await stage.alice.makes_room(room, "Alice", stage.bob)
+    stage.screen.line("alice", f"makes {room}, for members only")
+    stage.screen.line("alice", "makes Bob a member; his phone is locked")
+    await stage.silence()
+
+    said = stage.alice.mentions(room, stage.bob, stage.says("alice", QUESTION, " (mentions him by XEP-0372)"))
+    await stage.pushed(said, "message", what="a mention in a group")
+    woken = await stage.woken()
+    found = woken.of(room)
+    stage.shows(found)
+    check(woken.conversations[0] is found, "The room is not the first row.")
+    check((found.text, found.unread) == (QUESTION, before + 1), f"Expected {before + 1} unread and “{QUESTION}”.")
+    named = await stage.alice.name_of(said)
+    check(bool(found.mention) and (before > 0 or found.mention == named), "The phone was not told of the mention.")
+    stage.screen.line("phone", f"has the room in row 1 of {len(woken.conversations)}, with one unread mention")
+    await stage.silence()
+
+    async with stage.another_client("web") as web:
+        await web.enters(room, "Bob")
+        stage.screen.line("web", "enters the room, shows it to Bob, and says so (XEP-0490)")
+        await stage.pushed(await web.has_read_in(room, said), "read", what="a group read elsewhere")
+    found = (await stage.woken()).of(room)
+    stage.shows(found)
+    check((found.unread, found.mention) == (0, ""), "The room was read; nothing may be unread.")
+    stage.screen.line("phone", "removes the notification")
+    await stage.silence()
+
+    stage.screen.line("alice", "takes the message back")
+    await stage.pushed(await stage.alice.retracts_in(room, said), "withdraw", what="a retraction in a group")
+    found = (await stage.woken()).of(room)
+    stage.shows(found)
+    check(found.text is None and found.retracted, "The last message was to be a tombstone without text.")
+    check((found.unread, found.mention) == (0, ""), "What was taken back may not be unread.")
