@@ -73,7 +73,7 @@ def test_a_message_and_what_happens_to_it() -> None:
         indexed(first + 2 * SECOND, 3, message_key="r1", archive_key="a3", archive_id="a3"),
         indexed(first + 3 * SECOND, 4, message_key="d1", archive_key="a4", archive_id="a4", about=first),
     ]
-    about = {"conversation": WITH_BOB, "target_rank": first, "target_id": "a1"}
+    about: dict[str, Any] = {"conversation": WITH_BOB, "target_rank": first, "target_id": "a1"}
     assert list(tables.changes.values()) == [
         Change(version=first + SECOND, kind=ChangeKind.CORRECTED, **about),  # its text went with the message
         Change(version=first + 2 * SECOND, kind=ChangeKind.REACTED, author=f"{BOB}/phone", **about),
@@ -94,7 +94,7 @@ def test_a_message_and_what_happens_to_it() -> None:
 def test_a_message_in_a_room_of_another_server_says_whose_it_is() -> None:
     tables = rows("wait 1", "in m1 room=far nick=Bob occ=o1 archive=a1 jids=ann", "retract a1 room=far nick=Bob occ=o1")
     first, retraction = tables.messages.values()
-    where = {"conversation": FAR, "author": "o1"}
+    where: dict[str, Any] = {"conversation": FAR, "author": "o1"}
     assert first == indexed(
         *(AT + SECOND, 1),
         counted=True,
@@ -239,7 +239,7 @@ def test_what_happens_to_a_message_of_a_room(step: str, made: RoomEntry) -> None
     assert list(tables.entries.values()) == [MESSAGE, made]
     said, *later = tables.messages.values()
     gone = made.rank if made.kind in (EntryKind.RETRACTED, EntryKind.MODERATED) else None
-    keys = {"message_key": "m1", "origin_key": "o1", "archive_key": "a1", "archive_id": "a1"}
+    keys: dict[str, Any] = {"message_key": "m1", "origin_key": "o1", "archive_key": "a1", "archive_id": "a1"}
     assert said == indexed(AT + SECOND, 1, counted=True, mentions=(ANN,), retracted=gone, **keys, **KEPT)
     if made.kind is EntryKind.DISPLAYED:
         assert later == []
