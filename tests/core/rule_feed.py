@@ -84,7 +84,7 @@ def mentions(options: Options, room: str) -> Mentions:
     return Mentions(
         jids=tuple(f"{name}@example.org" for name in listed["jids"]),
         occupant_ids=tuple(listed["occs"]),
-        occupants=tuple(f"{room}/{nick}" for nick in listed["nicks"]),
+        occupants=tuple(nick if "/" in nick else f"{room}/{nick}" for nick in listed["nicks"]),
         everybody=yes(options, "everybody"),
         reply_to=options.get("reply"),
     )

@@ -36,7 +36,7 @@ def rows(tables: Tables) -> dict[str, Any]:
         "quarantined": [aside.why for aside in tables.quarantine.values()],
         "reset": bool(owner and owner.epoch > 1 and owner.floor == owner.version),
         "rooms": {local(room.jid): kept(room) for room in tables.rooms.values()},
-        "belong": {local(m.account): standing(m) for _, m in sorted(tables.members.items())},
+        "belong": [f"{local(m.account)} {standing(m)}" for _, m in sorted(tables.members.items())],
         "entries": [f"{e.kind} {local(e.only or '')}".strip() for _, e in sorted(tables.entries.items())],
     }
 
