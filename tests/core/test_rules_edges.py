@@ -1,0 +1,416 @@
+"""Edges of the rules: the very instant, the very rank, and what no single feed of a vector can show."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sync.model.books import Books, LostHost, Quarantined
+from sync.model.call import CallKey, CallState
+from sync.model.conversation import (
+    Base,
+    Behind,
+    Conversation,
+    ConversationKey,
+    Direction,
+    IndexedMessage,
+    Kind,
+    Pointer,
+)
+from sync.model.device import JobState, PushKind
+from sync.model.effect import ReadElsewhere
+from sync.model.errors import Conflict, ItemNotFound
+from sync.model.event import AccountState, Event, GapEvent, GapReason, Malformed
+from sync.model.query import SetProperties
+from sync.rules.fold import Policies, Ring, is_first_ring, take
+from sync.rules.markers import read_to
+from sync.rules.mentions import MAX_WORDS, nick_keys
+from sync.rules.properties import set_properties, until
+from sync.rules.shelf import Shelf
+from sync.rules.times import FOR_EVER, microseconds
+from sync.rules.view import Tally, View, cleared, read_up_to
+from tests.contract.samples import (
+    ANN,
+    BOB,
+    CAT,
+    EVE,
+    IN_TEA,
+    NOW,
+    OF_TEA,
+    TEA,
+    WITH_BOB,
+    account,
+    after,
+    call,
+    call_job,
+    conversation,
+    device,
+    job,
+    message,
+)
+from tests.core.rule_feed import Feed
+from tests.core.rule_vectors import World
+
+AT = microseconds(NOW)
+DAY = 24 * 60 * 60
+LEFT = Behind(1, 0)
+
+
+def ran(*steps: str) -> World:
+    world = World(batched=False)
+    for step in steps:
+        world.do(step)
+    world.flush()
+    return world
+
+
+# ---- how long an id names one message (docs/feed.md §7: 24 hours) ----------------------------------------------------
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(DAY - 1, 1), (DAY, 2)])
+@pytest.mark.parametrize("way", ["in m1", "in m1 room=far nick=Bob occ=o1", "said m1 by=bob"])
+def test_an_id_names_one_message_for_a_day(way: str, seconds: int, taken: int) -> None:
+    tables = ran("members ann=member bob=member", way, f"wait {seconds}", way).store.tables
+    assert sum(found.counted for found in tables.messages.values()) == taken
+
+
+@pytest.mark.parametrize(("seconds", "unread"), [(DAY - 1, 0), (DAY, 1)])
+def test_a_note_waits_a_day_for_the_room_to_say_it(seconds: int, unread: int) -> None:
+    world = ran("out m1 room=far", f"wait {seconds}", "in m1 room=far nick=Annie archive=a1")
+    (found,) = world.store.tables.conversations.values()
+    assert found.unread == unread
+
+
+# ---- read pointers ---------------------------------------------------------------------------------------------------
+
+
+def reading(pointer: Pointer, behind: Behind | None = LEFT, **fields: Any) -> Any:
+    """What a marker at a place does to a conversation of which five messages are unread."""
+    before = View(
+        account=account(unread=5, unread_conversations=1),
+        key=WITH_BOB,
+        conversation=conversation(**({"unread": 5} | fields)),
+        behind={} if behind is None else {pointer.rank: behind},
+    )
+    return read_to(before, pointer, "web", NOW)
+
+
+def test_reading_tells_from_where() -> None:
+    for first, told in ((3, 3), (None, 7)):
+        (effect,) = reading(Pointer(7, "a7"), Behind(1, 0, first)).effects
+        assert effect == ReadElsewhere(conversation=WITH_BOB, version=AT, first_rank=told, resource="web")
+
+
+def test_reading_nothing_new_takes_nothing_back() -> None:
+    decision = reading(Pointer(7, "a7"), Behind(5, 0))
+    assert decision.after.conversation.read == Pointer(7, "a7")
+    assert decision.effects == ()
+
+
+def test_a_place_that_is_not_counted_is_unknown() -> None:
+    assert reading(Pointer(7), None).ignored == "unknown-target"
+    nobody = View(account=account(), key=WITH_BOB, behind={7: Behind(0, 0)})
+    assert read_to(nobody, Pointer(7), None, NOW).ignored == "unknown-target"
+
+
+@pytest.mark.parametrize(
+    ("rank", "base", "ignored"),
+    [
+        (6, Base(unread=4, rank=7), "trimmed-target"),
+        (7, Base(unread=4, rank=7), None),
+        (6, Base(rank=7), None),
+        (8, Base(unread=4, rank=7), None),
+    ],
+)
+def test_what_is_counted_without_the_index_is_read_as_a_whole(rank: int, base: Base, ignored: str | None) -> None:
+    decision = reading(Pointer(rank), base=base)
+    assert decision.ignored == ignored
+    if decision.after is not None:
+        assert decision.after.conversation.base == Base()
+
+
+@pytest.mark.parametrize(
+    ("rank", "marked", "ignored"),
+    [(6, True, "old-marker"), (7, False, "old-marker"), (7, True, None), (8, False, None)],
+)
+def test_the_same_place_again_only_takes_a_mark_away(rank: int, marked: bool, ignored: str | None) -> None:
+    decision = reading(Pointer(rank), read=Pointer(7, "a7"), marked_unread=marked)
+    assert decision.ignored == ignored
+    if decision.after is not None:
+        found = decision.after.conversation
+        assert (found.read, found.marked_unread) == (Pointer(rank, "a7"), False)
+
+
+def test_a_receipt_keeps_its_name_where_the_marker_has_none() -> None:
+    world = ran("out m1 archive=a1", "out m2", "receipt m1", "receipt m2", "displayed m2 dir=in", "displayed m2 dir=in")
+    (found,) = world.store.tables.conversations.values()
+    assert (found.delivered.id, found.displayed.id) == ("a1", None)
+    assert world.ignored == {"old-marker": 1}
+
+
+def test_read_up_to_leaves_what_is_behind() -> None:
+    was = conversation(unread=9, mentions=8, base=Base(unread=4, mentions=3, rank=2), marked_unread=True)
+    assert read_up_to(was, Pointer(5, "a5"), Behind(2, 1, 3)) == conversation(
+        unread=2, mentions=1, read=Pointer(5, "a5")
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [
+        ({"taken": 5}, 5),
+        ({"taken": 0}, 8),  # without entries of a room the conversation's own version is the end
+        ({"taken": 5, "read": Pointer(6, "a6")}, 6),
+        ({"taken": 5, "base": Base(unread=1, rank=7)}, 7),
+    ],
+)
+def test_clearing_reads_to_the_end(fields: dict[str, Any], end: int) -> None:
+    found = cleared(conversation(8, unread=3, mentions=2, **fields))
+    assert (found.read.rank, found.unread, found.mentions, found.base) == (end, 0, 0, Base())
+    assert found.read.id == fields.get("read", Pointer()).id
+
+
+# ---- what is unread behind a message, within one transaction ---------------------------------------------------------
+
+
+def shelf(key: ConversationKey, *ranks: int, **behind: Behind) -> Shelf:
+    """A shelf with loaded messages, and what the store has counted behind some: `at3=Behind(…)`."""
+    counted = {(key, int(name[2:])): found for name, found in behind.items()}
+    return Shelf(Books(now=NOW, messages={key: [message(rank, key) for rank in ranks]}, behind=counted))
+
+
+def tallied(key: ConversationKey, *tallies: Sequence[int], **behind: Behind) -> Shelf:
+    found = shelf(key, 3, **behind)
+    found.take([message(rank, key) for rank, *_ in tallies], key, [Tally(*values) for values in tallies])
+    return found
+
+
+def test_what_came_is_added_to_what_the_store_counted() -> None:
+    found = tallied(WITH_BOB, (5, 1, 1), (6, 1, 0), (7, 1, 1), at3=Behind(4, 2, 2))
+    assert found.behind(WITH_BOB, [3, 5, 6]) == {3: Behind(7, 4, 2), 5: Behind(2, 1, 5), 6: Behind(1, 1, 5)}
+
+
+def test_what_was_taken_back_is_taken_off() -> None:
+    found = tallied(WITH_BOB, (4, -1, -1), at3=Behind(4, 2, 2))
+    assert found.behind(WITH_BOB, [3]) == {3: Behind(3, 1, 2)}
+
+
+def test_only_what_counts_can_be_the_first() -> None:
+    found = tallied(WITH_BOB, (5, 0, 0), (6, -1, 0), (7, 1, 0), (8, 1, 0))
+    assert found.behind(WITH_BOB, [6, 7]) == {6: Behind(2, 0, None), 7: Behind(1, 0, 7)}
+
+
+def test_what_the_store_has_not_counted_is_not_known() -> None:
+    assert tallied(WITH_BOB, (5, 1, 0)).behind(WITH_BOB, [3, 5]) == {5: Behind(0, 0, 5)}
+
+
+def test_of_a_room_of_this_server_the_rooms_own_index_says_what_was_loaded() -> None:
+    found = shelf(OF_TEA, 3)
+    assert found.behind(IN_TEA, [3, 4]) == {4: Behind(0, 0)}
+    assert [one.rank for one in found.find(IN_TEA, ["m"])] == []
+
+
+def test_what_a_message_is_about_is_found_with_it() -> None:
+    first, correction = message(3, message_key="m"), message(5, message_key="c", about=3)
+    stray = message(6, message_key="s", about=99)
+    found = Shelf(Books(now=NOW, messages={WITH_BOB: [first, correction, stray]}))
+    assert found.find(WITH_BOB, ["c"]) == (first, correction)
+    assert found.find(WITH_BOB, ["s"]) == (stray,)
+    assert found.find(replace(WITH_BOB, peer=CAT), ["m"]) == ()
+    assert found.changed() == []
+
+
+def test_what_changed_is_there_once_and_as_it_is_now() -> None:
+    found = shelf(WITH_BOB, 3)
+    first = message(3, counted=False)
+    found.take([message(3, retracted=7)], WITH_BOB, ())
+    found.take([first], WITH_BOB, ())
+    assert found.changed() == [first]
+
+
+# ---- mentions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("Al", {"al"}),
+        ("a", set()),
+        (
+            "Ann Lee, the 3rd.",
+            {"ann", "ann lee", "ann lee, the", "lee", "lee, the", "lee, the 3rd", "the", "the 3rd", "3rd"},
+        ),
+        ("J.R.", {"j.r.", "j.r"}),
+        ("x- _x", {"x-", "x- _x", "_x"}),
+        ("Xann annX", {"xann", "xann annx", "annx"}),
+    ],
+)
+def test_the_nicknames_that_may_stand_in_a_text(text: str, keys: set[str]) -> None:
+    found = nick_keys(text)
+    dotted = {key for key in found if key.endswith(".") and key != "j.r."}
+    assert found - dotted == keys
+
+
+def test_only_so_many_words_are_looked_at() -> None:
+    words = [f"w{n}" for n in range(MAX_WORDS + 1)]
+    found = nick_keys(" ".join(words))
+    assert words[MAX_WORDS - 1] in found
+    assert words[MAX_WORDS] not in found
+
+
+# ---- properties ------------------------------------------------------------------------------------------------------
+
+
+def asked(peer: str, **fields: Any) -> SetProperties:
+    return SetProperties(peer=peer, **fields)
+
+
+def books(*found: Conversation) -> Books:
+    return Books(now=NOW, accounts={ANN: account(version=5)}, conversations={one.key: one for one in found})
+
+
+def test_what_is_as_it_was_does_not_keep_the_rest_from_changing() -> None:
+    ruling = set_properties(
+        ANN, [asked(BOB, pinned=0), asked(CAT, pinned=2)], books(conversation(), conversation(2, CAT))
+    )
+    assert [(one.key.peer, one.pinned, one.version) for one in ruling.value] == [(CAT, 2, AT)]
+    assert ruling.writes.conversations == list(ruling.value)
+    assert [one.version for one in ruling.writes.accounts] == [AT]
+
+
+def test_nothing_changed_writes_nothing() -> None:
+    ruling = set_properties(ANN, [asked(BOB, pinned=0)], books(conversation()))
+    assert (ruling.value, ruling.writes.accounts, ruling.writes.conversations) == ((), [], [])
+
+
+def test_refusals_say_why() -> None:
+    with pytest.raises(ItemNotFound, match=r"^There is no such conversation\.$"):
+        set_properties(ANN, [asked(CAT)], books(conversation()))
+    with pytest.raises(ItemNotFound):
+        set_properties(EVE, [asked(BOB)], books(conversation()))
+    with pytest.raises(Conflict, match=r"^The conversation has changed meanwhile\.$"):
+        set_properties(ANN, [asked(BOB, if_version=2)], books(conversation(1)))
+
+
+def test_each_version_is_compared_with_what_the_asker_saw() -> None:
+    twice = [asked(BOB, pinned=1, if_version=1), asked(BOB, pinned=2, if_version=1)]
+    assert [one.pinned for one in set_properties(ANN, twice, books(conversation(1))).value] == [2]
+
+
+def test_a_duration_ends_where_time_does() -> None:
+    left = FOR_EVER - NOW
+    assert until(NOW, timedelta(seconds=1)) == after(1)
+    assert until(NOW, left - timedelta(seconds=1)) == FOR_EVER - timedelta(seconds=1)
+    assert until(NOW, left) == until(NOW, timedelta.max) == FOR_EVER
+
+
+# ---- the fold: what is no message ------------------------------------------------------------------------------------
+
+
+def folded(event: Event, **rows: Any) -> Any:
+    return take([event], Books(now=NOW, **rows), Policies())
+
+
+FEED = Feed(lambda: NOW)
+
+
+@pytest.mark.parametrize("reason", GapReason)
+def test_a_gap_loses_the_host_and_a_full_one_its_other_streams(reason: GapReason) -> None:
+    event = GapEvent(position=FEED.position(), account="example.org", at=NOW, reason=reason)
+    keep = "stream" if reason is GapReason.FULL else None
+    assert folded(event).writes.lost_hosts == [LostHost(host="example.org", version=AT, keep=keep)]
+
+
+def test_a_deleted_account_takes_along_what_was_to_be_written() -> None:
+    feed = Feed(lambda: NOW)
+    events = [
+        feed.event("in", ["m1"], {}),
+        feed.event("call", ["propose", "s1"], {}),
+        feed.event("react", ["m1", "x"], {}),
+    ]
+    events += [feed.event("in", ["m1"], {"own": "eve"}), feed.event("account", [AccountState.DELETED], {})]
+    accounts = {ANN: account(), EVE: account(EVE)}
+    writes = take(events, Books(now=NOW, accounts=accounts), Policies()).writes
+    assert writes.deleted_accounts == [ANN]
+    assert {one.jid for one in writes.accounts} == {EVE}
+    assert {one.key.account for one in writes.conversations} == {EVE}
+    assert {one.conversation.account for one in writes.messages} == {EVE}
+    assert (writes.changes, writes.calls, writes.jobs) == ([], [], [])
+
+
+def test_one_that_is_created_or_deleted_unknown_changes_nothing_else() -> None:
+    writes = folded(FEED.event("account", [AccountState.CREATED], {}), accounts={ANN: account()}).writes
+    assert (writes.deleted_accounts, writes.accounts) == ([], [])
+    assert folded(FEED.event("account", [AccountState.DELETED], {})).writes.deleted_accounts == [ANN]
+
+
+def test_what_waits_for_somebody_who_is_blocked_now_ends() -> None:
+    jobs = [
+        job("j1"),
+        job("j2"),
+        job("j3", peer=CAT),
+        job("j4", state=JobState.ATTEMPTED, attempts=1, attempted_at=NOW),
+    ]
+    event = FEED.event("block", [BOB], {})
+    ruling = folded(event, accounts={ANN: account()}, jobs={ANN: jobs})
+    assert {(one.job_id, one.state, one.outcome) for one in ruling.writes.jobs} == {
+        (one.job_id, JobState.DONE, "suppressed:blocked") for one in jobs[:2]
+    }
+    assert ruling.value.suppressed == {"blocked": 2}
+    assert folded(event, accounts={ANN: account()}).writes.jobs == []
+
+
+@pytest.mark.parametrize("room", [False, True])
+def test_what_cannot_be_read_is_kept_aside_and_whom_it_was_about_starts_over(room: bool) -> None:
+    event = Malformed(position=FEED.position(), account=TEA if room else ANN, why="bad", xml="<x/>", room=room)
+    writes = folded(event, accounts={ANN: account(epoch=4)}).writes
+    assert writes.quarantined == [Quarantined(position=event.position, account=event.account, why="bad", event="<x/>")]
+    assert writes.lost_hosts == ([LostHost(host=TEA, version=AT)] if room else [])
+    assert writes.accounts == ([] if room else [account(epoch=5, version=AT, floor=AT)])
+
+
+# ---- calls that ring at once -----------------------------------------------------------------------------------------
+
+
+def test_a_new_call_rings_with_all_that_sending_it_takes() -> None:
+    phones = [device("tablet", enabled=False), device("phone", voip_token=device().alert_token)]
+    known = conversation(written=True)
+    feed = Feed(lambda: NOW)
+    events = [feed.event("call", ["propose", "s1"], {}), feed.event("in", ["m1"], {})]
+    given = Books(now=NOW, accounts={ANN: account()}, conversations={known.key: known}, devices={ANN: phones})
+    ruling = take(events, given, Policies())
+    ringing = next(one for one in ruling.writes.jobs if one.kind is PushKind.CALL)
+    (kept,) = ruling.writes.calls
+    (owner,) = ruling.writes.accounts
+    assert ruling.value.rings == [Ring(job=ringing, device=phones[1], account=owner, call=kept)]
+    assert ruling.value.jobs == ruling.writes.jobs
+    assert kept.key == CallKey(ANN, BOB, "s1")
+    assert kept.state is CallState.RINGING
+
+
+@pytest.mark.parametrize(
+    ("fields", "first"),
+    [
+        ({}, True),
+        ({"kind": PushKind.CALL_FALLBACK}, False),
+        ({"state": JobState.DONE, "outcome": "accepted"}, False),
+        ({"attempts": 1}, False),
+        ({"not_before": after(0.000001)}, False),
+        ({"not_before": after(-1)}, True),
+    ],
+)
+def test_only_what_rings_now_and_was_never_tried_rings_at_once(fields: dict[str, Any], first: bool) -> None:
+    assert is_first_ring(call_job(**fields), NOW) is first
+
+
+def test_a_call_that_is_gone_does_not_expire() -> None:
+    assert call().key == CallKey(ANN, BOB, "s1")
+    assert ran("call propose s1", "call retract s1", "wait 61", "expire").ignored == {"not-expired": 1}
+
+
+def test_an_index_row_of_a_room_says_no_direction_of_its_own() -> None:
+    tables = ran("members ann=member", "said m1 by=ann archive=a1").store.tables
+    found: list[IndexedMessage] = list(tables.messages.values())
+    assert [(one.direction, one.conversation.kind) for one in found] == [(Direction.IN, Kind.GROUP)]
