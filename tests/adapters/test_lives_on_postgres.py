@@ -23,7 +23,7 @@ STEPS = 60
 def seeds(request: pytest.FixtureRequest) -> range:
     """A few lives at every change, many at night."""
     nightly = request.config.getoption("--hypothesis-profile") == "nightly"
-    return range(170) if nightly else range(10)
+    return range(170) if nightly else range(6)
 
 
 async def test_postgres_lives_as_memory_does(database: str, seeds: range) -> None:

@@ -278,7 +278,9 @@ def quarantine(w: World) -> None:
     epochs = {jid: owner.epoch for jid, owner in w.tables.accounts.items()}
     w.feed(bad)
     concerned = {m.account for m in w.tables.members.values() if m.room == account} if bad.room else {account}
-    assert all(w.tables.accounts[jid].epoch == epochs[jid] + (jid in concerned) for jid in epochs)
+    for jid, owner in w.tables.accounts.items():
+        assert owner.epoch == epochs[jid] + (jid in concerned)
+        assert jid not in concerned or owner.floor == owner.version
 
 
 def lose_events(w: World) -> None:
@@ -306,6 +308,21 @@ def remove_account(w: World) -> None:
     for room in ROOMS:
         gone = membership(account, Affiliation.NONE, present=False, why=Departure.REMOVED)
         change_members(w, room, gone)
+
+
+def delete_and_bury(w: World) -> None:
+    """A conversation is deleted, and after a while its tombstone goes, too."""
+    account = w.pick(w.folk)
+    found = [c for c in w.mine(account) if c.status is not Status.DELETED]
+    if not found:
+        return
+    key = w.pick(found).key
+    wanted = Keys(accounts=frozenset({account}), conversations=frozenset({key}))
+    deleted = SetProperties(peer=key.peer, kind=key.kind, status=Status.DELETED)
+    w.transact(wanted, partial(set_properties, account, [deleted]))
+    if w.chance(50):
+        w.wait(2 * DAY.total_seconds())
+        w.tidy([account], KEEPS[0])
 
 
 def trim(w: World) -> None:

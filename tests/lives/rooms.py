@@ -25,6 +25,7 @@ from sync.model.event import (
 )
 from sync.model.room import Affiliation, Departure, RoomEntry, RoomMember
 from sync.rules.fold import fan_out
+from sync.rules.membership import belongs
 from sync.service.fanout import keys_of
 from tests.contract.samples import ANN, EVE
 from tests.lives.people import SAID
@@ -52,9 +53,28 @@ def change(w: World) -> None:
 
 
 def read(w: World) -> None:
-    """A member displays some message, old or new."""
+    """A member displays some message: mostly one that it has not read."""
     room = w.pick(w.halls)
-    w.feed(said_in(w, room, w.pick(w.folk), Displayed(w.target(ConversationKey(room, room, Kind.GROUP)))))
+    unread = [c for account in w.folk for c in w.mine(account) if c.key.peer == room and c.unread]
+    found = w.pick(unread) if unread and w.chance(75) else None
+
+    def is_new(message: IndexedMessage) -> bool:
+        return found is None or found.read.rank < message.rank <= found.taken
+
+    target = w.target(ConversationKey(room, room, Kind.GROUP), is_new)
+    w.feed(said_in(w, room, found.key.account if found else w.pick(w.folk), Displayed(target)))
+
+
+def read_what_is_withdrawn(w: World) -> None:
+    """What is said, taken back and read before anybody was told of it."""
+    room, account = w.pick(w.halls), w.pick(w.folk)
+    index = ConversationKey(room, room, Kind.GROUP)
+    counted = [m for m in w.known(index) if m.counted and m.retracted is None and m.archive_id is not None]
+    for message in counted[-2:]:
+        content = Moderation(message.archive_id or "") if w.chance(60) else Displayed(message.archive_id or "")
+        w.feed(said_in(w, room, None if isinstance(content, Moderation) else account, content))
+    for message in w.some(counted[-4:]):
+        w.feed(said_in(w, room, account, Displayed(message.archive_id or "")))
 
 
 def moderate(w: World) -> None:
@@ -151,12 +171,28 @@ def come_and_go(w: World) -> None:
     )
 
 
+def come_back_meanwhile(w: World) -> None:
+    """A member leaves and is back before the pass that served it without what was said meanwhile is over."""
+    room, account = w.pick(w.halls), w.pick(w.folk)
+    change_members(w, room, membership(account, Affiliation.NONE, present=False, why=Departure.LEFT))
+    for _ in range(w.random.randrange(3)):
+        w.feed(said_in(w, room, w.pick((*w.folk, None)), None))
+    entries = entries_of(w, room, 0, w.pick((1, 3, 64)))
+    serve(w, entries, list(w.members(room)))
+    change_members(w, room, membership(account, Affiliation.MEMBER, present=w.chance(50)))
+    if entries:
+        w.passes.pop(room, None)
+        w.fanned(room, entries[-1].rank)
+
+
 def list_members(w: World) -> None:
     """A listing of everybody, whole or in two parts, or one that is begun and never ended."""
     room = w.pick(w.halls)
     named = [some_membership(w, account) for account in ACCOUNTS if w.chance(75)]
     if w.chance(50):
         change_members(w, room, *named, begin=True, end=True)
+        belong = {m.account for m in w.tables.members.values() if m.room == room and m.until is None}
+        assert belong == {one.account for one in named if belongs(one)}
         return
     cut = w.random.randrange(len(named) + 1)
     change_members(w, room, *named[:cut], begin=True)
@@ -177,8 +213,14 @@ def destroy(w: World) -> None:
 
 def serve(w: World, entries: list[RoomEntry], members: list[RoomMember]) -> None:
     """One chunk, as `sync.service.fanout` serves it."""
-    if members:
-        w.transact(keys_of(entries, members), lambda books: fan_out(entries, members, books, w.policies))
+    if not members:
+        return
+    former = w.tables
+    w.transact(keys_of(entries, members), lambda books: fan_out(entries, members, books, w.policies))
+    for member in members:
+        key = ConversationKey(member.account, member.room, Kind.GROUP)
+        found = w.tables.conversations.get(key)
+        assert found is former.conversations.get(key) or (found is not None and found.taken > member.since), key
 
 
 def entries_of(w: World, room: str, after: int, limit: int) -> list[RoomEntry]:
