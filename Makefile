@@ -1,6 +1,6 @@
 # `make demo` to see it, `make test` to check it; both set up what they need first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test nightly check bench sandbox lock clean
+.PHONY: help setup demo test nightly mutants check bench sandbox lock clean
 
 BIN := .venv/bin
 ACCEPTANCE := ../shared/acceptance/first-light
