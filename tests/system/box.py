@@ -83,6 +83,16 @@ class Box:
         await self.wait(lambda ready: ready["pids"][part] != pid)
         await self.whole()
 
+    async def elsewhere(self) -> str:
+        """A host of rooms that the feed does not cover, as another server's; the server starts anew for it, once."""
+        host, config = f"elsewhere.{self.ready['domain']}", self.data / "prosody" / "prosody.cfg.lua"
+        component = f'\nComponent "{host}" "muc"\n  modules_enabled = {{ "muc_mam" }}\n  muc_room_locking = false\n'
+        if component not in config.read_text():
+            with config.open("a") as file:
+                file.write(component)
+            await self.killed("server")
+        return host
+
     async def conditions(self) -> tuple[int, dict[str, Any]]:
         """Status and content of /ready; status 0 while nobody answers."""
         try:

@@ -235,14 +235,14 @@ class Person(XmppClient):
         """Returns when everything that the server had taken before is committed. It is no fetch of the phone's."""
         await self.rewrites(0, less_than="0")
 
-    async def archive(self, page: int = 200) -> list[tuple[str, ET.Element]]:
-        """The whole archive, oldest first: (archive id, message)."""
+    async def archive(self, page: int = 200, *, of: str | None = None) -> list[tuple[str, ET.Element]]:
+        """The whole archive, or a room's, oldest first: (archive id, message)."""
         found: list[tuple[str, ET.Element]] = []
         after = ""
         while True:
             query, begin = f"q{next(_ids)}", len(self.received)
             rsm = f"<set xmlns='{RSM}'><max>{page}</max>{after}</set>"
-            answer = await self.iq("set", f"<query xmlns='{MAM}' queryid='{query}'>{rsm}</query>")
+            answer = await self.iq("set", f"<query xmlns='{MAM}' queryid='{query}'>{rsm}</query>", to=of)
             for element in self.received[begin:]:
                 result = element.find(f"{{{MAM}}}result")
                 if result is not None and result.get("queryid") == query:
