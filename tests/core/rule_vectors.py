@@ -8,7 +8,7 @@ each transaction all counters must be what a recount says. A vector's `policy` i
 import shlex
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import fields, replace
 from datetime import timedelta
 from functools import partial
@@ -25,7 +25,6 @@ from sync.model.event import Event
 from sync.model.jid import lane
 from sync.model.push import PushOutcome, Verdict
 from sync.model.query import Mute, SetNotify, SetProperties, Unmute
-from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.rules.claims import claim, settle
 from sync.rules.devices import fetched
 from sync.rules.fold import Policies, Report, expire, fan_out, take
@@ -33,6 +32,7 @@ from sync.rules.properties import set_properties
 from sync.rules.view import CallPolicy, Conduct
 from sync.rules.wanted import keys
 from sync.rules.wishes import WakePolicy
+from sync.service.fanout import keys_of
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, BOB, NOW, after, device, seeing, token
 from tests.core.rule_feed import LONG, VERBS, Feed, Options, far, near, own, sessions, yes
@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 FOLDER = Path(__file__).parent.parent / "vectors" / "rules"
 EVERYBODY = 10_000
+ACCOUNTS = frozenset({ANN, *(f"{name}@example.org" for name in ("bob", "carol", "cat", "dan", "eve"))})
 
 
 def load() -> list[Any]:
@@ -77,7 +78,7 @@ class World:
         self._batched = batched
         self._feed = Feed(self.clock.now)
         self._waiting: list[Event] = []
-        self.store.apply(Keys(accounts=frozenset({ANN}), create=True), seeing())
+        self.store.apply(Keys(accounts=ACCOUNTS, create=True), seeing())
 
     def do(self, line: str) -> None:
         verb, *words = [word.replace("~", LONG) for word in shlex.split(line)]
@@ -126,7 +127,7 @@ class World:
             while members := at_once(self.store.members(room, behind, int(options.get("chunk", EVERYBODY)))):
                 for _ in range(2 if "twice" in named else 1):
                     rule = lambda books: fan_out(entries, members, books, self.policies)  # noqa: B023, E731
-                    report = self.store.apply(fan_keys(entries, members), rule)
+                    report = self.store.apply(keys_of(entries, members), rule)
                     self.suppressed += report.suppressed
                     self.balance("fan")
                 behind = members[-1].account
@@ -230,19 +231,6 @@ def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     raise AssertionError("it waits")
-
-
-def fan_keys(entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> Keys:
-    """The rows that entries of one room may change for these members."""
-    mine = {member.account: ConversationKey(member.account, member.room, Kind.GROUP) for member in members}
-    shown = [entry for entry in entries if entry.kind is EntryKind.DISPLAYED and entry.only in mine]
-    return Keys(
-        accounts=frozenset(mine),
-        create=True,
-        conversations=frozenset(mine.values()),
-        marks=frozenset((mine[entry.only or ""], entry.target_rank or 0) for entry in shown),
-        devices=True,
-    )
 
 
 def job_keys(jobs: list[PushJob]) -> Keys:

@@ -173,6 +173,15 @@ async def test_one_member_that_cannot_be_stored_keeps_nobody_waiting(bench: Benc
     assert bench.observer.told("epoch_raised") == [{"why": "room-entry"}]
 
 
+async def test_an_affiliation_without_an_account_gets_nothing(bench: Bench) -> None:
+    bench.put(TEA, [member(ANN), member(EVE)], [5])
+    del bench.store.tables.accounts[EVE]
+    async with bench.at_work():
+        await bench.fanout.settled()
+    assert (bench.unread(ANN), bench.unread(EVE)) == (1, 0)
+    assert EVE not in bench.store.tables.accounts
+
+
 async def test_entries_for_one_member_touch_no_other(bench: Bench) -> None:
     bench.put(TEA, [member(ANN), member(EVE)], [5])
     tables = bench.store.tables
