@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import starmap
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -90,19 +89,32 @@ def difference(was: list[str], now: list[str]) -> tuple[int, Edit]:
     return blocks[0][1] if blocks else 0, (before, after)
 
 
-def equivalents() -> dict[str, set[Edit]]:
-    """The mutants that cannot be told from the original, by file."""
-    listed = tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text())
-    found: dict[str, set[Edit]] = {}
-    for group in listed["class"]:
-        for file, edits in group["edits"].items():
-            found.setdefault(f"sync/rules/{file}.py", set()).update(starmap(lambda was, now: (was, now), edits))
-    return found
+@dataclass(frozen=True, slots=True)
+class Equivalents:
+    """The mutants that cannot be told from the original: listed by file, or by what was there."""
+
+    listed: dict[str, set[Edit]]
+    patterns: list[re.Pattern[str]]
+
+    @classmethod
+    def load(cls) -> "Equivalents":
+        found = cls({}, [])
+        for group in tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text()).get("class", []):
+            if "was" in group:
+                found.patterns.append(re.compile(group["was"]))
+            for file, edits in group.get("edits", {}).items():
+                found.listed.setdefault(f"sync/rules/{file}.py", set()).update((was, now) for was, now in edits)
+        return found
+
+    def have(self, survivor: Survivor) -> bool:
+        """True for a survivor that is one of them."""
+        named = self.listed.get(survivor.file, ())
+        return survivor.edit in named or any(pattern.search(survivor.edit[0]) for pattern in self.patterns)
 
 
 def main() -> int:
     """Print survivors and scores; fails when the run is not complete or the list has an entry that is none."""
-    known = equivalents()
+    known = Equivalents.load()
     scores: dict[str, Counter[str]] = {}
     complete = True
     for meta in sorted(RUN.glob("sync/rules/*.meta")):
@@ -117,13 +129,13 @@ def main() -> int:
                 score["killed"] += 1
                 continue
             survivor = mutated.survivor(name, code)
-            if survivor.edit in known.get(survivor.file, ()):
+            if known.have(survivor):
                 score["equivalent"] += 1
                 used.add(survivor.edit)
             else:
                 score["survived"] += 1
                 print(survivor)
-        for was, now in sorted(known.get(str(mutated.path), set()) - used):
+        for was, now in sorted(known.listed.get(str(mutated.path), set()) - used):
             print(f"{mutated.path}: listed as equivalent, but no mutant survives as\n    - {was}\n    + {now}")
     for line in table(scores):
         print(line)
