@@ -22,9 +22,11 @@ def changed(before: RoomView, event: RoomMembersEvent, now: datetime) -> RoomAft
     if any(belongs(member) for member in event.members):
         room = replace(room, destroyed=False)  # somebody made it anew
     if event.begin:
-        # Another name than that of every list before, were they of one moment.
+        # Another name than that of every list before, were they of one moment: also of those that named only who is not
+        # named now, hence the position.
         former = max((member.listed for member in before.members.values()), default=0)
-        room = replace(room, listing=max(next_rank(room, now), former + 1, (room.listing or 0) + 1))
+        listing = max(next_rank(room, now) + event.position.n, former + 1, (room.listing or 0) + 1)
+        room = replace(room, listing=listing)
     members: list[RoomMember] = []
     entries: list[RoomEntry] = []
     for named in event.members:
