@@ -1,6 +1,7 @@
 """`convsync demo` as CI runs it, and the story's own rules."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -9,12 +10,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from sync.sandbox.demo.pushes import Pushes
 from sync.sandbox.demo.screen import Screen
-from sync.sandbox.demo.story import Scene, check, tell
+from sync.sandbox.demo.story import Scene, StepFailed, check, tell
 from tests.adapters.processes import REPOSITORY, WHO, gone, python
 
 TITLES = (
@@ -146,6 +150,33 @@ async def test_a_step_that_fails_ends_the_story_and_is_named(play, why: str) -> 
     assert "Failed at “Two”: " in shown
     assert why in shown
     assert "Three" not in shown
+
+
+def pushed(log: Path, *kinds: str) -> None:
+    """The simulator has answered pushes of these kinds."""
+    with log.open("a", encoding="utf-8") as lines_:
+        for kind in kinds:
+            payload = {"x": {"k": kind}}
+            one = {"t": 0.0, "status": 200, "token": "a1", "push_type": "alert", "priority": "10", "payload": payload}
+            lines_.write(json.dumps(one) + "\n")
+
+
+async def test_a_push_after_the_one_that_was_told_is_one_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sync.sandbox.demo import stage  # noqa: PLC0415
+
+    monkeypatch.setattr(stage, "PAUSE_SECONDS", 0)
+    log = tmp_path / "apns.jsonl"
+    pushes = Pushes(log)
+    told: Any = SimpleNamespace(pushes=pushes)
+    pushed(log, "message")
+    await pushes.next("a1", "message")
+    await stage.Stage.silence(told)
+    pushed(log, "message", "read")
+    with pytest.raises(StepFailed, match=r"too many: message, read\."):
+        await stage.Stage.silence(told)
+    await stage.Stage.silence(told)
 
 
 async def test_a_story_that_failed_is_exit_status_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
