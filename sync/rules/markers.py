@@ -9,7 +9,7 @@ from sync.model.conversation import Direction, IndexedMessage, Kind, Pointer, ke
 from sync.model.effect import Effect, ReadElsewhere
 from sync.model.event import Displayed, MessageEvent, Receipt
 from sync.rules.index import original
-from sync.rules.view import After, Decision, View, ignore, is_own, read_up_to, settled, version_for
+from sync.rules.view import After, Decision, View, ignore, is_own, opened, read_up_to, settled, version_for
 
 
 def displayed(before: View, content: Displayed, event: MessageEvent, now: datetime) -> Decision:
@@ -20,8 +20,11 @@ def displayed(before: View, content: Displayed, event: MessageEvent, now: dateti
     if not own and event.kind is Kind.GROUP:
         return ignore("room-marker")
     target = marked(before, content, Direction.IN if own and not event.to_self else Direction.OUT)
-    if target is None or before.conversation is None:
+    if target is None:
         return ignore("unknown-target")
+    if before.conversation is None and own and event.kind is Kind.GROUP:
+        # What a room of this server has said is on its way to the member; it will not be unread.
+        before = replace(before, conversation=opened(before, version_for(before, now), min(event.at, now)))
     return read(before, target, event.resource, now) if own else seen_by_peer(before, target, now)
 
 

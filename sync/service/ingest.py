@@ -14,13 +14,16 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from time import perf_counter
+from typing import NamedTuple
 
 from sync.model.books import Books, Ruling
+from sync.model.conversation import Kind
 from sync.model.errors import StoreUnavailable, Uncommittable
 from sync.model.event import (
     AccountEvent,
     AccountState,
     BlocklistEvent,
+    Displayed,
     Event,
     FeedPosition,
     GapEvent,
@@ -52,6 +55,14 @@ KINDS = {
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # while the database is away; the last one repeats
 
 
+class Queued(NamedTuple):
+    """An event that waits, until `target` events of a lane are committed (0: for nothing)."""
+
+    event: Event
+    lane: int
+    target: int
+
+
 class Ingest:
     """The lanes. `committed` is told of each event's position after its commit, `due` of batches with push jobs,
     `owed` of rooms with entries for their members.
@@ -79,7 +90,7 @@ class Ingest:
         self._high, self._low = queue, queue // 4
         self._committed, self._due, self._owed = committed, due, owed
         self._workers = workers
-        self._lanes: list[deque[Event]] = [deque() for _ in range(LANES)]
+        self._lanes: list[deque[Queued]] = [deque() for _ in range(LANES)]
         self._busy = [False] * LANES
         self._turn = 0
         self._work_to_do = asyncio.Event()
@@ -99,7 +110,7 @@ class Ingest:
             self._taken[where] += 1
             if isinstance(event, RoomMessageEvent | RoomMembersEvent | RoomDestroyedEvent):
                 self._of_rooms[where] = self._taken[where]
-            self._lanes[where].append(event)
+            self._lanes[where].append(Queued(event, *self._behind(event)))
         self._work_to_do.set()
         self._waiting += len(events)
         if self._waiting:
@@ -108,6 +119,15 @@ class Ingest:
             self._paused = True
             self._observer.ingest_waiting(self._waiting)
             self._wire.pause()
+
+    def _behind(self, event: Event) -> tuple[int, int]:
+        """Own markers come in another stream than what they mark in a room of this server: they wait for what the room
+        has said so far, else they name nothing that is known.
+        """
+        if not isinstance(event, MessageEvent) or event.kind is not Kind.GROUP:
+            return 0, 0
+        where = lane(event.peer)
+        return (where, self._of_rooms[where]) if isinstance(event.content, Displayed) else (0, 0)
 
     async def barrier(self, account: str) -> None:
         """Wait until everything of the account's lane that has come in so far is committed."""
@@ -163,10 +183,12 @@ class Ingest:
                 self._from_lane(self._lanes[where], events)
         return events
 
-    def _from_lane(self, waiting: deque[Event], events: list[Event]) -> None:
-        """The deletion of an account ends the lane's part: what follows is another account."""
-        while waiting and len(events) < self._batch:
-            event = waiting.popleft()
+    def _from_lane(self, waiting: deque[Queued], events: list[Event]) -> None:
+        """The deletion of an account ends the lane's part: what follows is another account. So does a marker that is
+        ahead of its room, until the room's lane has come so far.
+        """
+        while waiting and len(events) < self._batch and self._done[waiting[0].lane] >= waiting[0].target:
+            event = waiting.popleft().event
             events.append(event)
             if isinstance(event, AccountEvent) and event.state is AccountState.DELETED:
                 break
