@@ -64,5 +64,8 @@ Component "sync.example.org"
 	component_secret = "replace this"
 	-- A component that was cut off may come back at once; the default would lock it out until the old connection is noticed.
 	component_conflict_resolve = "kick_old"
+	-- A list of thousands of conversations is one stanza where a client does not ask for pages; the default, 512 kB, ends
+	-- the component's connection.
+	component_stanza_size_limit = 16 * 1024 * 1024
 	-- Both are needed here too, or nothing is delegated and nothing is granted.
 	modules_enabled = { "delegation"; "privilege" }

@@ -24,14 +24,20 @@ _ARCHIVED, _TIME = clark(MAM_TMP, "archived"), clark(DELIVERY, "time")
 _REPLACE, _RETRACTED = clark(CORRECT, "replace"), clark(RETRACT, "retracted")
 _BY_ARCHIVE = frozenset({_STANZA_ID, _ARCHIVED, _TIME})
 _SECOND = timedelta(seconds=1)
+# A server ends the connection of a component whose stanza is larger than it takes (Prosody: 512 kB), and anybody may
+# send a large message. What does not fit is left out, the client loads it from the archive: a part of a message would be
+# kept as the whole one.
+MAX_PREVIEW_BYTES = 64 * 1024  # one last message, one ringing call
+MAX_PREVIEWS_BYTES = 256 * 1024  # all of an answer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def encode_page(page: ConversationPage, *, account: str, now: datetime) -> Element:
     """The answer to a list query: a `<query/>`."""
     query = Element(QUERY, {"stamp": str(page.newest)})
+    space = Space()
     for item in page.items:
-        query.append(encode_conversation(item, account=account, now=now))
+        query.append(encode_conversation(item, account=account, now=now, space=space))
     first, last = (_cursor(page, page.items[i], account) if page.items else None for i in (0, -1))
     query.append(rsm.write(first, last, page.total))
     return query
@@ -50,9 +56,26 @@ def notice(item: ListedConversation, *, account: str, newest: int, now: datetime
     return stanza
 
 
-def encode_conversation(item: ListedConversation, *, account: str, now: datetime) -> Element:
-    """One `<conversation/>`; a deleted one is a tombstone."""
-    conversation = item.conversation
+class Space:
+    """What the messages of an answer may still take."""
+
+    def __init__(self) -> None:
+        self._left = MAX_PREVIEWS_BYTES
+
+    def takes(self, stanza: str) -> bool:
+        """True where there is space for this stanza, which then has it."""
+        size = len(stanza.encode())
+        if size > min(self._left, MAX_PREVIEW_BYTES):
+            return False
+        self._left -= size
+        return True
+
+
+def encode_conversation(
+    item: ListedConversation, *, account: str, now: datetime, space: Space | None = None
+) -> Element:
+    """One `<conversation/>`; a deleted one is a tombstone. What has no `space` is left out."""
+    conversation, space = item.conversation, space or Space()
     key = conversation.key
     attributes = {"jid": key.peer, "type": TYPES[key.kind], "status": conversation.status.value}
     element = Element(CONVERSATION, attributes | {"stamp": str(microseconds(conversation.activity_at))})
@@ -63,12 +86,12 @@ def encode_conversation(item: ListedConversation, *, account: str, now: datetime
     # PROTOCOLS §2: an absolute unix second, left out when over.
     if conversation.muted_until is not None and conversation.muted_until > now:
         element.set("mute", str((conversation.muted_until - _EPOCH) // _SECOND))
-    element.append(_state(item, account))
+    element.append(_state(item, account, space))
     rewrite = SubElement(element, _METADATA, {"node": REWRITE})
     SubElement(rewrite, clark(REWRITE, "retract"), {"version": str(conversation.rewritten)})
     calls = SubElement(element, _METADATA, {"node": JMI})
     for call in item.calls:
-        if call.stanza is not None and call.rings(now):
+        if call.stanza is not None and call.rings(now) and space.takes(call.stanza):
             stanza = _named(parse(call.stanza), account, account, call.archive_id, call.proposed_at)
             SubElement(calls, clark(SYNC, "call")).append(stanza)
     if conversation.requests_presence:
@@ -76,7 +99,7 @@ def encode_conversation(item: ListedConversation, *, account: str, now: datetime
     return element
 
 
-def _state(item: ListedConversation, account: str) -> Element:
+def _state(item: ListedConversation, account: str, space: Space) -> Element:
     """Counters, pointers and the last message. Where nothing was said yet there is no `<last-message/>`: clients then
     show an empty chat, while they would try to show an empty message.
     """
@@ -87,7 +110,7 @@ def _state(item: ListedConversation, account: str) -> Element:
     SubElement(state, clark(SYNC, "delivered"), {"id": conversation.delivered.id or "0"})
     if item.mention_id is not None:
         SubElement(state, clark(SYNC, "unread-mention"), {"id": item.mention_id})
-    if conversation.last is not None:
+    if conversation.last is not None and space.takes(conversation.last.stanza):
         last = SubElement(state, clark(SYNC, "last-message"))
         last.append(_last_message(conversation.last, account, archive_of(conversation.key)))
     return state

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement
 from sync.model.conversation import Change, ChangeKind, ConversationKey
 from sync.model.errors import FeatureNotImplemented, ServiceUnavailable
 from sync.model.query import RewritePage, RewriteQuery
+from sync.protocol.conversations import MAX_PREVIEW_BYTES
 from sync.protocol.fields import natural
 from sync.protocol.names import CLIENT, CORRECT, REWRITE, REWRITE_NOTIFY, SID, clark, local, namespace
 from sync.protocol.serialise import parse
@@ -43,7 +44,7 @@ def headlines(page: RewritePage, *, account: str, to: str) -> tuple[Element, ...
     retracted = {(c.conversation, c.target_rank) for c in page.changes if c.kind in _WITHDRAWN}
     out: list[tuple[int, ConversationKey, Change | None]] = list(events)
     for change in page.changes:
-        if change.kind is ChangeKind.CORRECTED and change.stanza is None:
+        if change.kind is ChangeKind.CORRECTED and not _tells(change.stanza):
             # The retraction of the same message follows: nothing is left to correct.
             if (change.conversation, change.target_rank) not in retracted:
                 out.append((change.version, change.conversation, None))
@@ -51,6 +52,11 @@ def headlines(page: RewritePage, *, account: str, to: str) -> tuple[Element, ...
             out.append((change.version, change.conversation, change))
     out.sort(key=lambda event: event[0])
     return tuple(_headline(account, to, version, key, change) for version, key, change in out)
+
+
+def _tells(stanza: str | None) -> bool:
+    """True for the text of a correction that is there, and small enough to be handed on (`MAX_PREVIEW_BYTES`)."""
+    return stanza is not None and len(stanza.encode()) <= MAX_PREVIEW_BYTES
 
 
 def _headline(account: str, to: str, version: int, key: ConversationKey, change: Change | None) -> Element:

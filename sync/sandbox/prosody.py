@@ -152,6 +152,7 @@ VirtualHost {_lua(domain)}
 Component {_lua(sync)}
   component_secret = {_lua(secret)}
   component_conflict_resolve = "kick_old"
+  component_stanza_size_limit = 16777216
   modules_enabled = {{ "delegation", "privilege" }}
 {more_hosts}"""
 

@@ -30,7 +30,7 @@ class Live:
         self._count = 0
 
     async def notices(self, account: str, stanzas: Sequence[Element], *, kind: str, beside: str | None) -> None:
-        """Hand the stanzas to every available session of the account but `beside`; to all where presence is not known."""
+        """Hand the stanzas to every available session but `beside`; to all sessions where presence is not known."""
         if not stanzas:
             return
         sessions = await self._presence.sessions(account)

@@ -25,7 +25,7 @@ from sync.model.errors import BadRequest, FeatureNotImplemented, ItemNotFound
 from sync.model.query import ConversationPage, Cursor, ListedConversation, ListQuery, RewritePage, SortKey
 from sync.protocol import conversations, rewrite, synchronization
 from sync.protocol.cursor import decode_cursor, encode_cursor
-from sync.protocol.names import REWRITE, RSM, SYNC, clark
+from sync.protocol.names import REWRITE, REWRITE_NOTIFY, RSM, SYNC, clark
 from sync.protocol.serialise import parse
 
 ANN, BOB = "ann@ex.org", ConversationKey("ann@ex.org", "bob@ex.net")
@@ -172,6 +172,28 @@ def test_a_mute_is_shown_while_it_lasts() -> None:
 def test_a_tombstone_may_have_lost_its_message() -> None:
     last = replace(_last("", retracted=True), stanza="")
     assert _shown_last(last).get("id") == "m1"
+
+
+@pytest.mark.parametrize(
+    ("kilobytes", "shown"), [((60,), [1]), ((65,), [0]), ((60, 60, 60, 60, 60, 1), [1, 1, 1, 1, 0, 1])]
+)
+def test_messages_that_are_too_large_are_left_out(kilobytes: tuple[int, ...], shown: list[int]) -> None:
+    """A server ends the connection of a component that sends larger stanzas than it takes."""
+    items = tuple(
+        ListedConversation(conversation=replace(NEW, last=_last(f"<body>{'é' * 512 * size}</body>")))
+        for size in kilobytes
+    )
+    query = ListQuery()
+    page = conversations.encode_page(ConversationPage(query=query, newest=9, items=items, total=6), account=ANN, now=AT)
+    found = [
+        len(item.findall(f".//{clark(SYNC, 'last-message')}")) for item in page.findall(clark(SYNC, "conversation"))
+    ]
+    assert found == shown
+
+
+def test_a_correction_that_is_too_large_invalidates() -> None:
+    large = _change(40, ChangeKind.CORRECTED, 2, _stanza(f"<body>{'x' * 70_000}</body>"))
+    assert [event[0].tag for event in _rewrites((large,))] == [clark(REWRITE_NOTIFY, "invalidate")]
 
 
 def test_a_page_names_its_first_and_last_conversation() -> None:

@@ -363,6 +363,24 @@ async def test_no_message_stops_the_component(what: str, box: Box) -> None:
     assert await box.sql("SELECT why FROM quarantine WHERE account = ANY ($1)", [ann.account, bob.account]) == []
 
 
+async def test_large_last_messages_stop_nobody(box: Box) -> None:
+    """A server ends the connection of a component whose stanza is larger than it takes."""
+    ann = await box.person()
+    pid, writers = box.pid("component"), [await box.person() for _ in range(4)]
+    for writer in writers:
+        writer.write(ann.account, LONG * 2)
+        await writer.ping()
+    writers[0].write(ann.account, "and a short one")
+    await writers[0].ping()
+    other = await box.person(ann.account, "other")
+    listing = await ann.sync()
+    assert sorted((item.unread, item.body) for item in listing.items) == [(1, None)] * 3 + [(2, "and a short one")]
+    await ann.set(writers[1].account, pinned="5")
+    await other.wait_for(is_set, past=True)
+    assert (await ann.sync(listing.stamp)).jids == [writers[1].account]
+    assert box.pid("component") == pid
+
+
 REQUESTS = {
     "an id of 100 kB": ("get", f"<query xmlns='{SYNC}' stamp='0' id='{LONG}'/>"),
     "a jid of 100 kB": ("set", f"<query xmlns='{SYNC}'><conversation jid='{LONG}' type='{CHAT}' pinned='1'/></query>"),
