@@ -53,7 +53,8 @@ class Service:
         self._link_task: asyncio.Task[None] | None = None
         self._failed = asyncio.Event()
         self._link = self._make_link()
-        self._feeds = {host: self._make_feed(host) for host in (*config.component.hosts, *config.component.muc_hosts)}
+        rooms = {host: self._make_feed(host) for host in config.component.muc_hosts}
+        self._feeds = {host: self._make_feed(host, tuple(rooms.values())) for host in config.component.hosts} | rooms
         store = PostgresStore(drivers.pool, drivers.clock, drivers.metrics)
         self._pusher = self._make_pusher(store)
         self._fanout = FanOut(
@@ -104,7 +105,7 @@ class Service:
             on_down=self._down,
         )
 
-    def _make_feed(self, host: str) -> HostFeed:
+    def _make_feed(self, host: str, behind: tuple[HostFeed, ...] = ()) -> HostFeed:
         return HostFeed(
             host,
             component=self._config.component.jid,
@@ -119,6 +120,7 @@ class Service:
                 hosts=frozenset(self._config.component.hosts),
                 muc_hosts=frozenset(self._config.component.muc_hosts),
             ),
+            behind=behind,
         )
 
     def _make_pusher(self, store: Store) -> Pusher:

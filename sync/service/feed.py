@@ -7,6 +7,7 @@ acknowledges. It notices when one side has lost memory and raises the epochs of 
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -70,7 +71,9 @@ ACCOUNTS = Reach()
 
 
 class HostFeed:
-    """The feed of one host."""
+    """The feed of one host. `behind`: feeds of rooms that are fetched first, since what accounts have read there names
+    what was said there; a host that does not answer is waited for no longer than a question waits.
+    """
 
     def __init__(
         self,
@@ -84,8 +87,9 @@ class HostFeed:
         observer: Observer,
         freshness_seconds: float,
         reach: Reach = ACCOUNTS,
+        behind: Sequence["HostFeed"] = (),
     ) -> None:
-        self.host, self._reach = host, reach
+        self.host, self._reach, self._rooms_first = host, reach, behind
         self._component, self._wire, self._marks, self._presence = component, wire, marks, presence
         self._clock, self._observer = clock, observer
         self._freshness = freshness_seconds
@@ -133,6 +137,9 @@ class HostFeed:
     async def _subscribing(self) -> None:
         while True:
             await self._wanted.wait()
+            for rooms in self._rooms_first:
+                with suppress(Behind):
+                    await rooms.fresh()
             try:
                 await self._subscribe()
             except (Refused, RequestError, StoreUnavailable) as error:
