@@ -256,6 +256,8 @@ def test_of_what_a_room_does_not_archive_no_text_is_kept() -> None:
     envelope = f'<message xmlns="jabber:client" from="{HIM_THERE}" type="groupchat" id="m1"/>'
     assert [made.stanza for made in tables.entries.values()] == [envelope, None, None]
     assert [made.target_id for made in tables.entries.values()] == [None, "m1", "m1"]
+    tables = rows(*ROOM, "said m1 by=bob", "retracted m1 by=bob")
+    assert [made.target_id for made in tables.entries.values()] == [None, "m1"]
 
 
 def test_a_message_for_everybody_is_so_in_its_entry_and_in_what_is_about_it() -> None:

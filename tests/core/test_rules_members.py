@@ -1,0 +1,175 @@
+"""What an entry of a room does to one member, where the fan-out of a vector does not tell: why nothing happened, from
+where something was read, whose address an author is.
+"""
+
+from typing import Any
+
+import pytest
+
+from sync.model.books import Books
+from sync.model.conversation import Base, Behind, Conversation, Direction, Pointer, Status
+from sync.model.effect import MessageCorrected, ReadElsewhere
+from sync.model.errors import ItemNotFound
+from sync.model.event import Correction
+from sync.model.query import SetProperties
+from sync.model.room import EntryKind
+from sync.rules.contacts import answered
+from sync.rules.decide import decide
+from sync.rules.groups import deliver
+from sync.rules.properties import set_and_named
+from sync.rules.rooms import is_account
+from sync.rules.times import microseconds
+from sync.rules.view import Conduct, Decision, View
+from tests.contract.samples import (
+    ANN,
+    BOB,
+    CAT,
+    IN_TEA,
+    NOW,
+    TEA,
+    WITH_BOB,
+    account,
+    conversation,
+    entry,
+    last,
+    member,
+    membership,
+    message,
+)
+from tests.core.rule_feed import Feed
+
+AT = microseconds(NOW)
+ENVELOPE = '<message xmlns="jabber:client" from="{}" type="groupchat" id="c1"/>'
+
+
+def delivered(kind: EntryKind, to: Conversation | None, behind: Any = None, **fields: Any) -> Decision:
+    before = View(account=account(unread=to.unread if to else 0), key=IN_TEA, conversation=to, behind=behind or {})
+    return deliver(before, member(), entry(9, kind=kind, **fields), Conduct(), NOW)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (EntryKind.CORRECTED, "unknown-target"),
+        (EntryKind.DISPLAYED, "unknown-target"),
+        (EntryKind.JOINED, "joined"),
+        (EntryKind.GONE, "gone"),
+        (EntryKind.DESTROYED, "gone"),
+    ],
+)
+def test_without_a_conversation_nothing_happens_and_says_why(kind: EntryKind, why: str) -> None:
+    assert delivered(kind, None, target_rank=3) == Decision(ignored=why)
+
+
+@pytest.mark.parametrize("kind", [EntryKind.CORRECTED, EntryKind.DISPLAYED])
+def test_what_is_about_nothing_changes_nothing(kind: EntryKind) -> None:
+    assert delivered(kind, membership(unread=1)) == Decision(ignored="unknown-target")
+
+
+def test_an_entry_is_taken_once() -> None:
+    assert delivered(EntryKind.MESSAGE, membership(taken=9)) == Decision(ignored="taken")
+
+
+@pytest.mark.parametrize(("sender", "resource"), [(f"{TEA}/Annie", "Annie"), (TEA, None), (None, None)])
+def test_a_marker_is_by_who_the_member_is_in_the_room(sender: str | None, resource: str | None) -> None:
+
+    decision = delivered(
+        EntryKind.DISPLAYED, membership(unread=2), {3: Behind(1, 0, 2)}, target_rank=3, target_id="a3", sender=sender
+    )
+    assert decision.effects == (ReadElsewhere(conversation=IN_TEA, version=AT, first_rank=2, resource=resource),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "was", "status"),
+    [
+        (EntryKind.GONE, Status.ACTIVE, Status.ARCHIVED),
+        (EntryKind.GONE, Status.DELETED, Status.DELETED),
+        (EntryKind.DESTROYED, Status.ARCHIVED, Status.DELETED),
+    ],
+)
+def test_who_is_shut_out_has_read_everything(kind: EntryKind, was: Status, status: Status) -> None:
+    then = membership(unread=2, mentions=1, read=Pointer(4, "a4"), invited_by=BOB, status=was, taken=6)
+    decision = delivered(kind, then)
+    assert decision.after is not None
+    assert decision.after.conversation == membership(AT, read=Pointer(9, "a4"), status=status, taken=9)
+    assert decision.effects == (ReadElsewhere(conversation=IN_TEA, version=AT, first_rank=5, resource=None),)
+    assert delivered(kind, membership(status=was)).effects == ()
+
+
+def test_coming_back_to_what_was_read_beyond_changes_no_count() -> None:
+    then = membership(unread=1, read=Pointer(9, "a9"), base=Base(), taken=3)
+    decision = delivered(EntryKind.JOINED, then)
+    assert decision.after is not None
+    found = decision.after.conversation
+    assert found is not None
+    assert (found.read, found.taken) == (Pointer(9, "a9"), 9)
+
+
+@pytest.mark.parametrize("kind", [EntryKind.CORRECTED, EntryKind.RETRACTED])
+@pytest.mark.parametrize(("sender", "named"), [(f"{TEA}/Bob", f"{TEA}/Bob"), (None, TEA)])
+def test_of_what_has_no_text_the_preview_keeps_who_sent_it(kind: EntryKind, sender: str | None, named: str) -> None:
+    then = membership(last=last(3), taken=3)
+    decision = delivered(kind, then, target_rank=3, sender=sender, message_id="c1", stanza=None)
+    assert decision.after is not None
+    found = decision.after.conversation
+    assert found is not None
+    assert found.last == last(3, stanza=ENVELOPE.format(named), retracted=kind is EntryKind.RETRACTED)
+
+
+# ---- one-to-one ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("counted", "read", "told"), [(True, 0, True), (True, 3, False), (False, 0, False)])
+def test_a_correction_is_told_of_what_waits_to_be_read(counted: bool, read: int, told: bool) -> None:
+    before = View(
+        account=account(),
+        key=WITH_BOB,
+        conversation=conversation(read=Pointer(read)),
+        found=(message(3, message_key="m1", counted=counted, direction=Direction.IN),),
+    )
+    event: Any = Feed(lambda: NOW).event("correct", ["m1"], {"archive": "a2"})
+    assert isinstance(event.content, Correction)
+    effects = decide(before, event, Conduct(), NOW).effects
+    assert effects == (
+        (MessageCorrected(conversation=WITH_BOB, version=AT, target_rank=3, sessions=()),) if told else ()
+    )
+
+
+def test_an_invitation_that_is_none_is_not_answered() -> None:
+    for known in (None, membership()):
+        assert answered(View(account=account(), key=IN_TEA, conversation=known), NOW).ignored == "as-it-was"
+
+
+@pytest.mark.parametrize(
+    ("author", "known"),
+    [
+        ("ann@example.org", True),
+        ("occupant", False),
+        ("tea@rooms.example.org/Bob", False),
+        ("an occupant@id", False),
+        ("tea@rooms.example.org/Bob Lee", False),
+    ],
+)
+def test_whose_address_is_known(author: str, known: bool) -> None:
+    assert is_account(author) is known
+
+
+# ---- a set, answered with all that it named --------------------------------------------------------------------------
+
+
+def test_a_set_names_what_changed_and_what_did_not() -> None:
+    same, room = conversation(3), membership(4)
+    found = {one.key: one for one in (same, conversation(5, CAT), room)}
+    books = Books(now=NOW, accounts={ANN: account(version=5)}, conversations=found)
+    requests = [
+        SetProperties(peer=TEA, kind=IN_TEA.kind, pinned=2),
+        SetProperties(peer=BOB, pinned=0),
+        SetProperties(peer=CAT, pinned=1),
+    ]
+    ruling = set_and_named(ANN, requests, books)
+    changed, named = ruling.value
+    assert [(one.key.peer, one.pinned) for one in changed] == [(TEA, 2), (CAT, 1)]
+    assert [(one.key.peer, one.pinned) for one in named] == [(TEA, 2), (BOB, 0), (CAT, 1)]
+    assert ruling.writes.conversations == list(changed)
+    with pytest.raises(ItemNotFound):
+        set_and_named(ANN, [SetProperties(peer="dan@example.net")], books)
