@@ -171,7 +171,7 @@ class Fold:
         """A call nobody answered in time."""
         call = self._calls.get(key)
         if call is not None and key.account in self._accounts:
-            view = self._view(ConversationKey(key.account, key.peer), calls=(call,))
+            view = self._view(ConversationKey(key.account, key.peer))
             self._apply(expired(view, call, self._policies.calls, self._now))
 
     def deliver(self, member: RoomMember, entry: RoomEntry) -> None:
