@@ -136,7 +136,7 @@ def withdrawal(
     rank = next_rank(before.room, now)
     row = replace(indexed(event, rank, min(event.at, now)), about=target.rank)
     claimed = event.content.target if isinstance(event.content, Retraction | Moderation) else ""
-    entry = about(target, claimed or "", entry_of(event, kind, rank, now))
+    entry = about(target, claimed, entry_of(event, kind, rank, now))
     if isinstance(event.content, Moderation):
         entry = replace(entry, sender=event.content.by or event.account)
     return after(before, event, entry, replace(target, retracted=rank), row)
