@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.system.box import Box, boxed
 
-ACCOUNTS = 400
+ACCOUNTS = 1000
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -6,11 +6,13 @@ Members who never came must have it just as those who are there.
 
 import asyncio
 import random
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
+from room_client import affiliate
 
 from tests.system.box import Box, eventually
 from tests.system.person import CORRECT, MARKERS, RETRACT, SID, STORE, Person, _ids
@@ -18,6 +20,7 @@ from tests.system.room import Room, people
 from tests.system.test_kills import GONE, Watcher, cut_connection, frozen_component, killer
 from tests.system.xmpp_client import CLIENT, StanzaError
 
+CROWD = 150  # more than two chunks of the fan-out
 REPLACE = f"{{{CORRECT}}}replace"
 TALKERS, ABSENT, ROOMS = 3, 3, 2
 ACTS = 60  # at the least, of each talker; they go on until the disturbance is over
@@ -196,3 +199,52 @@ async def test_every_member_has_what_the_others_said(what: str, box: Box) -> Non
     await party.gather()
     await party.talk(lambda: DISTURBANCES[what](box))
     await party.check()
+
+
+async def test_what_was_read_while_the_component_was_dead_is_read(box: Box) -> None:
+    alice, desk = await box.person(resource="desk"), await box.person(resource="desk")
+    room = await Room.open(box, alice, private=True)
+    await room.admit(desk)
+    await room.enter(desk, "Bob")
+    for number in range(3):
+        box.signal("component", signal.SIGSTOP)
+        ids = [await room.say(alice, f"number {number}.{n}") for n in range(10)]
+        await desk.read(room.jid, ids[7], by=room.jid)
+        await box.killed("component")
+        assert await room.told(desk) == (2, f"number {number}.9")
+    await box.sound(desk.account)
+
+
+async def test_killed_while_a_large_room_is_told(box: Box) -> None:
+    alice = await box.person(resource="desk")
+    room = await Room.open(box, alice, private=True)
+    absent = [box.account() for _ in range(CROWD)]
+    for jid in absent:
+        alice.write(jid, "hello")  # that there are such accounts is known from what they are sent
+        await affiliate(alice, room.jid, jid, "member")
+    await alice.fresh()
+
+    async def spread() -> dict[int, int]:
+        """How many absent members have how many unread."""
+        found = await box.sql(
+            "SELECT unread, count(*) AS many FROM conversation WHERE peer = $1 AND account <> $2 GROUP BY unread",
+            *(room.jid, alice.account),
+        )
+        return {row["unread"]: row["many"] for row in found}
+
+    for number in range(1, 4):
+        for n in range(20):
+            alice.message(room.jid, f"<body>{number}.{n}</body>", kind="groupchat")
+
+        async def begun(before: int = (number - 1) * 20) -> bool:
+            return max(await spread(), default=0) > before
+
+        await eventually(begun)
+        await box.killed("component")
+
+    async def told() -> bool:
+        assert await spread() == {60: CROWD}
+        return True
+
+    await eventually(told)
+    await box.sound(alice.account, *absent)

@@ -5,7 +5,7 @@
 from room_client import rename
 
 from tests.system.box import Box
-from tests.system.person import CORRECT, Person, Phone
+from tests.system.person import CORRECT, SID, Person, Phone
 from tests.system.room import Room, people
 from tests.system.xmpp_client import CLIENT
 
@@ -93,6 +93,19 @@ async def test_read_on_another_device(box: Box) -> None:
     await room.say(alice, "number 3")
     assert (await room.told(bob), await room.told(carol)) == ((1, "number 3"), (4, "number 3"))
     await box.sound(bob.account, carol.account)
+
+
+async def test_what_is_read_the_moment_it_is_heard_is_read(box: Box) -> None:
+    room, alice, bob, _ = await household(box)
+    desk = await box.person(bob.account, "desk")
+    await room.enter(desk, "Bob")
+    for number in range(20):
+        sent = alice.message(room.jid, f"<body>number {number}</body>", kind="groupchat", message_id=f"now{number}")
+        said = await desk.wait_for(lambda e, sent=sent: e.get("id") == sent)  # type: ignore[misc]
+        # By another stream than the message that it is about.
+        await desk.read(room.jid, said.find(f"{{{SID}}}stanza-id").get("id"), by=room.jid)  # type: ignore[union-attr]
+        assert await room.told(bob) == (0, f"number {number}")
+    await box.sound(bob.account)
 
 
 async def test_what_was_announced_and_is_taken_back_is_withdrawn(box: Box) -> None:
