@@ -25,8 +25,8 @@ _REPLACE, _RETRACTED = clark(CORRECT, "replace"), clark(RETRACT, "retracted")
 _BY_ARCHIVE = frozenset({_STANZA_ID, _ARCHIVED, _TIME})
 _SECOND = timedelta(seconds=1)
 # A server ends the connection of a component whose stanza is larger than it takes (Prosody: 512 kB), and anybody may
-# send a large message. What does not fit is left out, the client loads it from the archive: a part of a message would be
-# kept as the whole one.
+# send a large message. What does not fit is left out, the client loads it from the archive: a part of a message would
+# be kept as the whole one.
 MAX_PREVIEW_BYTES = 64 * 1024  # one last message, one ringing call
 MAX_PREVIEWS_BYTES = 256 * 1024  # all of an answer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
