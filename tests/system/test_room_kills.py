@@ -17,10 +17,10 @@ from room_client import affiliate
 from tests.system.box import Box, eventually
 from tests.system.person import CORRECT, MARKERS, RETRACT, SID, STORE, Person, _ids
 from tests.system.room import Room, people
-from tests.system.test_kills import GONE, Watcher, cut_connection, frozen_component, killer
+from tests.system.test_kills import GONE, Watcher, cut_connection, killer
 from tests.system.xmpp_client import CLIENT, StanzaError
 
-CROWD = 150  # more than two chunks of the fan-out
+CROWD = 130  # more than two chunks of the fan-out
 REPLACE = f"{{{CORRECT}}}replace"
 TALKERS, ABSENT, ROOMS = 3, 3, 2
 ACTS = 60  # at the least, of each talker; they go on until the disturbance is over
@@ -31,7 +31,6 @@ DISTURBANCES: dict[str, Callable[[Box], Awaitable[None]]] = {
     "postgres": killer("postgres"),
     "redis": killer("redis"),
     "postgres, then component": killer("postgres", "component"),
-    "component hangs": frozen_component,
     "connection cut": cut_connection,
 }
 
@@ -206,7 +205,7 @@ async def test_what_was_read_while_the_component_was_dead_is_read(box: Box) -> N
     room = await Room.open(box, alice, private=True)
     await room.admit(desk)
     await room.enter(desk, "Bob")
-    for number in range(3):
+    for number in range(2):
         box.signal("component", signal.SIGSTOP)
         ids = [await room.say(alice, f"number {number}.{n}") for n in range(10)]
         await desk.read(room.jid, ids[7], by=room.jid)
@@ -232,7 +231,7 @@ async def test_killed_while_a_large_room_is_told(box: Box) -> None:
         )
         return {row["unread"]: row["many"] for row in found}
 
-    for number in range(1, 4):
+    for number in range(1, 3):
         for n in range(20):
             alice.message(room.jid, f"<body>{number}.{n}</body>", kind="groupchat")
 
@@ -243,7 +242,7 @@ async def test_killed_while_a_large_room_is_told(box: Box) -> None:
         await box.killed("component")
 
     async def told() -> bool:
-        assert await spread() == {60: CROWD}
+        assert await spread() == {40: CROWD}
         return True
 
     await eventually(told)
