@@ -109,6 +109,7 @@ class Person:
     async def has_read_in(self, room: str, message: Sent) -> Sent:
         """Told to the person's own devices only (XEP-0490)."""
         name, at = await self.name_of(message), time.time()
+        # slixmpp's flag_chat does not say who gave the id, as XEP-0359 demands.
         displayed = self._client["xep_0490"].stanza.Displayed()
         displayed["stanza_id"]["id"], displayed["stanza_id"]["by"] = name, room
         await self._client["xep_0223"].store(displayed, node=displayed.namespace, id=room, timeout=LOGIN_SECONDS)
