@@ -30,9 +30,6 @@ def displayed(before: View, content: Displayed, event: MessageEvent, now: dateti
 
 def read(before: View, target: IndexedMessage, resource: str | None, now: datetime) -> Decision:
     """Everything up to `target` is read; what is behind it stays unread."""
-    conversation = before.conversation
-    if conversation is None:
-        return ignore("unknown-target")
     return read_to(before, Pointer(target.rank, target.archive_id), resource, now)
 
 
