@@ -2,6 +2,7 @@
 where something was read, whose address an author is.
 """
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from sync.model.conversation import Base, Behind, Conversation, Direction, Point
 from sync.model.effect import MessageCorrected, ReadElsewhere
 from sync.model.errors import ItemNotFound
 from sync.model.event import Correction
-from sync.model.query import SetProperties
+from sync.model.query import MuteUntil, SetProperties
 from sync.model.room import EntryKind
+from sync.rules.abroad import recognised
 from sync.rules.contacts import answered
 from sync.rules.decide import decide
 from sync.rules.groups import deliver
-from sync.rules.properties import set_and_named
+from sync.rules.properties import set_and_named, with_properties
 from sync.rules.rooms import is_account
 from sync.rules.times import microseconds
 from sync.rules.view import Conduct, Decision, View
@@ -29,6 +31,7 @@ from tests.contract.samples import (
     TEA,
     WITH_BOB,
     account,
+    after,
     conversation,
     entry,
     last,
@@ -116,6 +119,37 @@ def test_of_what_has_no_text_the_preview_keeps_who_sent_it(kind: EntryKind, send
     assert found.last == last(3, stanza=ENVELOPE.format(named), retracted=kind is EntryKind.RETRACTED)
 
 
+@pytest.mark.parametrize(
+    ("author", "present", "invited"), [(BOB, False, BOB), (BOB, True, None), (ANN, False, None), (None, False, BOB)]
+)
+def test_who_speaks_or_is_there_has_answered_the_invitation(
+    author: str | None, present: bool, invited: str | None
+) -> None:
+    before = View(account=account(), key=IN_TEA, conversation=membership(invited_by=BOB))
+    decision = deliver(before, member(present=present), entry(9, author=author), Conduct(), NOW)
+    assert decision.after is not None
+    assert decision.after.conversation is not None
+    assert decision.after.conversation.invited_by == invited
+
+
+@pytest.mark.parametrize(("was", "author", "written"), [(True, BOB, True), (False, ANN, True), (False, BOB, False)])
+def test_who_has_written_once_has_written(was: bool, author: str, written: bool) -> None:
+    decision = delivered(EntryKind.MESSAGE, membership(written=was), author=author)
+    assert decision.after is not None
+    assert decision.after.conversation is not None
+    assert decision.after.conversation.written is written
+
+
+def test_what_an_entry_does_not_say_is_empty() -> None:
+    said = delivered(EntryKind.MESSAGE, None, stanza=None, message_id="m1", archive_id="a1").after
+    assert said is not None
+    assert said.conversation is not None
+    assert said.conversation.last == last(9, stanza="", message_id="m1", archive_id="a1")
+    gone = delivered(EntryKind.RETRACTED, membership(taken=3), target_rank=3, stanza="<secret/>").after
+    assert gone is not None
+    assert [(change.target_id, change.stanza) for change in gone.changes] == [("", None)]
+
+
 # ---- one-to-one ------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +186,29 @@ def test_an_invitation_that_is_none_is_not_answered() -> None:
 )
 def test_whose_address_is_known(author: str, known: bool) -> None:
     assert is_account(author) is known
+
+
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [
+        ("displayed", {"room": "far"}),  # goes out, and is the account's own as it is
+        ("in", {"nick": "web", "peer": f"{TEA}/web"}),  # no room
+        ("bookmark", {"room": "far", "dir": "in"}),  # nobody said it
+    ],
+)
+def test_only_what_a_room_says_can_be_a_reflection(what: str, options: dict[str, str]) -> None:
+    event: Any = Feed(lambda: NOW).event(what, ["m1"], {"res": "web"} | options)
+    for nick in ("web", "phone"):
+        before = View(account=account(), key=IN_TEA, conversation=membership(nick=nick))
+        assert recognised(before, event) is event
+
+
+@pytest.mark.parametrize(("at", "until"), [(after(1), after(1)), (NOW, None), (after(-1), None)])
+def test_a_mute_up_to_an_instant_that_is_over_is_none(at: datetime, until: datetime | None) -> None:
+    request = SetProperties(peer=BOB, mute=MuteUntil(at))
+    for was in (None, after(99)):
+        assert with_properties(conversation(muted_until=was), request, NOW) == conversation(muted_until=until)
+    assert with_properties(conversation(muted_until=at), SetProperties(peer=BOB), NOW) == conversation(muted_until=at)
 
 
 # ---- a set, answered with all that it named --------------------------------------------------------------------------

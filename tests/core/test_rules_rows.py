@@ -269,6 +269,16 @@ def test_a_message_for_everybody_is_so_in_its_entry_and_in_what_is_about_it() ->
     ]
 
 
+@pytest.mark.parametrize(("named", "sender"), [("/Annie", f"{TEA}/Annie"), ("", None)])
+def test_who_joins_and_who_is_shut_out_hears_it_alone(named: str, sender: str | None) -> None:
+    tables = rows("wait 1", f"members ann=member{named} private=yes", "wait 1", f"members ann=outcast-banned{named}")
+    fields: dict[str, Any] = {"author": None, "sender": sender, "only": ANN}
+    assert list(tables.entries.values()) == [
+        entry(EntryKind.JOINED, 1, **fields),
+        entry(EntryKind.GONE, 2, private=False, **fields),
+    ]
+
+
 def test_a_members_conversation_as_a_whole() -> None:
     tables = rows(*ROOM, SAID, "fan")
     assert tables.conversations[IN_TEA] == Conversation(
