@@ -150,6 +150,15 @@ def test_what_an_entry_does_not_say_is_empty() -> None:
     assert [(change.target_id, change.stanza) for change in gone.changes] == [("", None)]
 
 
+@pytest.mark.parametrize(("since", "base"), [(5, Base()), (6, Base(unread=1, rank=6))])
+def test_only_who_was_away_begins_anew(since: int, base: Base) -> None:
+    before = View(account=account(unread=1), key=IN_TEA, conversation=membership(unread=1, taken=5))
+    after_it = deliver(before, member(since=since), entry(9, author=BOB), Conduct(), NOW).after
+    assert after_it is not None
+    assert after_it.conversation is not None
+    assert after_it.conversation.base == base
+
+
 # ---- one-to-one ------------------------------------------------------------------------------------------------------
 
 

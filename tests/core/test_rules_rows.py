@@ -18,11 +18,28 @@ from sync.model.conversation import (
     LastMessage,
     Pointer,
 )
-from sync.model.room import EntryKind, RoomEntry
+from sync.model.room import Affiliation, EntryKind, RoomEntry, RoomMember
+from sync.rules.index import named
+from sync.rules.membership import changed
+from sync.rules.rooms import RoomView
 from sync.rules.times import microseconds
+from sync.rules.view import View
 from tests.contract.fakes_tables import Tables
-from tests.contract.samples import ANN, BOB, IN_TEA, NOW, OF_TEA, TEA, WITH_BOB, after
-from tests.core.rule_feed import stanza
+from tests.contract.samples import (
+    ANN,
+    BOB,
+    IN_TEA,
+    NOW,
+    OF_TEA,
+    TEA,
+    WITH_BOB,
+    account,
+    after,
+    member,
+    message,
+    room,
+)
+from tests.core.rule_feed import Feed, stanza
 from tests.core.rule_vectors import World
 
 AT = microseconds(NOW)
@@ -277,6 +294,39 @@ def test_who_joins_and_who_is_shut_out_hears_it_alone(named: str, sender: str | 
         entry(EntryKind.JOINED, 1, **fields),
         entry(EntryKind.GONE, 2, private=False, **fields),
     ]
+
+
+def test_a_member_keeps_what_tells_it_apart_in_the_room() -> None:
+    def then(*steps: str) -> RoomMember:
+        return rows("members ann=member/Annie#oa", *steps).members[TEA, ANN]
+
+    assert then() == RoomMember(
+        room=TEA, account=ANN, affiliation=Affiliation.MEMBER, present=False, since=0, nick="Annie", occupant_id="oa"
+    )
+    assert then("members ann=admin+") == replace(then(), affiliation=Affiliation.ADMIN, present=True)
+    assert then("members ann=member/Lea#ob") == replace(then(), nick="Lea", occupant_id="ob")
+
+
+@pytest.mark.parametrize(
+    ("listing", "listed", "now"),
+    [(None, 0, AT + 1), (None, AT + 50, AT + 51), (AT + 70, AT + 50, AT + 71), (AT + 30, AT + 50, AT + 51)],
+)
+def test_a_listing_has_a_name_that_none_before_had(listing: int | None, listed: int, now: int) -> None:
+    before = RoomView(room=room(listing=listing), members={HIM: member(HIM, listed=listed)})
+    event: Any = Feed(lambda: NOW).event("listing-begins", [], {})
+    assert changed(before, event, NOW).room.listing == now
+
+
+def test_what_a_room_says_in_one_instant_has_ranks_in_its_order() -> None:
+    assert [rank for _, rank in rows(*ROOM, "said m1 by=bob", "said m2 by=bob").messages] == [
+        AT + SECOND,
+        AT + SECOND + 1,
+    ]
+
+
+def test_what_is_about_something_forgotten_stands_for_itself() -> None:
+    stray = message(5, message_key="c1", about=3)
+    assert named(View(account=account(), key=WITH_BOB, found=(stray,)), "c1") == stray
 
 
 def test_a_members_conversation_as_a_whole() -> None:
