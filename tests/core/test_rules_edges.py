@@ -340,6 +340,24 @@ def test_a_deleted_account_takes_along_what_was_to_be_written() -> None:
     assert (writes.changes, writes.calls, writes.jobs) == ([], [], [])
 
 
+def test_what_is_taken_back_in_the_batch_that_brought_it_is_never_written() -> None:
+    feed = Feed(lambda: NOW)
+    archived = ({"archive": f"a{n}", "text": "secret"} for n in range(9))
+    events = [
+        feed.event("in", ["m1"], next(archived)),
+        feed.event("in", ["m2"], next(archived)),
+        feed.event("correct", ["m1"], next(archived)),
+        feed.event("correct", ["m2"], next(archived)),
+        feed.event("retract", ["m1"], next(archived)),
+    ]
+    changes = take(events, Books(now=NOW, accounts={ANN: account()}), Policies()).writes.changes
+    assert [(change.kind.value, change.stanza is None) for change in changes] == [
+        ("corrected", True),
+        ("corrected", False),
+        ("retracted", True),
+    ]
+
+
 def test_one_that_is_created_or_deleted_unknown_changes_nothing_else() -> None:
     writes = folded(FEED.event("account", [AccountState.CREATED], {}), accounts={ANN: account()}).writes
     assert (writes.deleted_accounts, writes.accounts) == ([], [])

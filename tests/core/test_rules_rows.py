@@ -139,6 +139,12 @@ def test_a_message_without_text_to_keep_keeps_who_sent_it() -> None:
     assert last.stanza == f'<message xmlns="jabber:client" from="{BOB}/phone" type="chat" id="m1"/>'
 
 
+@pytest.mark.parametrize("said", ["in m1 origin=m1", "in m1 room=far nick=Bob origin=m1", "said m1 by=bob origin=m1"])
+def test_an_id_that_is_given_twice_is_kept_once(said: str) -> None:
+    (found,) = rows(said).messages.values()
+    assert (found.message_key, found.origin_key) == ("m1", None)
+
+
 def test_what_happens_in_one_instant_has_ranks_in_its_order() -> None:
     """The account began at that instant too."""
     assert [rank for _, rank in rows("in m0", "in m1", "in m2").messages] == [AT + 1, AT + 2, AT + 3]
