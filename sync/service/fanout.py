@@ -44,6 +44,7 @@ class FanOut:
         self._known = asyncio.Event()  # what an earlier process left owing is in `_pending`
         self._owing, self._paid = asyncio.Event(), asyncio.Event()
         self._leading = asyncio.Event()
+        self._reigns = 0  # how many have ended
 
     def owe(self, rooms: Collection[str]) -> None:
         """Entries of these rooms were committed."""
@@ -60,9 +61,11 @@ class FanOut:
 
     def step_back(self) -> None:
         """Another one may: what rooms owe is not known here any more."""
+        self._reigns += 1
         self._leading.clear()
         self._known.clear()
         self._pending.clear()
+        self._owing.set()  # nobody waits for new entries: at the next lead everything is looked up again
 
     async def run(self) -> None:
         """Serve while this process leads, until cancelled."""
@@ -70,12 +73,20 @@ class FanOut:
             await self._leading.wait()
             try:
                 if not self._known.is_set():
-                    self.owe(await self._rooms.pending_rooms(limit=100_000))
-                    self._known.set()
-                await self._turn()
+                    await self._look_up()
+                else:
+                    await self._turn()
             except StoreUnavailable as error:
                 log.warning("the database is away, rooms wait", extra={"reason": str(error)})
                 await self._clock.sleep(RETRY_SECONDS)
+
+    async def _look_up(self) -> None:
+        """What an earlier process left. Who has led meanwhile may have left more."""
+        reign = self._reigns
+        left = await self._rooms.pending_rooms(limit=100_000)
+        if reign == self._reigns:
+            self.owe(left)
+            self._known.set()
 
     async def _turn(self) -> None:
         """The next room, one pass. It stays pending meanwhile: who asks then must be given what it owes."""
@@ -124,7 +135,8 @@ class FanOut:
         for member in await self._rooms.memberships(account, list(self._pending)):
             after = 0
             while entries := await self._rooms.entries(member.room, after, ENTRIES):
-                await self._serve(entries, [member])
+                # Read after the entries: whoever is put out of the room meanwhile must not get what came later.
+                await self._serve(entries, await self._rooms.memberships(account, [member.room]))
                 after = entries[-1].rank
 
     async def _serve(self, entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from sync.model.books import Keys, Rule
 from sync.model.errors import StoreUnavailable, Uncommittable
-from sync.model.room import RoomMember
+from sync.model.room import RoomEntry, RoomMember
 from sync.rules.fold import Policies
 from sync.service import fanout
 from sync.service.fanout import FanOut
@@ -203,3 +203,56 @@ async def test_what_is_owed_while_a_room_is_served_is_paid_too(bench: Bench) -> 
         bench.store.gate.set()
         await bench.fanout.settled()
     assert bench.unread() == 2
+
+
+async def test_who_leads_again_answers_though_no_room_says_anything(bench: Bench) -> None:
+    """The database was away for some seconds: the lease is lost, and taken again by the same process."""
+    async with bench.at_work():
+        await bench.fanout.settled()
+        await asyncio.sleep(0)
+        bench.fanout.step_back()
+        bench.put(TEA, [member()], [5])  # by who led meanwhile
+        bench.fanout.lead()
+        async with asyncio.timeout(1):
+            await bench.fanout.catch_up(ANN)
+            await bench.fanout.settled()
+    assert bench.unread() == 1
+
+
+async def test_what_was_looked_up_in_an_earlier_reign_is_not_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bench.store.pending_rooms
+
+    async def interrupted(limit: int) -> Sequence[str]:
+        found = await real(limit)
+        monkeypatch.setattr(bench.store, "pending_rooms", real)
+        bench.fanout.step_back()
+        bench.put(TEA, [member()], [5])
+        bench.fanout.lead()
+        return found
+
+    monkeypatch.setattr(bench.store, "pending_rooms", interrupted)
+    async with bench.at_work():
+        await bench.fanout.settled()
+    assert bench.unread() == 1
+
+
+async def test_who_is_put_out_while_it_asks_gets_nothing_of_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.put(TEA, [member()], [5])
+    real = bench.store.entries
+
+    async def meanwhile(where: str, after: int, limit: int) -> Sequence[RoomEntry]:
+        """The room's lane commits that Ann is out, and what is said then."""
+        monkeypatch.setattr(bench.store, "entries", real)
+        said = [entry(7, author="dan@example.net", stanza=STANZA)]
+        bench.store.apply(
+            owned(ANN, rooms={TEA}), storing(rooms=[room(version=7)], members=[member(until=6)], entries=said)
+        )
+        return await real(where, after, limit)
+
+    monkeypatch.setattr(bench.store, "entries", meanwhile)
+    bench.fanout.owe([TEA])
+    bench.fanout._known.set()
+    await bench.fanout.catch_up(ANN)
+    assert bench.unread() == 1
