@@ -220,7 +220,7 @@ def serve(w: World, entries: list[RoomEntry], members: list[RoomMember]) -> None
     for member in members:
         key = ConversationKey(member.account, member.room, Kind.GROUP)
         found = w.tables.conversations.get(key)
-        assert found is former.conversations.get(key) or (found is not None and found.taken > member.since), key
+        assert found is former.conversations.get(key) or (found is not None and found.taken >= member.since), key
 
 
 def entries_of(w: World, room: str, after: int, limit: int) -> list[RoomEntry]:
