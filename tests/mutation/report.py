@@ -113,35 +113,46 @@ class Equivalents:
 
 
 def main() -> int:
-    """Print survivors and scores; fails when the run is not complete or the list has an entry that is none."""
+    """Print survivors and scores; fails when the run is not complete."""
     known = Equivalents.load()
     scores: dict[str, Counter[str]] = {}
     complete = True
     for meta in sorted(RUN.glob("sync/rules/*.meta")):
         mutated = Mutated(meta.relative_to(RUN).with_suffix(""))
-        score = scores[str(mutated.path)] = Counter()
-        used = set()
-        for name, code in mutated.verdicts().items():
-            if code in UNFINISHED:
-                complete = False
-                continue
-            if code not in (SURVIVED, *UNTESTED):
-                score["killed"] += 1
-                continue
-            survivor = mutated.survivor(name, code)
-            if known.have(survivor):
-                score["equivalent"] += 1
-                used.add(survivor.edit)
-            else:
-                score["survived"] += 1
-                print(survivor)
-        for was, now in sorted(known.listed.get(str(mutated.path), set()) - used):
-            print(f"{mutated.path}: listed as equivalent, but no mutant survives as\n    - {was}\n    + {now}")
+        verdicts = mutated.verdicts()
+        if not verdicts:
+            continue
+        finished = not any(code in UNFINISHED for code in verdicts.values())
+        complete &= finished
+        scores[str(mutated.path)] = looked_at(mutated, verdicts, known, finished=finished)
     for line in table(scores):
         print(line)
-    if not complete:
+    if not complete or not scores:
         print("The run is not complete.")
-    return 0 if complete else 1
+    return 0 if complete and scores else 1
+
+
+def looked_at(mutated: Mutated, verdicts: dict[str, int | None], known: Equivalents, *, finished: bool) -> Counter[str]:
+    """The score of a file; its survivors are printed."""
+    score: Counter[str] = Counter()
+    used = set()
+    for name, code in verdicts.items():
+        if code in UNFINISHED:
+            continue
+        if code not in (SURVIVED, *UNTESTED):
+            score["killed"] += 1
+            continue
+        survivor = mutated.survivor(name, code)
+        if known.have(survivor):
+            score["equivalent"] += 1
+            used.add(survivor.edit)
+        else:
+            score["survived"] += 1
+            print(survivor)
+    if finished:
+        for was, now in sorted(known.listed.get(str(mutated.path), set()) - used):
+            print(f"{mutated.path}: listed as equivalent, but no mutant survives as\n    - {was}\n    + {now}")
+    return score
 
 
 def table(scores: dict[str, Counter[str]]) -> Iterator[str]:
