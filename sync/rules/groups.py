@@ -66,8 +66,8 @@ def deliver(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
     conversation = before.conversation
     if conversation is not None and entry.rank <= conversation.taken:
         return ignore("taken")
-    if conversation is not None and conversation.taken < member.since:
-        before = replace(before, conversation=resumed(conversation, member.since))
+    if conversation is not None and conversation.taken < (since := first_behind(conversation, member, entry)):
+        before = replace(before, conversation=resumed(conversation, since))
     match entry.kind:
         case EntryKind.MESSAGE:
             return message(before, member, entry, conduct, now)
@@ -81,6 +81,13 @@ def deliver(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
             return gone(before, entry, now)
         case _:
             assert_never(entry.kind)
+
+
+def first_behind(conversation: Conversation, member: RoomMember, entry: RoomEntry) -> int:
+    """The rank behind which the conversation takes entries. Of a room of which it has none yet, a bookmark or marker
+    made it: what was said before the first entry it takes passed it by, as long as the server had shown no account.
+    """
+    return member.since if conversation.taken else entry.rank - 1
 
 
 def resumed(conversation: Conversation, since: int) -> Conversation:
@@ -213,11 +220,14 @@ def rewritten(conversation: Conversation, entry: RoomEntry, target: int) -> Conv
 
 
 def displayed(before: View, entry: RoomEntry, now: datetime) -> Decision:
-    """The member's own marker."""
-    if before.conversation is None or entry.target_rank is None:
+    """The member's own marker. Given again it must be no news to a conversation that its owner has marked as unread
+    since.
+    """
+    conversation = before.conversation
+    if conversation is None or entry.target_rank is None:
         return ignore("unknown-target")
-    pointer = Pointer(entry.target_rank, entry.target_id)
-    return read_to(before, pointer, resource(entry.sender or ""), now)
+    taken = replace(before, conversation=replace(conversation, taken=entry.rank))
+    return read_to(taken, Pointer(entry.target_rank, entry.target_id), resource(entry.sender or ""), now)
 
 
 def joined(before: View, entry: RoomEntry, now: datetime) -> Decision:

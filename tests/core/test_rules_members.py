@@ -40,6 +40,7 @@ from tests.contract.samples import (
     message,
 )
 from tests.core.rule_feed import Feed
+from tests.core.rule_vectors import World
 
 AT = microseconds(NOW)
 ENVELOPE = '<message xmlns="jabber:client" from="{}" type="groupchat" id="c1"/>'
@@ -76,9 +77,11 @@ def test_an_entry_is_taken_once() -> None:
 @pytest.mark.parametrize(("sender", "resource"), [(f"{TEA}/Annie", "Annie"), (TEA, None), (None, None)])
 def test_a_marker_is_by_who_the_member_is_in_the_room(sender: str | None, resource: str | None) -> None:
 
-    decision = delivered(
-        EntryKind.DISPLAYED, membership(unread=2), {3: Behind(1, 0, 2)}, target_rank=3, target_id="a3", sender=sender
-    )
+    then = membership(unread=2, taken=4)
+    decision = delivered(EntryKind.DISPLAYED, then, {3: Behind(1, 0, 2)}, target_rank=3, target_id="a3", sender=sender)
+    assert decision.after
+    assert decision.after.conversation
+    assert decision.after.conversation.taken == 9
     assert decision.effects == (ReadElsewhere(conversation=IN_TEA, version=AT, first_rank=2, resource=resource),)
 
 
@@ -239,3 +242,41 @@ def test_a_set_names_what_changed_and_what_did_not() -> None:
     assert ruling.writes.conversations == list(changed)
     with pytest.raises(ItemNotFound):
         set_and_named(ANN, [SetProperties(peer="dan@example.net")], books)
+
+
+IN_ROOM = f"peer={TEA} group=yes"
+
+
+@pytest.mark.parametrize(
+    ("step", "unread"), [(f"bookmark {IN_ROOM} notify=always", 1), (f"displayed a1 {IN_ROOM} dir=out pep=yes", 1)]
+)
+@pytest.mark.parametrize("listed", ["members", "listing"])
+def test_what_passed_by_who_had_no_account_yet_is_not_unread(listed: str, step: str, unread: int) -> None:
+    """Ann is a member for long, and comes to the server's notice after two messages; then her client makes a
+    conversation with the room before the room says anything more.
+    """
+    world = World(batched=False)
+    del world.store.tables.accounts[ANN]
+    for line in (f"{listed} ann=member bob=member+", "said m1 by=bob archive=a1", "said m2 by=bob archive=a2", "fan"):
+        world.do(line)
+    for line in ("in x1", step, "said m3 by=bob archive=a3", "fan"):  # each ends with a recount
+        world.do(line)
+    assert world.store.tables.conversations[IN_TEA].unread == unread
+    world.do(f"displayed a3 {IN_ROOM} dir=out pep=yes")
+    world.flush()
+    assert world.store.tables.conversations[IN_TEA].unread == 0
+
+
+def test_a_marker_that_comes_again_does_not_undo_what_was_set_since() -> None:
+    world = World(batched=False)
+    for line in (
+        "members ann=member+ bob=member+",
+        "said m1 by=bob archive=a1",
+        "fan",
+        "marked a1 by=ann",
+        "fan half",
+        "set at=tea marked=yes",
+        "fan",
+    ):
+        world.do(line)
+    assert world.store.tables.conversations[IN_TEA].marked_unread
