@@ -3,7 +3,7 @@
 Ids are claims of any length by anyone; only what is found in the conversation's own index counts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from xml.sax.saxutils import quoteattr
@@ -46,10 +46,17 @@ def original(found: Iterable[IndexedMessage], message: IndexedMessage) -> Indexe
     return next((other for other in found if other.rank == message.about), message)
 
 
+def meant_by(found: Iterable[IndexedMessage], keys: Collection[str]) -> list[IndexedMessage]:
+    """The messages that bear one of these ids. Those to which the archive gave it go before: occupants of a room see
+    such an id, and one may give it to a message of its own, to be taken for the other.
+    """
+    bearing = [message for message in found if any(message.bears(key) for key in keys)]
+    return [message for message in bearing if message.archive_key in keys] or bearing
+
+
 def named(before: View, target: str) -> IndexedMessage | None:
     """The newest message with this message id, origin-id or archive id, in its original form."""
-    key = key_of(target)
-    found = max((m for m in before.found if m.bears(key)), key=lambda m: m.rank, default=None)
+    found = max(meant_by(before.found, {key_of(target)}), key=lambda m: m.rank, default=None)
     return original(before.found, found) if found else None
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sync.model.conversation import Direction, IndexedMessage, Kind, Pointer, key_of
 from sync.model.effect import Effect, ReadElsewhere
 from sync.model.event import Displayed, MessageEvent, Receipt
-from sync.rules.index import original
+from sync.rules.index import meant_by, original
 from sync.rules.view import After, Decision, View, ignore, is_own, opened, read_up_to, settled, version_for
 
 
@@ -96,10 +96,9 @@ def marked(before: View, content: Displayed, expected: Direction) -> IndexedMess
     """
     places = set(map(key_of, content.stanza_ids))
     target = key_of(content.target)
+    bearing = [message for message in before.found if message.archive_key in places or message.bears(target)]
     found = [
-        message if message.archive_key is not None and message.archive_key in (target, *places) else corrected
-        for message in before.found
-        if message.archive_key in places or message.bears(target)
-        for corrected in (original(before.found, message),)
+        message if message.archive_key in (target, *places) else original(before.found, message)
+        for message in meant_by(bearing, {target, *places})
     ]
     return max(found, key=lambda message: (message.direction is expected, message.rank), default=None)

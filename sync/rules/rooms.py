@@ -31,7 +31,7 @@ from sync.model.event import (
 )
 from sync.model.jid import bare, resource
 from sync.model.room import EntryKind, Room, RoomEntry, RoomMember, nick_key
-from sync.rules.index import envelope_of, original, row_of, was_taken
+from sync.rules.index import envelope_of, meant_by, original, row_of, was_taken
 from sync.rules.mentions import nick_keys
 from sync.rules.times import microseconds
 
@@ -237,8 +237,7 @@ def own(before: RoomView, target: str, event: RoomMessageEvent) -> IndexedMessag
 
 def named(before: RoomView, target: str) -> IndexedMessage | None:
     """The newest message with that id, in its original form."""
-    key = key_of(target)
-    newest = max((m for m in before.found if m.bears(key)), key=lambda m: m.rank, default=None)
+    newest = max(meant_by(before.found, {key_of(target)}), key=lambda m: m.rank, default=None)
     return original(before.found, newest) if newest else None
 
 
@@ -249,8 +248,7 @@ def place(before: RoomView, targets: tuple[str, ...]) -> IndexedMessage | None:
     keys = set(map(key_of, targets))
     found = [
         message if message.archive_key in keys else original(before.found, message)
-        for message in before.found
-        if any(message.bears(key) for key in keys)
+        for message in meant_by(before.found, keys)
     ]
     return max(found, key=lambda message: message.rank, default=None)
 
