@@ -150,14 +150,12 @@ class Door:
         return None
 
     async def _fresh(self, account: str) -> None:
-        host = self._feeds.get(domain(account))
-        if host is not None:
-            await host.fresh()
-        for rooms in self._feeds.values():
-            if rooms.keeps_rooms and rooms.subscribed:
-                await rooms.fresh()
+        own = self._feeds.get(domain(account))
+        feeds = [feed for feed in self._feeds.values() if feed is own or (feed.keeps_rooms and feed.subscribed)]
         try:
-            async with asyncio.timeout(self._freshness):
+            async with asyncio.timeout(self._freshness):  # however many they are
+                for feed in feeds:
+                    await feed.fresh()
                 await self._ingest.barrier(account)
                 await self._ingest.rooms_barrier()
                 await self._fanout.catch_up(account)

@@ -144,6 +144,9 @@ class HostFeed:
                 await self._subscribe()
             except (Refused, RequestError, StoreUnavailable) as error:
                 log.warning("the feed was not subscribed", extra={"host": self.host, "reason": str(error)})
+                if not isinstance(error, StoreUnavailable):
+                    # Of a host of rooms that does not speak any more nobody's answer is made to wait.
+                    self._set_subscribed(False)
                 await self._clock.sleep(RETRY_SECONDS)
                 if self._up:
                     self._wanted.set()

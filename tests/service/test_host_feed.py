@@ -243,3 +243,12 @@ async def test_nothing_is_fresh_until_the_module_has_sent_again() -> None:
         it.feed.resubscribe()
         await it.feed.fresh()
         assert len(it.lines.asked) == 2
+
+
+async def test_who_does_not_answer_a_subscription_any_more_is_not_subscribed() -> None:
+    async with joined(stream("a", 1, 0, 0)) as it:
+        it.lines.hello = f"<error xmlns='{FEED}'/>"
+        it.feed.resubscribe()
+        await it.lines.asked_again.wait()
+        while it.feed.subscribed:
+            await asyncio.sleep(0)
