@@ -250,5 +250,6 @@ async def test_who_does_not_answer_a_subscription_any_more_is_not_subscribed() -
         it.lines.hello = f"<error xmlns='{FEED}'/>"
         it.feed.resubscribe()
         await it.lines.asked_again.wait()
-        while it.feed.subscribed:
+        for _ in range(9):
             await asyncio.sleep(0)
+        assert not it.feed.subscribed
