@@ -4,17 +4,40 @@ Cuts a `RoomView` for each event and keeps what comes out of it. Decides nothing
 `sync.rules.membership` do.
 """
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import assert_never
 
 from sync.model.books import Books, Unlisted, Writes
 from sync.model.conversation import ConversationKey, Kind
 from sync.model.event import Nothing, RoomDestroyedEvent, RoomEvent, RoomMembersEvent, RoomMessageEvent
-from sync.model.room import RoomEntry
+from sync.model.room import RoomEntry, RoomMember, nick_key
 from sync.rules import membership, rooms
 from sync.rules.rooms import RoomAfter, RoomView
 from sync.rules.shelf import Shelf
 from sync.rules.wanted import wanted_ids
+
+
+class Roster:
+    """The members of one room that a transaction has loaded or made, by all that may name them."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, RoomMember] = {}
+        self.nicks: dict[str, set[str]] = defaultdict(set)
+        self.occupants: dict[str, set[str]] = defaultdict(set)
+
+    def put(self, member: RoomMember) -> None:
+        """A member, new or changed."""
+        old = self.members.get(member.account)
+        for names, was, name in (
+            (self.nicks, old and old.nick and nick_key(old.nick), member.nick and nick_key(member.nick)),
+            (self.occupants, old and old.occupant_id, member.occupant_id),
+        ):
+            if was and was != name:
+                names[was].discard(member.account)
+            if name:
+                names[name].add(member.account)
+        self.members[member.account] = member
 
 
 class Lobby:
@@ -23,7 +46,9 @@ class Lobby:
     def __init__(self, books: Books, shelf: Shelf) -> None:
         self._now = books.now
         self._rooms = dict(books.rooms)
-        self._members = dict(books.members)
+        self._rosters: dict[str, Roster] = defaultdict(Roster)
+        for member in books.members.values():
+            self._rosters[member.room].put(member)
         self._shelf = shelf
         self._entries: list[RoomEntry] = []
         self._unlisted: list[Unlisted] = []
@@ -49,12 +74,18 @@ class Lobby:
     def leave(self, out: Writes) -> None:
         """What changed, into the rows to store."""
         out.rooms = [self._rooms[jid] for jid in self._dirty_rooms]
-        out.members = [self._members[key] for key in self._dirty_members]
+        out.members = [self._rosters[room].members[account] for room, account in self._dirty_members]
         out.entries, out.unlisted = self._entries, self._unlisted
 
     def _view(self, room: str, found: rooms.Found = ()) -> RoomView:
-        members = {account: member for (jid, account), member in self._members.items() if jid == room}
-        return RoomView(room=self._rooms[room], found=found, members=members)
+        roster = self._rosters[room]
+        return RoomView(
+            room=self._rooms[room],
+            found=found,
+            members=roster.members,
+            nicks=roster.nicks,
+            occupants=roster.occupants,
+        )
 
     def _keep(self, after: RoomAfter) -> str | None:
         if after.ignored is not None:
@@ -65,7 +96,7 @@ class Lobby:
         self._entries.extend(after.entries)
         self._shelf.take(after.messages, ConversationKey(jid, jid, Kind.GROUP), ())
         for member in after.members:
-            self._members[jid, member.account] = member
+            self._rosters[jid].put(member)
             self._dirty_members.add((jid, member.account))
         if after.unlisted is not None:
             self._unlisted.append(after.unlisted)
@@ -74,7 +105,8 @@ class Lobby:
 
     def _end(self, gone: Unlisted) -> None:
         """What the store does to members that no event of this transaction names, done to those that one does."""
-        for key, member in self._members.items():
-            if member.room == gone.room and member.until is None and member.listed != gone.listing:
-                self._members[key] = replace(member, until=gone.until)
-                self._dirty_members.add(key)
+        roster = self._rosters[gone.room]
+        for account, member in roster.members.items():
+            if member.until is None and member.listed != gone.listing:
+                roster.members[account] = replace(member, until=gone.until)
+                self._dirty_members.add((gone.room, account))

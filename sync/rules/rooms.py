@@ -5,7 +5,7 @@ the room's own index, where ids are the room's stanza-ids. `sync.rules.groups` s
 conversation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
@@ -40,11 +40,15 @@ Found = tuple[IndexedMessage, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomView:
-    """Before an event: the room, the messages of its index that the event names, and members that it may mean."""
+    """Before an event: the room, the messages of its index that the event names, and members that it may mean. `nicks`
+    and `occupants`: who they are by `nick_key` and by occupant-id.
+    """
 
     room: Room
     found: Found = ()
     members: Mapping[str, RoomMember] = field(default_factory=dict)
+    nicks: Mapping[str, Collection[str]] = field(default_factory=dict)
+    occupants: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,13 +263,10 @@ def accounts_meant(before: RoomView, meant: Mentions, text: str) -> set[str]:
     nicks = nick_keys(text) | {
         nick_key(nick) for o in meant.occupants if bare(o) == before.room.jid and (nick := resource(o))
     }
-    found = {
-        member.account
-        for member in before.members.values()
-        if member.account in meant.jids
-        or (member.occupant_id is not None and member.occupant_id in meant.occupant_ids)
-        or (member.nick is not None and nick_key(member.nick) in nicks)
-    }
+    found = before.members.keys() & set(meant.jids)
+    # A transaction may have ten thousand members in its hands, and a thousand messages.
+    for known, named_so in ((before.occupants, meant.occupant_ids), (before.nicks, nicks)):
+        found.update(account for one in named_so if known for account in known.get(one, ()))
     if answered is not None and answered.author is not None and is_account(answered.author):
         found.add(answered.author)
     return found
