@@ -20,7 +20,8 @@ from sync.rules.fold import Policies, Report, fan_out, reset
 
 log = logging.getLogger(__name__)
 
-CHUNK = 64  # members in one transaction: some milliseconds of work
+CHUNK = 64  # members in one transaction …
+WORK = 512  # … and entries times members: some milliseconds in which nothing else goes on, not even a call
 ENTRIES = 64  # entries in one pass
 RETRY_SECONDS = 1.0
 
@@ -113,8 +114,8 @@ class FanOut:
             for account in dict.fromkeys(entry.only for entry in entries if entry.only is not None):
                 count += await self._serve(entries, await self._rooms.memberships(account, [room]))
         else:
-            after = ""
-            while members := await self._rooms.members(room, after, CHUNK):
+            after, chunk = "", max(min(CHUNK, WORK // len(entries)), 1)
+            while members := await self._rooms.members(room, after, chunk):
                 count += await self._serve(entries, members)
                 after = members[-1].account
         await self._rooms.fanned(room, entries[-1].rank)

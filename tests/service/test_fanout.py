@@ -145,6 +145,16 @@ async def test_who_asks_gets_every_entry_however_many(bench: Bench, monkeypatch:
     assert recount(bench.store.tables, IN_TEA)[0] == 0  # the entries were put without an index
 
 
+async def test_many_entries_go_to_few_members_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk is some milliseconds of work, whatever it is made of."""
+    monkeypatch.setattr(fanout, "WORK", 5)
+    bench.put(TEA, [member(ANN), member(EVE), member(FAY)], [5, 6])
+    bench.put(CAKE, [member(FAY, CAKE)], [5, 6, 7, 8, 9, 10])
+    async with bench.at_work():
+        await bench.fanout.settled()
+    assert bench.store.served == [frozenset({ANN, EVE}), frozenset({FAY}), frozenset({FAY})]
+
+
 async def test_rooms_take_turns(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fanout, "ENTRIES", 1)
     bench.put(TEA, [member(ANN)], [5, 6])
