@@ -88,7 +88,7 @@ class Metrics:
         self._epochs = self._counter("epoch_raises_total", "Times that clients had to start over.", "why")
         self._lag = self._gauge("feed_lag_events", "Events of a host that are not committed yet.", "host")
         self._waiting = self._gauge("ingest_waiting_events", "Events in memory that wait for their commit.")
-        self._rooms = self._gauge("rooms_pending", "Rooms with entries that not every member has.")
+        self._rooms = self._gauge("pending_rooms", "Rooms with entries that not every member has.")
         self._fanned = self._counter("room_deliveries_total", "Members that took entries of a room.")
         self._fan_seconds = self._histogram(
             "room_fan_out_seconds", "Time of a room's pass to all members.", _FAN_SECONDS

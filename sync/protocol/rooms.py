@@ -7,7 +7,7 @@ that the component serves; whoever else is named is left out, since a room may s
 from datetime import datetime
 from xml.etree.ElementTree import Element
 
-from sync.model.conversation import Direction
+from sync.model.conversation import MAX_KEY_BYTES, Direction
 from sync.model.event import (
     FeedPosition,
     Membership,
@@ -102,10 +102,16 @@ def _membership(element: Element, account: str, affiliation: Affiliation) -> Mem
         affiliation=affiliation,
         present=element.get("present") == "true",
         nick=claim(element.get("nick"), _MAX_NICK_CHARS),
-        occupant_id=claim(element.get("occupant-id"), MAX_OCCUPANT_ID_CHARS),
+        occupant_id=_occupant_id(element.get("occupant-id")),
         # A reason of a later version of the module is none.
         why=_DEPARTURES.get(element.get("why", "")),
     )
+
+
+def _occupant_id(given: str | None) -> str | None:
+    # It is a key: one of 128 letters that take more octets is nobody's whom we could find by it.
+    found = claim(given, MAX_OCCUPANT_ID_CHARS)
+    return found if found and len(found.encode()) <= MAX_KEY_BYTES else None
 
 
 def decode_room(element: Element, position: FeedPosition, room: str, at: datetime) -> RoomDestroyedEvent:

@@ -237,6 +237,7 @@ class Fold:
             Quarantined(position=event.position, account=event.account, why=event.why, event=event.xml)
         )
         if event.room:
+            self._lobby.lose(event.account)
             self._out.lost_hosts.append(LostHost(host=event.account, version=microseconds(self._now)))
         account = self._accounts.get(event.account)
         if account is not None:

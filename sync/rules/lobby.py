@@ -71,6 +71,13 @@ class Lobby:
             case _:
                 assert_never(event)
 
+    def lose(self, room: str) -> None:
+        """An event of it was not understood. It may have been part of a list: whom the rest does not name may belong."""
+        known = self._rooms.get(room)
+        if known is not None and known.listing is not None:
+            self._rooms[room] = replace(known, listing=None)
+            self._dirty_rooms.add(room)
+
     def leave(self, out: Writes) -> None:
         """What changed, into the rows to store."""
         out.rooms = [self._rooms[jid] for jid in self._dirty_rooms]

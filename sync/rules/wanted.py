@@ -63,7 +63,7 @@ class Wanted:
             case MessageEvent(content=Nothing()) | SessionEvent() | GapEvent():
                 pass
             case Malformed(room=True):
-                pass
+                self.rooms.add(event.account)
             case AccountEvent() | Malformed():
                 self.accounts.update({event.account} - {""})
             case BlocklistEvent():

@@ -206,3 +206,13 @@ def test_without_hosts_nobody_is_a_member() -> None:
     (decoded,) = decode_feed(frame, host="rooms.ex.org", rooms=True).events
     assert isinstance(decoded, RoomMembersEvent)
     assert decoded.members == ()
+
+
+@pytest.mark.parametrize(("occupant_id", "kept"), [("é" * 64, True), ("é" * 65, False), ("o" * 128, True)])
+def test_an_occupant_id_of_a_member_is_a_key_of_128_octets(occupant_id: str, kept: bool) -> None:
+    event = _event("room-members", "tea@rooms.ex.org")
+    attributes = {"jid": "ann@ex.org", "affiliation": "member", "occupant-id": occupant_id}
+    SubElement(event, clark(FEED, "m"), attributes)
+    decoded = _one(event, rooms=True)
+    assert isinstance(decoded, RoomMembersEvent)
+    assert decoded.members[0].occupant_id == (occupant_id if kept else None)

@@ -11,17 +11,19 @@ from sync.model.books import Books
 from sync.model.conversation import Base, Behind, Conversation, Direction, Pointer, Status
 from sync.model.effect import MessageCorrected, ReadElsewhere
 from sync.model.errors import ItemNotFound
-from sync.model.event import Correction
+from sync.model.event import Correction, FeedPosition, Malformed
 from sync.model.query import MuteUntil, SetProperties
 from sync.model.room import EntryKind
 from sync.rules.abroad import recognised
 from sync.rules.contacts import answered
 from sync.rules.decide import decide
+from sync.rules.fold import Policies, take
 from sync.rules.groups import deliver
 from sync.rules.properties import set_and_named, with_properties
 from sync.rules.rooms import is_account
 from sync.rules.times import microseconds
 from sync.rules.view import Conduct, Decision, View
+from sync.rules.wanted import keys
 from tests.contract.samples import (
     ANN,
     BOB,
@@ -280,3 +282,17 @@ def test_a_marker_that_comes_again_does_not_undo_what_was_set_since() -> None:
     ):
         world.do(line)
     assert world.store.tables.conversations[IN_TEA].marked_unread
+
+
+def test_a_list_of_which_a_part_was_not_understood_puts_nobody_out() -> None:
+    world = World(batched=False)
+    for line in ("listing ann=member bob=owner+ carol=member", "listing-begins ann=member"):
+        world.do(line)
+    where = FeedPosition("example.org", "stream", "rooms", 1)
+    lost = Malformed(position=where, account=TEA, why="member", xml="", room=True)
+    world.store.apply(keys([lost]), lambda books: take([lost], books, Policies()))
+    world.do("listing-ends bob=owner+")
+    world.flush()
+    assert all(member.until is None for member in world.store.tables.members.values())
+    assert len(world.store.tables.members) == 3
+    assert world.store.tables.rooms[TEA].listing is None

@@ -17,10 +17,14 @@ from sync.ports import Clock
 from sync.rules.times import microseconds
 
 
+class Missing(Exception):
+    """A row that is to be locked is not there yet: only the first event of an account, a room or a lane meets this."""
+
+
 async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
     """The rows that `keys` name, locked."""
     found = Books(now=clock.now())
-    await lock(connection, keys, found, clock)
+    await lock(connection, keys, found)
     # The instant of the transaction is taken under the lock: a version must not be older than what the lock waited for.
     found.now = clock.now()
     await named_rows(connection, keys, found)
@@ -28,26 +32,35 @@ async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
     return found
 
 
-async def lock(connection: Connection, keys: Keys, found: Books, clock: Clock) -> None:
-    """The lanes' positions (one that is not there is at zero), rooms and accounts, made where asked for."""
-    where = [(p.host, p.stream, p.shard, p.lane) for p in keys.positions]
+async def lock(connection: Connection, keys: Keys, found: Books) -> None:
+    """The lanes' positions (one that is not there is at zero), rooms and accounts. Raises `Missing`."""
+    where = lanes(keys)
     rooms, names = sorted(keys.rooms), sorted(keys.accounts)
     locked = await connection.fetchrow(sql("lock"), *columns(where, 4), rooms, names)
     missing = keys.create and len(locked["rooms"]) + len(locked["accounts"]) < len(rooms) + len(names)
     if missing or len(locked["positions"]) < len(where):
-        # Only the first event of an account, a room or a lane comes here. The second round may meet another
-        # transaction's locks out of order; the database then ends one of the two, and it runs again.
-        await connection.execute(sql("create_positions"), *columns(where, 4))
-        if missing:
-            await connection.execute(sql("create_rooms"), rooms)
-            await connection.execute(sql("create_accounts"), names, microseconds(clock.now()))
-        locked = await connection.fetchrow(sql("lock"), *columns(where, 4), rooms, names)
+        raise Missing
     for row in filter(itemgetter("n"), locked["positions"]):
         found.positions[LanePosition(row["host"], row["stream"], row["shard"], row["lane"])] = row["n"]
     for row in locked["rooms"]:
         found.rooms[row["jid"]] = room_rows.room(row)
     for row in locked["accounts"]:
         found.accounts[row["jid"]] = rows.account(row)
+
+
+async def create(connection: Connection, keys: Keys, clock: Clock) -> None:
+    """Make the rows that are missing, outside of any transaction: each statement commits by itself and holds no lock
+    for which another writer, that locks in order, could be waiting. A row that stays without content harms nobody.
+    """
+    await connection.execute(sql("create_positions"), *columns(lanes(keys), 4))
+    if keys.create:
+        await connection.execute(sql("create_rooms"), sorted(keys.rooms))
+        await connection.execute(sql("create_accounts"), sorted(keys.accounts), microseconds(clock.now()))
+
+
+def lanes(keys: Keys) -> list[tuple[str, str, str, int]]:
+    """The lanes' positions as columns."""
+    return [(p.host, p.stream, p.shard, p.lane) for p in keys.positions]
 
 
 async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:

@@ -35,7 +35,13 @@ class PostgresStore:
         for _ in range(ATTEMPTS):
             try:
                 async with self._pool.connection() as connection:
-                    return await self._transact(connection, keys, rule)
+                    try:
+                        return await self._transact(connection, keys, rule)
+                    except load.Missing:
+                        await load.create(connection, keys, self._clock)
+                        return await self._transact(connection, keys, rule)
+            except load.Missing:
+                self._observer.transaction_retried("missing")  # made, and removed again by somebody else
             except RETRYABLE as error:
                 self._observer.transaction_retried(type(error).__name__)
         raise StoreUnavailable("retries")
