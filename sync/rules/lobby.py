@@ -72,7 +72,7 @@ class Lobby:
                 assert_never(event)
 
     def lose(self, room: str) -> None:
-        """An event of it was not understood. It may have been part of a list: whom the rest does not name may belong."""
+        """An event of it was not understood. Perhaps it was part of a list: whom the rest does not name may belong."""
         known = self._rooms.get(room)
         if known is not None and known.listing is not None:
             self._rooms[room] = replace(known, listing=None)
