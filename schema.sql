@@ -214,7 +214,6 @@ CREATE TABLE room_entry (
     kind text NOT NULL,
     at timestamptz NOT NULL,
     "only" text,                                  -- the one member that it concerns
-    resource text,
     author text,
     sender text,
     message_id text,

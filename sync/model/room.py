@@ -89,8 +89,7 @@ class RoomEntry:
 
     `only`: the one member that it concerns, None = all. `author` as in `IndexedMessage`, `sender` the occupant JID.
     `target_*` describe the message that a change is about: its rank, the id that names it to clients, whether it
-    counts, who wrote it, whom it mentioned. `mentions` names accounts, `everybody` all of them. `resource`: of the
-    member that `only` names, where known.
+    counts, who wrote it, whom it mentioned. `mentions` names accounts, `everybody` all of them.
     """
 
     room: str
@@ -98,7 +97,6 @@ class RoomEntry:
     kind: EntryKind
     at: datetime
     only: str | None = None
-    resource: str | None = None
     author: str | None = None
     sender: str | None = None
     message_id: str | None = None

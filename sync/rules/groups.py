@@ -227,7 +227,7 @@ def displayed(before: View, entry: RoomEntry, now: datetime) -> Decision:
     if conversation is None or entry.target_rank is None:
         return ignore("unknown-target")
     taken = replace(before, conversation=replace(conversation, taken=entry.rank))
-    return read_to(taken, Pointer(entry.target_rank, entry.target_id), resource(entry.sender or ""), now)
+    return read_to(taken, Pointer(entry.target_rank, entry.target_id), None, now)
 
 
 def joined(before: View, entry: RoomEntry, now: datetime) -> Decision:

@@ -120,7 +120,7 @@ async def test_whom_the_same_transaction_names_stays(stores: Bench) -> None:
 
 
 def whole(rank: int) -> RoomEntry:
-    values = {"only": ANN, "resource": "web", "author": CAT, "sender": f"{TEA}/cat", "message_id": "m", "at": after(1)}
+    values = {"only": ANN, "author": CAT, "sender": f"{TEA}/cat", "message_id": "m", "at": after(1)}
     values |= {"archive_id": "a", "mentions": (ANN, EVE), "everybody": True, "private": True, "target_rank": 3}
     values |= {"target_id": "t", "target_counted": True, "target_author": EVE, "target_mentions": (CAT,)}
     return entry(rank, kind=EntryKind.CORRECTED, target_everybody=True, **values)

@@ -71,7 +71,6 @@ def entry_row(value: RoomEntry) -> tuple[object, ...]:
         value.kind,
         value.at,
         value.only,
-        value.resource,
         value.author,
         value.sender,
         value.message_id,

@@ -29,15 +29,15 @@ WHERE room_member.room = gone.room AND room_member.until IS NULL AND room_member
 
 -- name: write_entries
 -- Add what happened in rooms.
-INSERT INTO room_entry (room, rank, kind, at, "only", resource, author, sender, message_id, archive_id, mentions,
+INSERT INTO room_entry (room, rank, kind, at, "only", author, sender, message_id, archive_id, mentions,
     everybody, private, target_rank, target_id, target_counted, target_author, target_mentions, target_everybody, stanza)
-SELECT room, rank, kind, at, "only", resource, author, sender, message_id, archive_id, string_to_array(mentions, ' '),
+SELECT room, rank, kind, at, "only", author, sender, message_id, archive_id, string_to_array(mentions, ' '),
     everybody, private, target_rank, target_id, target_counted, target_author, string_to_array(target_mentions, ' '),
     target_everybody, stanza
-FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::boolean[], $13::boolean[], $14::bigint[], $15::text[], $16::boolean[],
-    $17::text[], $18::text[], $19::boolean[], $20::text[])
-    AS new(room, rank, kind, at, "only", resource, author, sender, message_id, archive_id, mentions, everybody, private,
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
+    $8::text[], $9::text[], $10::text[], $11::boolean[], $12::boolean[], $13::bigint[], $14::text[],
+    $15::boolean[], $16::text[], $17::text[], $18::boolean[], $19::text[])
+    AS new(room, rank, kind, at, "only", author, sender, message_id, archive_id, mentions, everybody, private,
         target_rank, target_id, target_counted, target_author, target_mentions, target_everybody, stanza);
 
 -- name: pending_rooms
