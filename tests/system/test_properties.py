@@ -101,7 +101,7 @@ async def test_several_properties_of_several_conversations_at_once(box: Box) -> 
         (carl.account, "active", "0"),
     ]
     assert told[1].get("mute") == str(int(until.timestamp()))
-    # Ann herself hears it, too, where presence is not known just then (`Live.notices`); who is not available never does.
+    # Where presence is not known just then, Ann hears it herself (`Live.notices`); who is not available never does.
     assert [element for element in asleep.received if is_notice(element)] == []
     assert (await ann.sync(stamp)).stamp == versions[carl.account]
     first, second = await get(ann, bob.account), await get(other, carl.account)
