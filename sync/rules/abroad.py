@@ -43,6 +43,8 @@ def recognised(before: View, event: MessageEvent) -> MessageEvent:
     """The event as its account's own where it is the reflection of what one of its sessions sent."""
     if event.kind is not Kind.GROUP or event.direction is Direction.OUT or not event.stanza:
         return event
+    if isinstance(event.content, Displayed):
+        return event  # the account's own were taken as they went out: this is by whoever has the nickname now
     if not bears_own_nick(before, event) and not (is_noted(before, event) and not is_said(before, event)):
         return event
     return replace(event, direction=Direction.OUT, author=event.account)
