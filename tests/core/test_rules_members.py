@@ -76,15 +76,14 @@ def test_an_entry_is_taken_once() -> None:
     assert delivered(EntryKind.MESSAGE, membership(taken=9)) == Decision(ignored="taken")
 
 
-@pytest.mark.parametrize(("sender", "resource"), [(f"{TEA}/Annie", "Annie"), (TEA, None), (None, None)])
-def test_a_marker_is_by_who_the_member_is_in_the_room(sender: str | None, resource: str | None) -> None:
-
+@pytest.mark.parametrize("sender", [f"{TEA}/Annie", TEA, None])
+def test_of_a_marker_in_a_room_nobody_knows_by_which_device_it_is(sender: str | None) -> None:
     then = membership(unread=2, taken=4)
     decision = delivered(EntryKind.DISPLAYED, then, {3: Behind(1, 0, 2)}, target_rank=3, target_id="a3", sender=sender)
     assert decision.after
     assert decision.after.conversation
     assert decision.after.conversation.taken == 9
-    assert decision.effects == (ReadElsewhere(conversation=IN_TEA, version=AT, first_rank=2, resource=resource),)
+    assert decision.effects == (ReadElsewhere(conversation=IN_TEA, version=AT, first_rank=2, resource=None),)
 
 
 @pytest.mark.parametrize(
