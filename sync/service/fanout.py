@@ -133,8 +133,12 @@ class FanOut:
         await self._known.wait()
         if not self._pending:
             return
-        for member in await self._rooms.memberships(account, list(self._pending)):
-            after = 0
+        members = await self._rooms.memberships(account, list(self._pending))
+        keys = [ConversationKey(account, member.room, Kind.GROUP) for member in members]
+        found = await self._store.conversations(keys) if keys else ()
+        taken = {listed.conversation.key.peer: listed.conversation.taken for listed in found}
+        for member in members:
+            after = taken.get(member.room, 0)  # whoever asks again goes on from there
             while entries := await self._rooms.entries(member.room, after, ENTRIES):
                 # Read after the entries: whoever is put out of the room meanwhile must not get what came later.
                 await self._serve(entries, await self._rooms.memberships(account, [member.room]))

@@ -145,6 +145,17 @@ async def test_who_asks_gets_every_entry_however_many(bench: Bench, monkeypatch:
     assert recount(bench.store.tables, IN_TEA)[0] == 0  # the entries were put without an index
 
 
+async def test_who_asks_again_is_not_given_it_again(bench: Bench) -> None:
+    """A large room owes the others for a while; whoever has everything is neither locked nor served."""
+    bench.put(TEA, [member(ANN), member(EVE)], [5, 6])
+    bench.fanout.owe([TEA])
+    bench.fanout._known.set()
+    await bench.fanout.catch_up(ANN)
+    await bench.fanout.catch_up(ANN)
+    assert bench.store.served == [frozenset({ANN})]
+    assert bench.unread() == 2
+
+
 async def test_many_entries_go_to_few_members_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk is some milliseconds of work, whatever it is made of."""
     monkeypatch.setattr(fanout, "WORK", 5)
