@@ -5,12 +5,12 @@ room in its bookmarks (PROTOCOLS §5).
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sync.model.conversation import Status
+from sync.model.conversation import Conversation, Status
 from sync.model.effect import Effect, Invited, SubscriptionRequested
 from sync.model.event import Bookmark, Invitation, MessageEvent, Subscription
 from sync.rules.view import After, Decision, View, ignore, is_own, opened, settled, version_for
 
-TOLD_EVERY = timedelta(days=1)  # PUSH §5: a subscription request at most once a day and sender
+TOLD_EVERY = timedelta(days=1)  # PUSH §5: a subscription request at most once a day and sender; so for rooms
 
 
 def invited(before: View, content: Invitation, event: MessageEvent, now: datetime) -> Decision:
@@ -30,8 +30,17 @@ def invited(before: View, content: Invitation, event: MessageEvent, now: datetim
         status=Status.ACTIVE if conversation.status is Status.DELETED else conversation.status,
         activity_at=max(conversation.activity_at, at),
     )
-    asked = Invited(conversation=before.key, version=version, known=event.known, sessions=event.sessions)
-    return Decision(after=After(account=settled(before, conversation), conversation=conversation), effects=(asked,))
+    effects: tuple[Effect, ...] = ()
+    if may_tell(conversation, now):
+        conversation = replace(conversation, request_told_at=now)
+        effects = (Invited(conversation=before.key, version=version, known=event.known, sessions=event.sessions),)
+    return Decision(after=After(account=settled(before, conversation), conversation=conversation), effects=effects)
+
+
+def may_tell(conversation: Conversation, now: datetime) -> bool:
+    """True when no phone was told of a request here for a while: inviters that take turns wake nobody."""
+    told = conversation.request_told_at
+    return told is None or now - told >= TOLD_EVERY
 
 
 def answered(before: View, now: datetime) -> Decision:
@@ -70,13 +79,12 @@ def subscription(before: View, content: Subscription, event: MessageEvent, now: 
     conversation = replace(opened(before, version, at), version=version, requests_presence=asks)
     effects: tuple[Effect, ...] = ()
     if asks:
-        told = conversation.request_told_at
         conversation = replace(
             conversation,
             status=Status.ACTIVE if conversation.status is Status.DELETED else conversation.status,
             activity_at=max(conversation.activity_at, at),
         )
-        if told is None or now - told >= TOLD_EVERY:
+        if may_tell(conversation, now):
             conversation = replace(conversation, request_told_at=now)
             effects = (SubscriptionRequested(conversation=before.key, version=version, sessions=event.sessions),)
     return Decision(after=After(account=settled(before, conversation), conversation=conversation), effects=effects)

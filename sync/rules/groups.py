@@ -231,16 +231,15 @@ def displayed(before: View, entry: RoomEntry, now: datetime) -> Decision:
 
 
 def joined(before: View, entry: RoomEntry, now: datetime) -> Decision:
-    """There for the first time, or again. Whether a pass that was under way when the member came back gave it what was
-    said meanwhile, nobody knows: none of it counts any more.
-    """
+    """There for the first time, or again."""
     conversation = before.conversation
     if conversation is None:
         return ignore("joined")
     version = version_for(before, now)
     conversation = replace(
-        resumed(conversation, entry.rank),
+        conversation,
         version=version,
+        taken=entry.rank,
         private=entry.private,
         nick=resource(entry.sender or "") or conversation.nick,
     )

@@ -65,9 +65,9 @@ def taken(
     )
     if belongs(named) and old.until is not None:
         entry = told(room, named, EntryKind.JOINED, event, now)
-        # What it has not taken yet of its earlier membership is not given up for the sake of the gap.
-        since = old.since if old.until > room.fanned else entry.rank - 1
-        return replace(member, since=since, until=None), entry
+        # From here on, whatever it has taken of its earlier membership: a pass may be under way with those entries, and
+        # the gap must not come with them. The room's history has what it may have missed in that moment.
+        return replace(member, since=entry.rank - 1, until=None), entry
     if belongs(named) or old.until is not None:
         return member, None
     if named.why in SHUT_OUT:

@@ -370,5 +370,5 @@ def test_coming_back_with_something_unread() -> None:
         *("members ann=none-left", "wait 1", "members ann=none+/Annie private=yes", "fan"),
     )
     found = tables.conversations[IN_TEA]
-    assert found.base == Base(unread=1, mentions=1, rank=AT + 3 * SECOND)
+    assert found.base == Base(unread=1, mentions=1, rank=AT + 3 * SECOND - 1)
     assert (found.taken, found.private, found.nick) == (AT + 3 * SECOND, True, "Annie")

@@ -369,12 +369,18 @@ DELETE FROM feed_stream WHERE host = $1 AND stream <> $2;
 DELETE FROM feed_position WHERE host = $1 AND stream <> $2;
 
 -- name: raise_epochs
--- All accounts of a host, members of a room or of a host's rooms start over: a new epoch, and no token is valid any more.
+-- All accounts of a host, or members of a host's rooms, start over: a new epoch, and no token is valid any more.
 UPDATE account SET epoch = epoch + 1, version = greatest(version + 1, $2), floor = greatest(version + 1, $2)
 WHERE jid IN (
     SELECT jid FROM account WHERE split_part(jid, '@', -1) = $1
-        OR jid IN (SELECT account FROM room_member WHERE room = $1 OR split_part(room, '@', -1) = $1)
+        OR jid IN (SELECT account FROM room_member WHERE split_part(room, '@', -1) = $1)
     ORDER BY jid FOR UPDATE);
+
+-- name: raise_epochs_of_room
+-- All members of a room start over.
+UPDATE account SET epoch = epoch + 1, version = greatest(version + 1, $2), floor = greatest(version + 1, $2)
+WHERE jid IN (
+    SELECT jid FROM account WHERE jid IN (SELECT account FROM room_member WHERE room = $1) ORDER BY jid FOR UPDATE);
 
 -- name: acquire_lease
 -- Take or renew a lease; a holder whose database session is gone holds nothing.

@@ -37,7 +37,8 @@ async def writes(connection: Connection, out: Writes) -> None:
         },
     )
     for lost in out.lost_hosts:
-        await connection.execute(sql("raise_epochs"), lost.host, lost.version)
+        whose = "raise_epochs_of_room" if "@" in lost.host else "raise_epochs"
+        await connection.execute(sql(whose), lost.host, lost.version)
         if lost.keep is not None:
             for name in ("forget_other_streams", "forget_other_positions"):
                 await connection.execute(sql(name), lost.host, lost.keep)
