@@ -232,6 +232,8 @@ def ring(
         return "muted"
     if device.bound_to is not None and attentive(device, effect.sessions):
         return "attentive"
+    if any(job.voip for job in phone.of_call(call)):
+        return "rung-before"  # the session id of a call that is long forgotten: one VoIP push a call, whatever happens
     voip = device.voip_token is not None and (effect.known or policy.ring_unknown)
     if not voip and not phone.filtering:
         return "no-filter"

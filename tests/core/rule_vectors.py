@@ -25,6 +25,7 @@ from sync.model.event import Event
 from sync.model.jid import lane
 from sync.model.push import PushOutcome, Verdict
 from sync.model.query import Mute, SetNotify, SetProperties, Unmute
+from sync.ports import Retention
 from sync.rules.claims import claim, settle
 from sync.rules.devices import fetched
 from sync.rules.fold import Policies, Report, expire, fan_out, take
@@ -33,6 +34,7 @@ from sync.rules.view import CallPolicy, Conduct
 from sync.rules.wanted import keys
 from sync.rules.wishes import WakePolicy
 from sync.service.fanout import keys_of
+from tests.contract.fakes_housekeeping import MemoryHousekeeping
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, BOB, NOW, after, device, seeing, token
 from tests.core.rule_feed import LONG, VERBS, Feed, Options, far, near, own, sessions, yes
@@ -70,6 +72,7 @@ class World:
     def __init__(self, *, batched: bool, policy: dict[str, bool] | None = None) -> None:
         self.clock = SetClock(NOW)
         self.store = MemoryStore(self.clock)
+        self.keeping = MemoryHousekeeping(self.store)
         self.policies = policies(policy or {})
         self.ignored: Counter[str] = Counter()
         self.suppressed: Counter[str] = Counter()
@@ -168,6 +171,11 @@ class World:
         found = list(self.store.tables.calls)
         sids = frozenset((key.account, key.sid) for key in found)
         self._took(expire, found, Keys(accounts=frozenset({ANN}), calls=sids, devices=True))
+
+    def trim(self, _: list[str], __: Options) -> None:
+        """Ann's turn of the housekeeping, with the defaults."""
+        self.keeping.trim_at = {ANN: self.clock.now()}
+        self.keeping.tidy(self.clock.now(), Retention(), 1)
 
     def device(self, named: list[str], options: Options) -> None:
         owner = own(options)
@@ -270,6 +278,7 @@ OTHERS: dict[str, Callable[[World, list[str], Options], None]] = {
     "wait": World.wait,
     "set": World.set,
     "expire": World.expire,
+    "trim": World.trim,
     "device": World.device,
     "fetch": World.fetch,
     "claim": World.claim,
