@@ -124,9 +124,9 @@ class Conversation:
     the message index behind both `read` and `base.rank`. `marked_unread` is the owner's flag and counts nothing.
     `ringing` counts the calls of this conversation in state ringing. `log_from`: changes of this version and older ones
     may be missing from the change log. `requests_presence`: the peer asks for a subscription to the owner's presence;
-    `request_told_at`: when a phone was last told so, or of an invitation. Of rooms: `invited_by` a pending invitation's sender, `private`
-    members only (None = not known), `nick` the owner's, `taken` the rank of the newest entry of a room of this server
-    that is part of this state.
+    `request_told_at`: when a phone was last told of one, or of an invitation. Of rooms: `invited_by` a pending
+    invitation's sender, `private` members only (None = not known), `nick` the owner's, `taken` the rank of the newest
+    entry of a room of this server that is part of this state.
     """
 
     key: ConversationKey
