@@ -23,10 +23,13 @@ class SessionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session of an account."""
+    """One session of an account. `acked_at`: of a hibernated one, the server's time up to which its client is known to
+    have had what was sent to it; None where the server does not tell.
+    """
 
     resource: str
     state: SessionState
+    acked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,13 +261,14 @@ class SessionChange(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEvent:
-    """One session of the account came, went or changed."""
+    """One session of the account came, went or changed. `acked_at`: as of `Session`, where it hibernates."""
 
     position: FeedPosition
     account: str
     at: datetime
     resource: str
     change: SessionChange
+    acked_at: datetime | None = None
 
 
 class AccountState(StrEnum):

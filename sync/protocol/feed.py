@@ -9,7 +9,7 @@ Namespaces are compared, JIDs are not prepared: servers hand them over normalise
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement
 
@@ -27,7 +27,7 @@ from sync.model.event import (
 )
 from sync.model.jid import domain
 from sync.protocol.contacts import decode_blocklist, decode_subscription
-from sync.protocol.fields import Refused, address, number, resource_part, storable
+from sync.protocol.fields import Refused, address, moment, number, resource_part, storable
 from sync.protocol.messages import decode_message_event
 from sync.protocol.names import FEED, clark
 from sync.protocol.pep import decode_pep
@@ -36,7 +36,6 @@ from sync.protocol.serialise import serialise
 
 FRAME, STARTED = clark(FEED, "feed"), clark(FEED, "started")
 _EVENT, _SESSIONS = clark(FEED, "event"), clark(FEED, "sessions")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_STREAM_CHARS = 128  # a stream id is part of a key
 _CHANGES = {change.value: change for change in SessionChange}
 _ACCOUNT_STATES = {state.value: state for state in AccountState}
@@ -198,13 +197,10 @@ def _account(element: Element, host: str) -> str:
 
 
 def _instant(element: Element) -> datetime:
-    at = number(element.get("at", ""))
+    at = moment(element.get("at"))
     if at is None:
         raise Refused("at")
-    try:
-        return _EPOCH + timedelta(microseconds=at)
-    except OverflowError:
-        raise Refused("at") from None
+    return at
 
 
 def _session(element: Element, position: FeedPosition, account: str, at: datetime) -> SessionEvent:
@@ -212,7 +208,9 @@ def _session(element: Element, position: FeedPosition, account: str, at: datetim
     if change is None:
         raise Refused("state")
     resource = resource_part(element.get("resource"), "resource")
-    return SessionEvent(position=position, account=account, at=at, resource=resource, change=change)
+    # §5: only a session that hibernates has a time up to which its client had everything.
+    acked = moment(element.get("acked")) if change is SessionChange.HIBERNATED else None
+    return SessionEvent(position=position, account=account, at=at, resource=resource, change=change, acked_at=acked)
 
 
 # ---- to the module -------------------------------------------------------------------------------------------------

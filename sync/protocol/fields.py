@@ -5,7 +5,7 @@ by BadRequest; an event of the feed, which nobody waits for, by Refused.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import BadRequest
@@ -13,6 +13,7 @@ from sync.model.jid import MAX_JID_BYTES
 
 MAX_NUMBER = 2**63 - 1  # what a bigint column holds
 _DATETIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_FIELD_BYTES = 1024  # names, nodes and secrets: longer than any that clients use, short enough for an index row
 
 
@@ -54,6 +55,17 @@ def instant(text: str, field: str) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise refusal from None
+
+
+def moment(text: str | None) -> datetime | None:
+    """Microseconds since the epoch as an instant; None for anything else."""
+    microseconds = number(text or "")
+    if microseconds is None:
+        return None
+    try:
+        return EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return None
 
 
 def storable(text: str) -> bool:

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from sync.model.event import Session, SessionState
 from sync.model.jid import MAX_JID_BYTES, bare, domain, resource
 from sync.protocol.feed import FrameError, count, key
-from sync.protocol.fields import storable
+from sync.protocol.fields import moment, storable
 from sync.protocol.names import FEED, clark
 
 HELLO = clark(FEED, "hello")
@@ -105,5 +105,6 @@ def _sessions(element: Element, host: str) -> tuple[PresentSession, ...]:
         if state is None or name is None or len(jid) > MAX_JID_BYTES or not storable(jid):
             continue
         if "@" in bare(jid) and domain(jid) == host:
-            found.append(PresentSession(bare(jid), Session(name, state)))
+            acked = moment(child.get("acked")) if state is SessionState.HIBERNATED else None
+            found.append(PresentSession(bare(jid), Session(name, state, acked)))
     return tuple(found)

@@ -13,7 +13,7 @@ from sync.model.conversation import Direction, Kind
 from sync.model.event import FeedPosition, MessageEvent, Nothing, Session, SessionState
 from sync.model.jid import bare, domain
 from sync.protocol import groupchat
-from sync.protocol.fields import Refused, address, resource_part, storable
+from sync.protocol.fields import Refused, address, moment, resource_part, storable
 from sync.protocol.names import FEED, clark
 from sync.protocol.serialise import serialise
 from sync.protocol.stanza import MESSAGE, Decoded, decode_message
@@ -118,7 +118,7 @@ def _parties(message: Element, account: str, direction: Direction, resource: str
 def _sessions_of(element: Element) -> tuple[Session, ...]:
     # A state of a later version of the module is a session that this version cannot rate: left out, not refused.
     return tuple(
-        Session(resource, state)
+        Session(resource, state, moment(s.get("acked")) if state is SessionState.HIBERNATED else None)
         for s in element.iterfind(_S)
         if (state := _STATES.get(s.get("state", ""))) is not None and (resource := s.get("r")) and storable(resource)
     )

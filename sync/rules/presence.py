@@ -21,4 +21,6 @@ BECOMES = {
 def becomes(event: SessionEvent) -> Session | None:
     """The session after the change; None when it is gone."""
     state = BECOMES[event.change]
-    return Session(event.resource, state) if state is not None else None
+    if state is None:
+        return None
+    return Session(event.resource, state, event.acked_at if state is SessionState.HIBERNATED else None)

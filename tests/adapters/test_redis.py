@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import msgpack
 import pytest
@@ -10,7 +11,7 @@ import pytest_asyncio
 import redis.asyncio
 
 from sync.adapters.redis import Link, RedisBus, RedisPresence
-from sync.model.event import SessionChange
+from sync.model.event import Session, SessionChange, SessionState
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.test_bus import Ear
 from tests.contract.test_presence import ANN, BEN, HOST, PHONE, WEB, event
@@ -176,7 +177,11 @@ async def test_it_is_tried_again_by_one_and_used_again_by_all(weather: tuple[Pro
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"\xc1", msgpack.packb([1]), msgpack.packb([2, "active"]), msgpack.packb([1, "dancing"]), b"x" * 100],
+    [
+        *(b"", b"\xc1", b"x" * 100),
+        *map(msgpack.packb, ([1], [2, "active"], [1, "dancing"], [3, "active", None], [1, "active", None])),
+        *map(msgpack.packb, ([2, "hibernated", "late"], [2, "hibernated", 2**63 - 1], [2, "active", None, 1])),
+    ],
 )
 async def test_what_others_wrote_is_unknown_not_wrong(redis_url: str, raw: redis.asyncio.Redis, value: bytes) -> None:
     async with process(redis_url) as one:
@@ -184,6 +189,24 @@ async def test_what_others_wrote_is_unknown_not_wrong(redis_url: str, raw: redis
         await raw.hset(SESSIONS, "phone", value)
         assert await one.presence.sessions(ANN) is None
         assert one.unknown() == ["malformed"]
+
+
+async def test_what_the_former_version_wrote_is_read(redis_url: str, raw: redis.asyncio.Redis) -> None:
+    async with process(redis_url) as one:
+        await one.presence.reset(HOST, {})
+        await raw.hset(SESSIONS, "phone", msgpack.packb([1, "active"]))
+        assert await one.presence.sessions(ANN) == (PHONE,)
+
+
+async def test_what_other_processes_read_is_as_documented(redis_url: str, raw: redis.asyncio.Redis) -> None:
+    """docs/architecture.md: the keys are an interface."""
+    async with process(redis_url) as one:
+        asleep = Session("phone", SessionState.HIBERNATED, datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC))
+        await one.presence.reset(HOST, {ANN: [asleep, WEB]})
+        assert await raw.exists(MARKER) == 1
+        assert await raw.smembers("convsync:1:online:{ex.org}") == {b"ann@ex.org"}
+        found = {name: msgpack.unpackb(value) for name, value in (await raw.hgetall(SESSIONS)).items()}
+        assert found == {b"phone": [2, "hibernated", 1767323045000006], b"web": [2, "inactive", None]}
 
 
 async def test_a_key_of_another_type_is_a_failure_like_any_other(redis_url: str, raw: redis.asyncio.Redis) -> None:

@@ -17,9 +17,15 @@ PHONE = Session("phone", SessionState.ACTIVE)
 WEB = Session("web", SessionState.INACTIVE)
 
 
-def event(change: SessionChange, resource: str = "phone", account: str = ANN) -> SessionEvent:
-    at, position = datetime(2026, 11, 5, tzinfo=UTC), FeedPosition("ex.org", "s", "0", 1)
-    return SessionEvent(position=position, account=account, at=at, resource=resource, change=change)
+AT = datetime(2026, 11, 5, tzinfo=UTC)
+ACKED = datetime(2026, 11, 4, 23, 59, 59, 123456, tzinfo=UTC)
+
+
+def event(
+    change: SessionChange, resource: str = "phone", account: str = ANN, acked_at: datetime | None = None
+) -> SessionEvent:
+    position = FeedPosition("ex.org", "s", "0", 1)
+    return SessionEvent(position=position, account=account, at=AT, resource=resource, change=change, acked_at=acked_at)
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=["memory", "redis"])
@@ -89,6 +95,16 @@ async def test_changes_take_effect_in_their_order(
     await presence.reset(HOST, {})
     await presence.apply([event(change) for change in changes])
     assert await presence.sessions(ANN) == ((Session("phone", state),) if state else ())
+
+
+async def test_how_far_a_hibernated_client_has_everything_is_kept_until_it_is_back(presence: Presence) -> None:
+    asleep = Session("phone", SessionState.HIBERNATED, ACKED)
+    await presence.reset(HOST, {ANN: [asleep]})
+    assert await presence.sessions(ANN) == (asleep,)
+    await presence.apply([event(SessionChange.RESUMED)])
+    assert await presence.sessions(ANN) == (PHONE,)
+    await presence.apply([event(SessionChange.HIBERNATED, acked_at=AT)])
+    assert await presence.sessions(ANN) == (Session("phone", SessionState.HIBERNATED, AT),)
 
 
 async def test_sessions_of_one_account_come_and_go_apart(presence: Presence) -> None:

@@ -1,16 +1,18 @@
 """The feed: frames, single malformed events among good ones, hello, and what goes to the module."""
 
+from datetime import datetime
 from xml.etree.ElementTree import Element
 
 import pytest
 from protocol_vectors import check, fed, load, of_rooms
 
-from sync.model.event import GapEvent, GapReason, Malformed, MessageEvent
+from sync.model.event import GapEvent, GapReason, Malformed, MessageEvent, Session, SessionEvent, SessionState
 from sync.protocol import feed
 from sync.protocol.feed import FeedBatch, FrameError, decode_feed
 from sync.protocol.hello import decode_hello, decode_sessions
 from sync.protocol.names import FEED
 from sync.protocol.serialise import parse, serialise
+from sync.rules.presence import becomes
 
 GOOD = "<event n='{}' kind='account' account='ann@ex.org' at='1' state='created'/>"
 GOOD_ROOM = "<event n='{}' kind='room' account='tea@rooms.ex.org' at='1' state='destroyed'/>"
@@ -43,6 +45,40 @@ def _message(direction: str, attributes: str) -> MessageEvent:
     (decoded,) = decode_feed(_frame(event), host="ex.org").events
     assert isinstance(decoded, MessageEvent)
     return decoded
+
+
+@pytest.mark.parametrize(
+    ("attributes", "state", "acked"),
+    [
+        ("state='hibernated' acked='1763687990000001'", "hibernated", "2025-11-21T01:19:50.000001+00:00"),
+        ("state='hibernated'", "hibernated", None),
+        ("state='hibernated' acked='-1'", "hibernated", None),
+        ("state='hibernated' acked='9223372036854775807'", "hibernated", None),
+        ("state='active' acked='1763687990000001'", "active", None),
+    ],
+)
+def test_a_session_that_hibernates_says_how_far_its_client_has_everything(
+    attributes: str, state: str, acked: str | None
+) -> None:
+    """In hello, in the list of all sessions, in a session's event, and in what a message lists."""
+    listed = parse(f"<sessions xmlns='{FEED}'><session jid='ann@ex.org/phone' {attributes}/></sessions>")
+    (present,) = decode_sessions(listed, host="ex.org")
+    heard = parse(HELLO.replace("<session jid='ann@ex.org/phone' state='active'/>", serialise(listed[0])))
+    (greeted,) = decode_hello(heard, host="ex.org").sessions
+    message = (
+        "<event n='{}' kind='message' account='ann@ex.org' at='1' resource='web' direction='in'>"
+        f"<sessions><s r='phone' {attributes}/></sessions>"
+        "<message xmlns='jabber:client' from='bob@ex.net/x' type='chat' id='m1'><body>b</body></message></event>"
+    )
+    changed = f"<event n='{{}}' kind='session' account='ann@ex.org' at='1' resource='phone' {attributes}/>".replace(
+        "'active'", "'available'"
+    )
+    told, change = decode_feed(_frame(message, changed), host="ex.org").events
+    assert isinstance(told, MessageEvent)
+    assert isinstance(change, SessionEvent)
+    at = None if acked is None else datetime.fromisoformat(acked)
+    expected = Session("phone", SessionState(state), at)
+    assert present.session == greeted.session == told.sessions[0] == becomes(change) == expected
 
 
 @pytest.mark.parametrize("vector", load("feed"))

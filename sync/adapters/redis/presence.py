@@ -6,7 +6,7 @@ unless the writer keeps it. A write that finds another marker than the one it le
 presence is unknown until the next `reset`. Decides nothing about what presence means.
 
 convsync:1:vouched:{host}   "generation:writes", expires       convsync:1:online:{host}   accounts with a hash
-convsync:1:sessions:{account}   resource → msgpack [version, state]
+convsync:1:sessions:{account}   resource → msgpack [2, state, acked µs or nil]; [1, state] of former versions is read
 """
 
 import asyncio
@@ -24,9 +24,11 @@ from sync.model.event import Session, SessionEvent, SessionState
 from sync.model.jid import domain
 from sync.ports import Observer
 from sync.rules.presence import becomes
+from sync.rules.times import instant, microseconds
 
 KEEP_SECONDS = 15  # `complete` comes every few seconds; a copy restored later than this vouches for nothing
-VERSION = 1
+VERSION = 2
+FORMER = 1  # without the time up to which a hibernated session has had everything
 _CHUNK = 500
 _MAX_VALUE_BYTES = 64
 _MAX_SESSIONS = 1000
@@ -70,7 +72,7 @@ class RedisPresence:
             return None
         try:
             return _unpacked(entries)
-        except (ValueError, TypeError, msgpack.UnpackException):
+        except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
             self._observer.presence_unknown("malformed")
             return None
 
@@ -193,22 +195,24 @@ def _change(pipe: Pipeline, host: str, event: SessionEvent) -> None:
 
 
 def _packed(session: Session) -> bytes:
-    packed: bytes = msgpack.packb([VERSION, session.state.value])
+    acked = None if session.acked_at is None else microseconds(session.acked_at)
+    packed: bytes = msgpack.packb([VERSION, session.state.value, acked])
     return packed
 
 
 def _unpacked(entries: object) -> tuple[Session, ...]:
-    """Raises ValueError or TypeError for what this version did not write."""
+    """Raises ValueError, TypeError or OverflowError for what neither this version nor the former wrote."""
     if not isinstance(entries, dict) or len(entries) > _MAX_SESSIONS:
         raise TypeError("no sessions")
     found = []
     for resource, value in entries.items():
         if len(value) > _MAX_VALUE_BYTES:
             raise ValueError("too long")
-        version, state = msgpack.unpackb(value, max_array_len=2, max_map_len=0, max_ext_len=0)
-        if version != VERSION:
+        version, state, *more = msgpack.unpackb(value, max_array_len=3, max_map_len=0, max_ext_len=0)
+        if (version, len(more)) not in ((VERSION, 1), (FORMER, 0)):
             raise ValueError("another version")
-        found.append(Session(resource.decode(), SessionState(state)))
+        acked = instant(more[0]) if more and more[0] is not None else None
+        found.append(Session(resource.decode(), SessionState(state), acked))
     return tuple(sorted(found, key=lambda one: one.resource))
 
 
