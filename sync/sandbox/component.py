@@ -4,7 +4,6 @@ Decides the simulated app and the provider's key; writes the component's configu
 Refuses to know how either works inside: both are commands of this package.
 """
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.sandbox.identity import write_private
 from sync.sandbox.parts import Part
+from sync.sandbox.probes import accepts, answers_200
 
 APP = "org.example.chat"
 TEAM_ID, KEY_ID = "SANDBOX001", "SANDBOXKEY"
@@ -103,7 +103,7 @@ def apns(folder: Path, *, port: int, control_port: int, public_key: Path) -> Par
     """The simulator; its log is `folder`/apns.jsonl, its authority `folder`/ca.pem."""
 
     async def answers() -> bool:
-        return await _accepts(port) and await _accepts(control_port)
+        return await accepts(port) and await accepts(control_port)
 
     return Part(
         name="apns",
@@ -121,7 +121,7 @@ def component(folder: Path, *, configuration: Path, http_port: int) -> Part:
     """The component itself; it answers when it is joined to its server."""
 
     async def answers() -> bool:
-        return await _ready(http_port)
+        return await answers_200(http_port, "/ready")
 
     return Part(
         name="component",
@@ -129,25 +129,3 @@ def component(folder: Path, *, configuration: Path, http_port: int) -> Part:
         cwd=folder,
         answers=answers,
     )
-
-
-async def _accepts(port: int) -> bool:
-    try:
-        async with asyncio.timeout(1):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-    except (OSError, TimeoutError):
-        return False
-    return True
-
-
-async def _ready(port: int) -> bool:
-    try:
-        async with asyncio.timeout(1):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-            status = await reader.readline()
-            writer.close()
-    except (OSError, TimeoutError):
-        return False
-    return status.split()[1:2] == [b"200"]

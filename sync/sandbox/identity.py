@@ -24,6 +24,7 @@ class Identity:
     component_secret: str
     sealing_key: str
     ports: tuple[int, ...] = ()
+    server: str = "prosody"
 
 
 def names(count: int) -> list[str]:
@@ -31,8 +32,8 @@ def names(count: int) -> list[str]:
     return [NAMED[n] if n < len(NAMED) else f"user{n + 1}" for n in range(count)]
 
 
-def remember(file: Path, *, accounts: int) -> Identity:
-    """The identity that `file` holds, or a new one; with at least so many accounts."""
+def remember(file: Path, *, accounts: int, server: str = "prosody") -> Identity:
+    """The identity that `file` holds, or a new one of that server; with at least so many accounts."""
     known = json.loads(file.read_text()) if file.exists() else {}
     passwords = known.get("accounts", {})
     wanted = names(max(accounts, len(passwords)))
@@ -43,6 +44,7 @@ def remember(file: Path, *, accounts: int) -> Identity:
         component_secret=known.get("component_secret") or secrets.token_hex(24),
         sealing_key=known.get("sealing_key") or Fernet.generate_key().decode(),
         ports=tuple(known.get("ports", ())),
+        server=known.get("server", "prosody" if known else server),
     )
 
 

@@ -5,7 +5,6 @@ Passwords travel in clear text, so it is fit for trying and testing and for noth
 configuration for a real server. Refuses to know who supervises the process.
 """
 
-import asyncio
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from sync.sandbox.launch import LaunchError
 from sync.sandbox.parts import Part
+from sync.sandbox.probes import accepts, offers_login
 
 MODULES = (
     *("roster", "saslauth", "disco", "ping", "pep", "bookmarks", "carbons", "mam", "smacks", "csi", "csi_simple"),
@@ -84,7 +84,7 @@ def prosody(
     )
 
     async def answers() -> bool:
-        return await _offers_login(c2s_port, domain) and await _accepts(component_port)
+        return await offers_login(c2s_port, domain) and await accepts(component_port)
 
     return Part(
         name="server",
@@ -189,29 +189,3 @@ def _lua_bytes(char: str) -> str:
 def _encode(name: str) -> str:
     """Prosody's name of a user or host in its data folder."""
     return re.sub(rb"[^A-Za-z0-9]", lambda found: b"%%%02x" % found[0][0], name.encode()).decode()
-
-
-async def _offers_login(port: int, domain: str) -> bool:
-    try:
-        async with asyncio.timeout(1):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                writer.write(
-                    f"<stream:stream to='{domain}' version='1.0' xmlns='jabber:client' "
-                    "xmlns:stream='http://etherx.jabber.org/streams'>".encode()
-                )
-                return b"PLAIN" in await reader.readuntil(b"</stream:features>")
-            finally:
-                writer.close()
-    except (OSError, TimeoutError, asyncio.IncompleteReadError):
-        return False
-
-
-async def _accepts(port: int) -> bool:
-    try:
-        async with asyncio.timeout(1):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-            return True
-    except (OSError, TimeoutError):
-        return False

@@ -1,6 +1,6 @@
-"""The whole stack: Postgres, Valkey, the APNs simulator, a scratch Prosody and the component, on free loopback ports.
+"""The whole stack: Postgres, Valkey, the APNs simulator, a scratch server and the component, on free loopback ports.
 
-(1) folder, ports, accounts, configuration (2) Postgres → schema │ Valkey │ simulator │ Prosody       side by side (3)
+(1) folder, ports, accounts, configuration (2) Postgres → schema │ Valkey │ simulator │ server        side by side (3)
 the component, once all of those answer (4) the ready file; written again whenever a part has a new process
 
 Decides the order and the names in the ready file, and what is left behind: nothing, or the data folder that was asked
@@ -15,19 +15,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sync.sandbox import component, identity, postgres, valkey
+from sync.sandbox.ejabberd import ejabberd
 from sync.sandbox.folder import DataFolderError, data_folder
 from sync.sandbox.identity import Identity
 from sync.sandbox.launch import LaunchError, environment, tied
+from sync.sandbox.parts import Part
 from sync.sandbox.ports import hold, number
 from sync.sandbox.prosody import prosody
 from sync.sandbox.supervisor import PartError, Supervisor
 
 DOMAIN, COMPONENT, MUC = "localhost", "sync.localhost", "conference.localhost"
 SCHEMA_SECONDS = 30.0
-
+TITLES = {"prosody": "Prosody", "ejabberd": "ejabberd"}
+SERVERS: Mapping[str, Callable[..., Part]] = {"prosody": prosody, "ejabberd": ejabberd}
 
 FAILURES = (DataFolderError, LaunchError, PartError)
 
@@ -44,6 +47,7 @@ class Options:
 
 
 Ready = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,14 @@ async def sandbox(options: Options) -> AsyncIterator[Ready]:
 
     Raises one of FAILURES when it does not come up; nothing is left running then either.
     """
-    if options.server != "prosody":
-        raise LaunchError(f"This version's sandbox has Prosody only, not {options.server}: use --server prosody.")
     _withdraw(options.ready_file)
     with data_folder(options.data) as folder, contextlib.ExitStack() as held:
         # (1) as last time, or new
-        known = identity.remember(folder / "sandbox.json", accounts=options.accounts)
+        known = identity.remember(folder / "sandbox.json", accounts=options.accounts, server=options.server)
+        if known.server != options.server:
+            raise DataFolderError(
+                f"The data in {folder} are those of {TITLES[known.server]}: use --server {known.server}."
+            )
         ports = [held.enter_context(port) for port in hold(len(fields(Ports)), known.ports)]
         known = replace(known, ports=tuple(number(port) for port in ports))
         identity.keep(folder / "sandbox.json", known)
@@ -155,22 +161,27 @@ async def _start(
 
     redis = valkey.valkey(folder / "redis", port=ports.redis, password=known.redis_password)
     apns = component.apns(apns_folder, port=ports.apns, control_port=ports.apns_control, public_key=public_key)
-    server = prosody(
-        folder / "prosody",
-        domain=DOMAIN,
-        accounts=list(known.accounts.items()),
-        c2s_port=ports.c2s,
-        component_port=ports.component,
-        component_secret=known.component_secret,
-        module_path=_modules(),
-    )
+
+    async def server() -> None:
+        made = asyncio.to_thread(
+            SERVERS[known.server],
+            folder / known.server,
+            domain=DOMAIN,
+            accounts=list(known.accounts.items()),
+            c2s_port=ports.c2s,
+            component_port=ports.component,
+            component_secret=known.component_secret,
+            module_path=_modules(known.server),
+        )
+        await supervisor.start(await _to_its_end(made))
+
     try:
         # (2) side by side: none needs another
         async with asyncio.TaskGroup() as group:
             group.create_task(timed("Postgres, with its schema", database()))
             group.create_task(timed("Valkey", supervisor.start(redis)))
             group.create_task(timed("APNs simulator", supervisor.start(apns)))
-            group.create_task(timed("Prosody", supervisor.start(server)))
+            group.create_task(timed(TITLES[known.server], server()))
     except ExceptionGroup as several:
         raise several.exceptions[0] from None
     # (3) needs all of them
@@ -200,26 +211,26 @@ async def _install_schema(folder: Path, configuration: Path) -> None:
         raise PartError(f"The schema could not be installed:\n{said.decode(errors='replace').strip()[-1500:]}")
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """Await work that must not be left half done: it is finished even if we are told to stop meanwhile."""
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await task
         raise
 
 
-def _modules() -> Path:
+def _modules(server: str) -> Path:
     """The folder with the server's feed module: in the installed package, or in the checkout."""
-    packaged = Path(__file__).parent / "deploy" / "prosody"
-    return packaged if packaged.exists() else Path(__file__).parents[2] / "deploy" / "prosody"
+    packaged = Path(__file__).parent / "deploy" / server
+    return packaged if packaged.exists() else Path(__file__).parents[2] / "deploy" / server
 
 
 def _describe(folder: Path, known: Identity, ports: Ports) -> Ready:
     """The ready file's content, before there are processes."""
     return {
-        "server": "prosody",
+        "server": known.server,
         "domain": DOMAIN,
         "c2s": {"host": "127.0.0.1", "port": ports.c2s, "tls": False},
         "component": COMPONENT,

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from sync.sandbox.cli import sandbox
+from sync.sandbox.stack import Options, run
 from tests.adapters.processes import REPOSITORY, WHO, gone, listens, modes, python
 
 PARTS = {"server", "component", "postgres", "redis", "apns"}
@@ -133,7 +134,16 @@ async def test_several_run_at_once(tmp_path: Path) -> None:
         assert not ports(one) & ports(other)
 
 
-def test_ejabberd_is_declined_in_one_sentence() -> None:
-    result = CliRunner().invoke(sandbox, ["--server", "ejabberd"])
+def test_a_server_that_there_is_not_is_refused() -> None:
+    result = CliRunner().invoke(sandbox, ["--server", "openfire"])
     assert result.exit_code == 2
-    assert result.output == "The sandbox of this version has Prosody only: use --server prosody.\n"
+    assert "'openfire' is not one of 'prosody', 'ejabberd'" in result.output
+
+
+async def test_data_of_another_server_are_left_alone(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "sandbox.json").write_text(json.dumps({"server": "ejabberd"}))
+    options = Options(data=tmp_path, report=said.append)
+    assert await run(options) == 1
+    assert said == [f"The data in {tmp_path} are those of ejabberd: use --server ejabberd."]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sandbox.json"]
