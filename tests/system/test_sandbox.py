@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from sync.sandbox import stack
 from sync.sandbox.cli import sandbox
-from sync.sandbox.stack import Options, run
+from sync.sandbox.folder import DataFolderError
 from tests.adapters.processes import REPOSITORY, WHO, gone, listens, modes, python
 
 PARTS = {"server", "component", "postgres", "redis", "apns"}
@@ -141,9 +142,8 @@ def test_a_server_that_there_is_not_is_refused() -> None:
 
 
 async def test_data_of_another_server_are_left_alone(tmp_path: Path) -> None:
-    said: list[str] = []
     (tmp_path / "sandbox.json").write_text(json.dumps({"server": "ejabberd"}))
-    options = Options(data=tmp_path, report=said.append)
-    assert await run(options) == 1
-    assert said == [f"The data in {tmp_path} are those of ejabberd: use --server ejabberd."]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["sandbox.json"]
+    with pytest.raises(DataFolderError, match="those of ejabberd: use --server ejabberd"):
+        async with stack.sandbox(stack.Options(data=tmp_path)):
+            pass
+    assert os.listdir(tmp_path) == ["sandbox.json"]
