@@ -43,6 +43,9 @@ class Component(Section):
     secret_file: SecretFile | None = None
     server: str = Field(default="127.0.0.1", min_length=1)
     port: Port = 5347  # Prosody's default; ejabberd's examples use 8888
+    tls: bool = False  # from the first byte (ejabberd_service with `tls: true`); a component's stream has no STARTTLS
+    tls_ca: SecretFile | None = None  # who vouches for the server's certificate; without it, the system's CAs
+    tls_name: Host | None = None  # the name in that certificate, where it is not `server`
     hosts: Annotated[tuple[Host, ...], AfterValidator(forms.some)]
     muc_hosts: tuple[Host, ...] = ()
 
@@ -51,6 +54,8 @@ class Component(Section):
         forms.exactly_one("secret", self.secret, "secret_file", self.secret_file)
         if not self.password:
             raise ValueError("the secret is empty")
+        if (self.tls_ca or self.tls_name) and not self.tls:
+            raise ValueError("tls_ca and tls_name need tls = true")
         if len(set(self.hosts)) < len(self.hosts):
             raise ValueError("hosts names a host twice")
         if len({*self.hosts, *self.muc_hosts}) < len(self.hosts) + len(self.muc_hosts):

@@ -4,6 +4,7 @@ Whatever keeps the service from starting ends here in one sentence that names th
 """
 
 import asyncio
+import ssl
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from sync.adapters.redis.bus import RedisBus
 from sync.adapters.redis.link import Link as RedisLink
 from sync.adapters.redis.presence import RedisPresence
 from sync.adapters.sealing import Sealer
+from sync.adapters.xmpp.link import Tls
 from sync.config import Config
 from sync.model.errors import StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, Verdict
@@ -62,6 +64,7 @@ class Drivers:
     gate: PushGate
     presence: Presence
     bus: Bus
+    tls: Tls | None
 
 
 async def open_drivers(config: Config, stack: AsyncExitStack) -> Drivers:
@@ -74,8 +77,28 @@ async def open_drivers(config: Config, stack: AsyncExitStack) -> Drivers:
     leases = PostgresLeases(config.postgres.dsn.get_secret_value(), prepared=not config.postgres.transaction_pooler)
     stack.push_async_callback(leases.close)
     return Drivers(
-        metrics=metrics, clock=clock, pool=pool, leases=leases, sealer=sealer, gate=gate, presence=presence, bus=bus
+        metrics=metrics,
+        clock=clock,
+        pool=pool,
+        leases=leases,
+        sealer=sealer,
+        gate=gate,
+        presence=presence,
+        bus=bus,
+        tls=tls_of(config),
     )
+
+
+def tls_of(config: Config) -> Tls | None:
+    """TLS to the component port, where it is configured. Raises `CannotStart`."""
+    component = config.component
+    if not component.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=component.tls_ca)
+    except OSError:
+        raise CannotStart(f"[component] tls_ca: there is no certificate in {component.tls_ca}.") from None
+    return Tls(context, component.tls_name or component.server)
 
 
 async def open_pool(config: Config, stack: AsyncExitStack) -> Pool:

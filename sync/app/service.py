@@ -103,6 +103,7 @@ class Service:
             on_stanza=self._take,
             on_up=self._up,
             on_down=self._down,
+            tls=self._drivers.tls,
         )
 
     def _make_feed(self, host: str, behind: tuple[HostFeed, ...] = ()) -> HostFeed:

@@ -5,6 +5,7 @@ more specific condition of another namespace, as (local name, namespace), where 
 """
 
 from typing import ClassVar
+from xml.etree.ElementTree import Element
 
 
 class RequestError(Exception):
@@ -113,11 +114,13 @@ class Uncommittable(Exception):
 
 
 class Refused(Exception):
-    """A request of ours was answered with an error, or not at all; carries the condition."""
+    """A request of ours was answered with an error, or not at all; carries the condition, and the answer if there is
+    one.
+    """
 
-    def __init__(self, condition: str) -> None:
+    def __init__(self, condition: str, answer: Element | None = None) -> None:
         super().__init__(condition)
-        self.condition = condition
+        self.condition, self.answer = condition, answer
 
 
 class SealBroken(Exception):

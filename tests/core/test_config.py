@@ -187,6 +187,15 @@ def test_where_an_app_is_pushed_to(tmp_path: Path, server: str, address: tuple[s
     assert config.apns.apps[0].address == address
 
 
+def test_tls_to_the_component_port(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    ca = f'tls_ca = "{tmp_path}/ca.pem"\ntls_name = "xmpp.example.org"\n'
+    component = load(written(tmp_path, SMALLEST.replace("[postgres]", f"tls = true\n{ca}[postgres]"))).component
+    assert (component.tls, component.tls_ca, component.tls_name) == (True, tmp_path / "ca.pem", "xmpp.example.org")
+    (fault,) = faults(tmp_path, SMALLEST.replace("[postgres]", f"{ca}[postgres]"))
+    assert "tls_ca and tls_name need tls = true" in fault
+
+
 # ---- the sample configuration ----------------------------------------------------------------------------------------
 
 
@@ -204,7 +213,9 @@ def test_the_sample_loads(tmp_path: Path) -> None:
 
 def test_what_the_sample_shows_as_defaults_are_the_defaults(tmp_path: Path) -> None:
     text = usable_sample(tmp_path)
-    shown = re.sub(r"(?m)^# (\w+ = )", r"\1", re.sub(r"(?m)^# (secret|keys|server|ca_file) = .*\n", "", text))
+    shown = re.sub(
+        r"(?m)^# (\w+ = )", r"\1", re.sub(r"(?m)^# (secret|keys|server|ca_file|tls_ca|tls_name) = .*\n", "", text)
+    )
     assert load(written(tmp_path, shown)) == load(written(tmp_path, text))
 
 

@@ -10,8 +10,11 @@ against it.
 import asyncio
 import logging
 import random
+import ssl
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -27,6 +30,7 @@ log = logging.getLogger(__name__)
 
 STANZA_TAGS = frozenset(clark(COMPONENT, name) for name in ("iq", "message", "presence"))
 BACK_OFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # between attempts to connect, each with up to half as much again
+STOOD_SECONDS = 2.0  # a connection that stood so long was a good one: the next failure is a first one
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 10.0  # for the server's answer to a request of ours
 
@@ -51,6 +55,13 @@ class Stream(ComponentXMPP):
         super().__init__(jid, secret)  # type: ignore[no-untyped-call]  # slixmpp's own
         self._on_stanza = on_stanza
 
+    def connection_made(self, transport: Any, send_event: bool = True) -> None:
+        """Open the stream. slixmpp's own takes a connection that is encrypted from its first byte for one given up."""
+        del send_event
+        self.transport = transport
+        self.init_parser()
+        self.send_raw(self.stream_header)
+
     def send(self, data: Any, use_filters: bool = True) -> None:
         """slixmpp's own stanzas (the handshake, stream errors) leave at once, not by a queue."""
         del use_filters
@@ -63,8 +74,34 @@ class Stream(ComponentXMPP):
             super()._spawn_event(xml)
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS from the first byte: whom to trust, and the name that the server's certificate must bear."""
+
+    context: ssl.SSLContext
+    name: str
+
+
+class BackOff:
+    """How long to wait before the next attempt to connect."""
+
+    def __init__(self, dice: Callable[[], float] = random.random) -> None:
+        self._dice = dice
+        self._failures = 0
+
+    def pause(self, stood: float) -> float:
+        """Seconds; the last connection stood that long (0: there was none)."""
+        if stood >= STOOD_SECONDS:
+            self._failures = 0
+        step = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS) - 1)]
+        self._failures += 1
+        return step * (1 + self._dice() / 2)
+
+
 class Link:
-    """The `Wire` port, and the life of the connection. `on_up` and `on_down` are told of each change, once each."""
+    """The `Wire` port, and the life of the connection. `on_up` and `on_down` are told of each change, once each.
+    `sleep`, `monotonic` and `dice` are time and chance between connections.
+    """
 
     def __init__(
         self,
@@ -76,8 +113,13 @@ class Link:
         on_stanza: Callable[[Element], None],
         on_up: Callable[[], None],
         on_down: Callable[[], None],
+        tls: Tls | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        dice: Callable[[], float] = random.random,
     ) -> None:
-        self._jid, self._secret, self._server, self._port = jid, secret, server, port
+        self._jid, self._secret, self._server, self._port, self._tls = jid, secret, server, port, tls
+        self._sleep, self._monotonic, self._back_off = sleep, monotonic, BackOff(dice)
         self._on_stanza, self._on_up, self._on_down = on_stanza, on_up, on_down
         self._stream: Stream | None = None
         self._down = asyncio.Event()
@@ -86,6 +128,7 @@ class Link:
         self._paused = False
         self.up = False
         self.refused: str | None = None  # why the server does not take us, while it does not
+        self._said: str | None = None  # of that, what is in the log already
 
     # ---- Wire ------------------------------------------------------------------------------------------------------
 
@@ -115,7 +158,7 @@ class Link:
         finally:
             self._waiting.pop(iq.attrib["id"], None)
         if answer.get("type") != "result":
-            raise Refused(condition(answer))
+            raise Refused(condition(answer), answer)
         return answer
 
     def pause(self) -> None:
@@ -132,15 +175,14 @@ class Link:
 
     async def run(self) -> None:
         """Keep connected until cancelled. slixmpp does not reconnect by itself."""
-        failures = 0
         try:
             while True:
+                stood = 0.0
                 if await self._connect():
-                    failures = 0
+                    since = self._monotonic()
                     await self._down.wait()
-                pause = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)]
-                failures += 1
-                await asyncio.sleep(pause * (1 + random.random() / 2))  # noqa: S311 - jitter, not a secret
+                    stood = self._monotonic() - since
+                await self._sleep(self._back_off.pause(stood))
         finally:
             self.close()
 
@@ -178,21 +220,28 @@ class Link:
             # Not by stream.connect(): that one retries for ever by itself and resolves names through DNS SRV.
             async with asyncio.timeout(CONNECT_SECONDS):
                 loop = asyncio.get_running_loop()
-                await loop.create_connection(lambda: stream, self._server, self._port)
+                tls, name = (self._tls.context, self._tls.name) if self._tls else (None, None)
+                await loop.create_connection(lambda: stream, self._server, self._port, ssl=tls, server_hostname=name)
                 connected = await ready
         except (OSError, TimeoutError) as error:
-            self.refused = self.refused or type(error).__name__
+            self.refused = self.refused or worded(error)
             connected = False
         if not connected:
-            log.warning("no connection to the server", extra={"reason": self.refused or "closed"})
+            self._say(self.refused or "closed")
             if stream.transport is not None:
                 stream.transport.abort()
             return False
-        self.up = True
+        self.up, self._said = True, None
         log.info("connected to the server")
         self._read(not self._paused)
         self._on_up()
         return True
+
+    def _say(self, reason: str) -> None:
+        """In the log once for each reason: attempts go on for as long as the server is away."""
+        if reason != self._said:
+            self._said = reason
+            log.warning("no connection to the server", extra={"reason": reason})
 
     def _refuse(self, error: Any) -> None:
         self.refused = str(error["condition"])
@@ -225,6 +274,15 @@ class Link:
             transport.resume_reading()
         else:
             transport.pause_reading()
+
+
+def worded(error: Exception) -> str:
+    """Why there is no connection, in words without addresses or secrets."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS at this port: {error.reason or 'refused'}"
+    return type(error).__name__
 
 
 def condition(answer: Element) -> str:
