@@ -1,6 +1,6 @@
 # `make demo` to see it, `make test` to check it; both set up what they need first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test nightly mutants check bench sandbox lock clean
+.PHONY: help setup servers demo test nightly mutants check bench sandbox lock clean
 
 BIN := .venv/bin
 ACCEPTANCE := ../shared/acceptance/first-light
@@ -10,6 +10,9 @@ help: ## This list
 
 setup: ## Make .venv with the locked dependencies; install Prosody when it is missing
 	@scripts/setup
+
+servers: setup ## Install ejabberd, too, when it is missing: tests run on both servers
+	@scripts/setup --tests
 
 demo: setup ## Show everything: a missed call, a push, one small answer
 	@$(BIN)/convsync demo
@@ -23,9 +26,9 @@ check: setup ## What needs no running server: style, types, imports
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
 
-test: check ## Everything: the checks, all tests, the black-box acceptance where it is at hand
+test: servers check ## Everything: the checks, all tests, the black-box acceptance where it is at hand
 	$(BIN)/pytest -n auto
-	@if [ -x $(ACCEPTANCE) ]; then $(ACCEPTANCE); fi
+	@if [ -x $(ACCEPTANCE) ]; then $(ACCEPTANCE) --server prosody --server ejabberd; fi
 
 nightly: setup ## Random lives for as long as a night allows: in memory, on Postgres, many writers at once
 	nice $(BIN)/pytest -n auto --hypothesis-profile=nightly --timeout=7200 --durations=5 tests/core/test_fold_property.py \
