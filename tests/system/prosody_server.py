@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -138,9 +138,15 @@ class Prosody:
 
 
 @asynccontextmanager
-async def prosody_of_its_own(folder: Path, **options: Option) -> AsyncIterator[Prosody]:
-    """For a test that kills it, damages it, or configures it."""
+async def prosody_of_its_own(
+    folder: Path, *, config: Mapping[str, str] | None = None, **options: Option
+) -> AsyncIterator[Prosody]:
+    """For a test that kills it, damages it, or configures it. `config`: lines of its configuration → others."""
     prosody = Prosody(folder, **options)
+    for line, instead in (config or {}).items():
+        text = (folder / "prosody.cfg.lua").read_text()
+        assert line in text
+        (folder / "prosody.cfg.lua").write_text(text.replace(line, instead))
     await prosody.start()
     try:
         yield prosody

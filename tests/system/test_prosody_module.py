@@ -282,3 +282,51 @@ async def test_the_stream_feature_is_offered_after_login_only(server: Prosody) -
     assert before.find(feature) is None
     assert client.features.find(feature) is not None
     await client.close()
+
+
+# ---- §5 what has arrived -------------------------------------------------------------------------------------------
+
+
+async def test_a_hibernated_session_tells_up_to_when_it_has_everything(server: Prosody, feed: FeedComponent) -> None:
+    one = server.name()
+    sender = await server.client(f"{server.name()}/a")
+    phone = await server.client(f"{one}/phone", sm=True)
+    sender.chat(one, "received")
+    await phone.wait_for(lambda e: e.findtext(f"{CLIENT}body") == "received", past=True)
+    await phone.ping()  # its <a/> has been read
+    received = await feed.message("received")
+    phone.forgetful = True
+    sender.chat(one, "lost")
+    await phone.wait_for(lambda e: e.findtext(f"{CLIENT}body") == "lost", past=True)
+    await phone.ping()
+    lost = await feed.message("lost")
+    await phone.cut()
+    gone = await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
+    acked = int(gone.element.get("acked", ""))
+    assert int(received.element.get("at", "")) < acked < int(lost.element.get("at", ""))
+    assert received.element.find(f"{FEED}sessions/{FEED}s[@acked]") is None  # it was not hibernated
+    sender.chat(one, "meanwhile")
+    meanwhile = (await feed.message("meanwhile")).element.find(f"{FEED}sessions/{FEED}s")
+    assert meanwhile is not None
+    assert (meanwhile.get("state"), meanwhile.get("acked")) == ("hibernated", str(acked))
+    for answer in (await feed.ask("get", SESSIONS), await feed.subscribe(server.told)):
+        (listed,) = (s for s in answer.iter(f"{FEED}session") if s.get("jid") == phone.jid)
+        assert (listed.get("state"), listed.get("acked")) == ("hibernated", str(acked))
+    again = await server.client(f"{one}/phone", resume=phone)
+    await again.close()
+    await sender.close()
+
+
+async def test_a_client_that_never_acknowledged_has_what_was_sent_before_it_came(
+    server: Prosody, feed: FeedComponent
+) -> None:
+    one = server.name()
+    phone = await server.client(f"{one}/phone", sm=True, presence=False)
+    phone.forgetful = True
+    await phone.available()
+    bound = await feed.event(lambda e: e.element.get("state") == "bound" and e.element.get("account") == one)
+    available = await feed.event(lambda e: e.element.get("state") == "available" and e.element.get("account") == one)
+    await phone.cut()
+    gone = await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
+    acked = int(gone.element.get("acked", ""))
+    assert int(bound.element.get("at", "")) - 1_000_000 < acked < int(available.element.get("at", ""))

@@ -6,7 +6,6 @@
 -- Carbons, archive results, offline messages handed out at login and stream management's resending write to the
 -- session and never pass here.
 
-local st = require "util.stanza";
 local jid = require "util.jid";
 local cache = require "util.cache";
 local rostermanager = require "core.rostermanager";
@@ -15,7 +14,6 @@ local presence = module:require "presence";
 local xml = module:require "eventxml";
 
 local host = module.host;
-local xml_escape = st.xml_escape;
 local xmlns_feed = "urn:convsync:feed:0";
 local subscribed = { both = true, from = true, to = true };
 
@@ -40,14 +38,6 @@ local function is_known(username, peer)
 	local roster = rostermanager.load_roster(username, host);
 	local item = roster and roster[peer];
 	return item ~= nil and subscribed[item.subscription] == true;
-end
-
-local function sessions_summary(account)
-	local list = {};
-	presence.each(account, function (session, resource)
-		table.insert(list, ("<s r='%s' state='%s'/>"):format(xml_escape(resource), presence.state_of(session)));
-	end);
-	return "<sessions>" .. table.concat(list) .. "</sessions>";
 end
 
 -- Rooms of a host that runs this module have a stream of their own: what their occupants' sessions see is known already.
@@ -102,7 +92,7 @@ local function emit_message(event, direction, username, peer_jid, resource)
 		xml.head("message", account, table.pack(
 			"direction", direction, "archive-id", id and id.attr.id, "resource", resource,
 			"known", is_known(username, peer), "to-self", to_self));
-		">", sessions_summary(account), xml.message(stanza, stanza.attr.to or account), "</event>";
+		">", presence.summary(account), xml.message(stanza, stanza.attr.to or account), "</event>";
 	});
 end
 
@@ -146,7 +136,8 @@ end
 function events.session(session, state)
 	if not session.full_jid then return; end
 	local account = session.username .. "@" .. session.host;
-	events.emit(xml.head("session", account, table.pack("resource", session.resource, "state", state)) .. "/>");
+	events.emit(xml.head("session", account, table.pack("resource", session.resource, "state", state))
+		.. presence.acked(session) .. "/>");
 end
 
 function events.account(username, state)

@@ -1,4 +1,4 @@
--- The XML of an event, as docs/feed.md §5 has it. Decides how values are written; refuses to know what they mean.
+-- The XML of events and answers, as docs/feed.md has it. Decides how values are written; refuses to know what they mean.
 
 local st = require "util.stanza";
 local now = require "util.time".now;
@@ -31,4 +31,11 @@ local function message(stanza, to)
 	return text;
 end
 
-return { attribute = attribute, head = head, message = message };
+-- Answers a request with one element, as text: what is large is written once, not built and then written.
+local function answer(event, element)
+	local attr = event.stanza.attr;
+	return event.origin.send("<iq type='result'" .. attribute("id", attr.id) .. attribute("from", attr.to)
+		.. attribute("to", attr.from) .. ">" .. element .. "</iq>");
+end
+
+return { attribute = attribute, head = head, message = message, answer = answer };

@@ -5,9 +5,10 @@
 -- wrong in here is logged and counted and never touches a user's stanza. The module decides nothing about conversations.
 --
 --   VirtualHost: users ─▶ events, pep, contacts ┐
---   MUC component:        rooms ─▶ members      ┴─▶ outbox (file) ─▶ subscription ─▶ component     requests: deliver, sessions
+--   MUC component:        rooms ─▶ members      ┴─▶ outbox (file) ─▶ subscription ─▶ component     requests: deliver, sessions,
+--                                                                                          accounts, account, archive
 --
--- Options (README.md explains them): convsync_feed_components, convsync_feed_outbox_max.
+-- Options (README.md explains them): convsync_feed_components, convsync_feed_outbox_max, convsync_feed_archive.
 
 local st = require "util.stanza";
 local jid = require "util.jid";
@@ -23,17 +24,21 @@ end
 local open_outbox = module:require "outbox".open;
 local subscriptions = module:require "subscription";
 local requests = module:require "requests";
+local accounts = module:require "accounts";
+local archive = module:require "archive";
 local presence = module:require "presence";
+local xml = module:require "eventxml";
 local source = module:require(has_rooms and "rooms" or "users");
 
 local xmlns_feed = "urn:convsync:feed:0";
-local VERSION = "0.2.0";
+local VERSION = "0.3.0";
 local SAVE_SECONDS = 1; -- acks are written down this long after they came: a crash repeats at most one second of them
 
 local components = set.new();
 for name in module:get_option_set("convsync_feed_components", {}):items() do
 	components:add(assert(jid.prep(name), "convsync_feed_components: not a JID: " .. tostring(name)));
 end
+local archive_offered = module:get_option_boolean("convsync_feed_archive", true);
 local outbox_max = module:get_option_number("convsync_feed_outbox_max", 512) * 1024 * 1024;
 
 local function counter(name, description)
@@ -124,7 +129,7 @@ local function subscribe(event)
 	for _, id in ipairs(subscription.regressed) do
 		module:log("warn", "%s has lost memory of stream %s: was its database restored?", stanza.attr.from, id);
 	end
-	origin.send(subscription:hello(st.reply(stanza), { module = VERSION }, presence.all(), has_rooms));
+	xml.answer(event, subscription:hello(VERSION, presence.all(), has_rooms));
 	subscription:pump();
 end
 
@@ -161,6 +166,14 @@ if not has_rooms then
 	request("set", "deliver", function (event) return requests.deliver(event, source.ignore); end);
 end
 request("get", "sessions", requests.sessions);
+
+-- What is kept of the time before the component. The operator may keep it to the server.
+local function reading(name, f)
+	request("get", name, archive_offered and f or function (event) accounts.refuse(event, "auth", "forbidden"); end);
+end
+reading("accounts", function (event) return accounts.list(event, source.names); end);
+reading("archive", function (event) return archive.page(event, source.exists); end);
+if not has_rooms then reading("account", accounts.describe); end
 
 module:hook("message/host", function (event)
 	if not event.stanza:get_child("ack", xmlns_feed) then return; end

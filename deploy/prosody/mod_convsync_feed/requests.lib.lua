@@ -4,6 +4,7 @@
 local st = require "util.stanza";
 local jid = require "util.jid";
 local presence = module:require "presence";
+local xml = module:require "eventxml";
 
 local host = module.host;
 local xmlns_feed = "urn:convsync:feed:0";
@@ -59,11 +60,7 @@ function requests.deliver(event, ignore)
 end
 
 function requests.sessions(event)
-	local reply = st.reply(event.stanza):tag("sessions", { xmlns = xmlns_feed });
-	for _, s in ipairs(presence.all()) do
-		reply:tag("session", { jid = s.jid, state = s.state }):up();
-	end
-	return event.origin.send(reply);
+	return xml.answer(event, ("<sessions xmlns='%s'>%s</sessions>"):format(xmlns_feed, presence.all()));
 end
 
 return requests;

@@ -11,6 +11,7 @@ local xml = module:require "eventxml";
 local members = module:require "members";
 
 local mod_muc = module:depends("muc");
+local persistent_rooms = module:open_store("persistent"); -- mod_muc's
 local PAGE = 200; -- members in one event
 local MAX_ROOMS = 4096; -- remembered at a time; another room is listed again before its next event
 
@@ -146,5 +147,24 @@ function rooms.start(a_feed)
 end
 
 function rooms.stop() end
+
+-- The rooms that are in memory and those that would be restored: without restoring them.
+function rooms.names()
+	local names, seen = {}, {};
+	local function add(address)
+		if seen[address] or not jid.node(address) then return; end
+		seen[address] = true;
+		table.insert(names, address);
+	end
+	for room in mod_muc.live_rooms() do
+		if not room._data.destroyed then add(room.jid); end
+	end
+	for address in pairs(persistent_rooms:get(nil) or {}) do add(address); end
+	return names;
+end
+
+function rooms.exists(username)
+	return mod_muc.get_room_from_jid(username .. "@" .. module.host) ~= nil;
+end
 
 return rooms;

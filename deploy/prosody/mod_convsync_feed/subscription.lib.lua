@@ -4,6 +4,7 @@
 -- (the outbox) and what they say. An event leaves at once while the window is open; only a backlog is batched.
 
 local st = require "util.stanza";
+local xml = module:require "eventxml";
 local xml_escape = st.xml_escape;
 
 local xmlns_feed = "urn:convsync:feed:0";
@@ -130,25 +131,22 @@ function subscription:forget_gone()
 	end
 end
 
-function subscription:hello(reply, versions, sessions, has_rooms)
-	reply:tag("hello", {
-		xmlns = xmlns_feed, version = "1", server = "Prosody", ["server-version"] = prosody.version;
-		["module-version"] = versions.module, host = self.host, shard = "0", ["ordered-archive"] = "false";
-		rooms = has_rooms and "true" or nil;
-	});
+-- The answer to the request. sessions: the XML of all the host's sessions.
+function subscription:hello(module_version, sessions, has_rooms)
+	local parts = {
+		("<hello xmlns='%s' version='1' server='Prosody'"):format(xmlns_feed);
+		xml.attribute("server-version", prosody.version), xml.attribute("module-version", module_version);
+		xml.attribute("host", self.host), " shard='0' ordered-archive='false'", xml.attribute("rooms", has_rooms), ">";
+	};
 	for _, stream in ipairs(self.outbox.streams) do
-		reply:tag("stream", {
-			id = stream.id, low = ("%d"):format(stream.acked + 1), high = ("%d"):format(stream.high);
-			acked = ("%d"):format(stream.acked), current = stream == self.outbox.current and "true" or nil;
-		}):up();
+		table.insert(parts, ("<stream id='%s' low='%d' high='%d' acked='%d'%s/>"):format(stream.id, stream.acked + 1,
+			stream.high, stream.acked, xml.attribute("current", stream == self.outbox.current)));
 	end
 	for _, id in ipairs(self.regressed) do
-		reply:tag("regressed", { stream = id }):up();
+		table.insert(parts, ("<regressed stream='%s'/>"):format(id));
 	end
-	for _, s in ipairs(sessions) do
-		reply:tag("session", { jid = s.jid, state = s.state }):up();
-	end
-	return reply;
+	table.insert(parts, sessions .. "</hello>");
+	return table.concat(parts);
 end
 
 -- Reads a subscribe request. Returns told, or nil and the error (type, condition, extra element).

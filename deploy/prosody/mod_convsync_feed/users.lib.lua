@@ -5,10 +5,11 @@ local events = module:require "events";
 local presence = module:require "presence";
 local contacts = module:require "contacts";
 local pep = module:require "pep";
+local accounts = module:require "accounts";
 
 local host = module.host;
 local xmlns_synchronization = "https://xabber.com/protocol/synchronization";
-local users = { ignore = events.ignore };
+local users = { ignore = events.ignore, names = accounts.users, exists = accounts.user_exists };
 
 local function each_session(f)
 	for _, user in pairs(prosody.hosts[host].sessions) do
@@ -27,7 +28,13 @@ local function hook_sessions(guarded)
 	local function on(name, state, pick)
 		module:hook(name, guarded(function (event) events.session(pick and pick(event) or event.origin, state); end));
 	end
-	on("resource-bind", "bound", function (event) return event.session; end);
+	on("resource-bind", "bound", function (event)
+		presence.bound(event.session);
+		return event.session;
+	end);
+	for _, version in ipairs { "urn:xmpp:sm:3", "urn:xmpp:sm:2" } do
+		module:hook_tag(version, "a", guarded(presence.acknowledged), 10); -- mod_smacks ends the event at 0
+	end
 	on("resource-unbind", "unbound", function (event) return event.session; end);
 	on("presence/initial", "available");
 	on("csi-client-active", "active");
