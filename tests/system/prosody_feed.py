@@ -12,7 +12,7 @@ from xmpp_component import FeedComponent
 
 
 @pytest_asyncio.fixture(scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prosody]:
+async def prosody(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prosody]:
     prosody = Prosody(tmp_path_factory.mktemp("prosody"))
     await prosody.start()
     yield prosody
@@ -20,22 +20,22 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pros
 
 
 @pytest_asyncio.fixture
-async def feed(server: Prosody) -> AsyncIterator[FeedComponent]:
+async def feed(prosody: Prosody) -> AsyncIterator[FeedComponent]:
     """The users' host."""
-    component = await server.feed()
+    component = await prosody.feed()
     yield component
     if not component.closed:
-        server.told |= component.ack_all()
+        prosody.told |= component.ack_all()
         await component.caught_up()
         await component.cut()
 
 
 @pytest_asyncio.fixture
-async def rooms(server: Prosody) -> AsyncIterator[FeedComponent]:
+async def rooms(prosody: Prosody) -> AsyncIterator[FeedComponent]:
     """The host of rooms."""
-    component = await server.rooms()
+    component = await prosody.rooms()
     yield component
     if not component.closed:
-        server.told_of_rooms |= component.ack_all()
+        prosody.told_of_rooms |= component.ack_all()
         await component.caught_up()
         await component.cut()

@@ -67,9 +67,9 @@ async def test_accounts_come_sorted_and_in_pages(feed: FeedComponent) -> None:
     assert await accounts(feed, after="zzz") == ([], True)
 
 
-async def test_an_account_tells_its_contacts_and_items(server: Prosody, feed: FeedComponent) -> None:
-    one, friend, stranger = server.name(), server.name(), server.name()
-    client, other = await server.client(f"{one}/a"), await server.client(f"{friend}/a")
+async def test_an_account_tells_its_contacts_and_items(prosody: Prosody, feed: FeedComponent) -> None:
+    one, friend, stranger = prosody.name(), prosody.name(), prosody.name()
+    client, other = await prosody.client(f"{one}/a"), await prosody.client(f"{friend}/a")
     await client.iq("get", "<query xmlns='jabber:iq:roster'/>")  # else it is not told of its subscriptions
     client.send(f"<presence type='subscribe' to='{friend}'/>")
     await other.wait_for(lambda e: e.get("type") == "subscribe", past=True)
@@ -112,10 +112,10 @@ def storage(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 async def test_an_archive_comes_whole_in_pages_of_any_size(tmp_path: Path, storage: dict[str, str]) -> None:
-    async with prosody_of_its_own(tmp_path, config=storage) as server:
-        feed = await server.feed()
-        one, other = server.name(), server.name()
-        client = await server.client(f"{one}/a")
+    async with prosody_of_its_own(tmp_path, config=storage) as prosody:
+        feed = await prosody.feed()
+        one, other = prosody.name(), prosody.name()
+        client = await prosody.client(f"{one}/a")
         for i in range(120):
             client.chat(other, f"m{i}")
         client.chat(one, "to myself")
@@ -140,9 +140,9 @@ async def test_an_archive_comes_whole_in_pages_of_any_size(tmp_path: Path, stora
 
 
 async def test_what_comes_meanwhile_is_not_missed(tmp_path: Path, storage: dict[str, str]) -> None:
-    async with prosody_of_its_own(tmp_path, config=storage) as server:
-        feed = await server.feed()
-        client, other = await server.client(f"{server.name()}/a"), server.name()
+    async with prosody_of_its_own(tmp_path, config=storage) as prosody:
+        feed = await prosody.feed()
+        client, other = await prosody.client(f"{prosody.name()}/a"), prosody.name()
         for i in range(60):
             client.chat(other, f"m{i}")
         await client.ping()
@@ -156,9 +156,9 @@ async def test_what_comes_meanwhile_is_not_missed(tmp_path: Path, storage: dict[
 
 
 async def test_times_bound_an_archive(tmp_path: Path, storage: dict[str, str]) -> None:
-    async with prosody_of_its_own(tmp_path, config=storage) as server:
-        feed = await server.feed()
-        client, other = await server.client(f"{server.name()}/a"), server.name()
+    async with prosody_of_its_own(tmp_path, config=storage) as prosody:
+        feed = await prosody.feed()
+        client, other = await prosody.client(f"{prosody.name()}/a"), prosody.name()
         client.chat(other, "now")
         at = int((await feed.message("now")).element.get("at", ""))
         hour = 3_600_000_000
@@ -173,8 +173,8 @@ async def test_times_bound_an_archive(tmp_path: Path, storage: dict[str, str]) -
             assert (len(items), last) == (found, True)
 
 
-async def test_a_page_ends_at_256_kilobytes_and_has_one_message_at_least(server: Prosody, feed: FeedComponent) -> None:
-    client, other = await server.client(f"{server.name()}/a"), server.name()
+async def test_a_page_ends_at_256_kilobytes_and_has_one_message_at_least(prosody: Prosody, feed: FeedComponent) -> None:
+    client, other = await prosody.client(f"{prosody.name()}/a"), prosody.name()
     for i in range(20):
         client.chat(other, f"{i}" + "x" * 60_000)
     client.chat(other, "huge" + "x" * 250_000)
@@ -187,23 +187,23 @@ async def test_a_page_ends_at_256_kilobytes_and_has_one_message_at_least(server:
 
 
 async def test_a_read_behind_something_that_is_gone_says_so(tmp_path: Path, storage: dict[str, str]) -> None:
-    async with prosody_of_its_own(tmp_path, config=storage) as server:
-        feed = await server.feed()
-        client, other = await server.client(f"{server.name()}/a"), server.name()
+    async with prosody_of_its_own(tmp_path, config=storage) as prosody:
+        feed = await prosody.feed()
+        client, other = await prosody.client(f"{prosody.name()}/a"), prosody.name()
         client.chat(other, "there")
         await client.ping()
-        for account in (other, server.name()):
+        for account in (other, prosody.name()):
             with pytest.raises(StanzaError, match="item-not-found"):
                 await archive(feed, account, after="nosuch")
-        assert await archive(feed, server.name()) == ([], True)
+        assert await archive(feed, prosody.name()) == ([], True)
 
 
 # ---- the archive of a room -----------------------------------------------------------------------------------------
 
 
-async def test_a_room_tells_who_wrote_where_everybody_may_know(server: Prosody, rooms: FeedComponent) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/a")
+async def test_a_room_tells_who_wrote_where_everybody_may_know(prosody: Prosody, rooms: FeedComponent) -> None:
+    one = prosody.name()
+    client = await prosody.client(f"{one}/a")
     for name, whois in (("open", "anyone"), ("veiled", "moderators")):
         room = f"{name}@{ROOMS}"
         await enter(client, room, "Ann")
@@ -234,14 +234,14 @@ async def test_a_room_tells_who_wrote_where_everybody_may_know(server: Prosody, 
 
 
 async def test_rooms_that_nobody_is_in_are_accounts_too(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        client = await server.client(f"{server.name()}/a")
+    async with prosody_of_its_own(tmp_path) as prosody:
+        client = await prosody.client(f"{prosody.name()}/a")
         await enter(client, f"kept@{ROOMS}", "Ann")
         await configure(client, f"kept@{ROOMS}")
         await client.close()
-        server.stop()
-        await server.start()
-        rooms = await server.rooms()
+        prosody.stop()
+        await prosody.start()
+        rooms = await prosody.rooms()
         assert await accounts(rooms) == ([f"kept@{ROOMS}"], True)
         assert (await archive(rooms, f"kept@{ROOMS}"))[1]
 
@@ -284,9 +284,9 @@ async def test_a_rooms_host_has_no_rosters_and_no_room_that_is_not_there(rooms: 
 
 
 @pytest.mark.parametrize("name", ["accounts", "account", "archive"])
-async def test_nobody_but_the_component_may_read(server: Prosody, name: str) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/a")
+async def test_nobody_but_the_component_may_read(prosody: Prosody, name: str) -> None:
+    one = prosody.name()
+    client = await prosody.client(f"{one}/a")
     with pytest.raises(StanzaError) as caught:
         await client.iq("get", f"<{name} xmlns='{NS}' account='{one}'/>", to=DOMAIN)
     assert caught.value.condition == "forbidden"
@@ -294,8 +294,8 @@ async def test_nobody_but_the_component_may_read(server: Prosody, name: str) -> 
 
 
 async def test_the_operator_may_keep_the_archive_to_the_server(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path, convsync_feed_archive=False) as server:
-        feed = await server.feed()
+    async with prosody_of_its_own(tmp_path, convsync_feed_archive=False) as prosody:
+        feed = await prosody.feed()
         for host, names in ((DOMAIN, ("accounts", "account", "archive")), (ROOMS, ("accounts", "archive"))):
             for name in names:
                 with pytest.raises(StanzaError) as caught:
@@ -303,16 +303,16 @@ async def test_the_operator_may_keep_the_archive_to_the_server(tmp_path: Path) -
                 assert caught.value.condition == "forbidden"
 
 
-async def test_a_host_without_an_archive_says_so(server: Prosody, feed: FeedComponent) -> None:
-    client = await server.client(f"{server.name()}/a")
+async def test_a_host_without_an_archive_says_so(prosody: Prosody, feed: FeedComponent) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
     try:
         for host, module in ((DOMAIN, "mam"), (ROOMS, "muc_mam")):
-            await server.control(client, "unload", host=host, module=module)
+            await prosody.control(client, "unload", host=host, module=module)
             feed.host = host
             with pytest.raises(StanzaError, match="feature-not-implemented"):
                 await archive(feed, f"u1@{host}")
     finally:
         feed.host = DOMAIN
         for host, module in ((DOMAIN, "mam"), (ROOMS, "muc_mam")):
-            await server.control(client, "load", host=host, module=module)
+            await prosody.control(client, "load", host=host, module=module)
         await client.close()

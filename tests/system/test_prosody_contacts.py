@@ -26,12 +26,12 @@ def about(feed: FeedComponent, account: str, kind: str) -> list[Event]:
 
 
 async def test_groupchat_of_a_room_elsewhere_comes_for_each_session_and_once_from_its_author(
-    server: Prosody, feed: FeedComponent
+    prosody: Prosody, feed: FeedComponent
 ) -> None:
-    one, other = server.name(), server.name()
+    one, other = prosody.name(), prosody.name()
     room = f"tea@{ELSEWHERE}"
-    ann = await server.client(f"{one}/a")
-    bobs = [await server.client(f"{other}/{r}") for r in ("phone", "laptop")]
+    ann = await prosody.client(f"{one}/a")
+    bobs = [await prosody.client(f"{other}/{r}") for r in ("phone", "laptop")]
     for client, nick in ((ann, "Ann"), (bobs[0], "Bob"), (bobs[1], "Bob")):
         await enter(client, room, nick)
     ann.message(room, "<body>tea?</body>", kind="groupchat")
@@ -47,10 +47,10 @@ async def test_groupchat_of_a_room_elsewhere_comes_for_each_session_and_once_fro
         await client.close()
 
 
-async def test_groupchat_of_a_room_of_this_server_is_none_of_the_sessions(server: Prosody, feed: FeedComponent) -> None:
-    one, other = server.name(), server.name()
+async def test_groupchat_of_a_room_of_this_server_is_of_no_session(prosody: Prosody, feed: FeedComponent) -> None:
+    one, other = prosody.name(), prosody.name()
     room = f"covered@{ROOMS}"
-    ann, bob = await server.client(f"{one}/a"), await server.client(f"{other}/a")
+    ann, bob = await prosody.client(f"{one}/a"), await prosody.client(f"{other}/a")
     await enter(ann, room, "Ann")
     await ann.iq(
         "set",
@@ -60,7 +60,7 @@ async def test_groupchat_of_a_room_of_this_server_is_none_of_the_sessions(server
     await enter(bob, room, "Bob")
     ann.message(room, "<body>all</body>", kind="groupchat")
     await bob.wait_for(lambda e: e.findtext(BODY) == "all", past=True)
-    await affiliate(ann, room, server.name(), "member")  # a notice to everybody in the room
+    await affiliate(ann, room, prosody.name(), "member")  # a notice to everybody in the room
     await settled(feed, ann, bob)
     assert of(feed, one, other) == []
     invited = f"<x xmlns='http://jabber.org/protocol/muc#user'><invite to='{other}'/></x>"
@@ -71,9 +71,9 @@ async def test_groupchat_of_a_room_of_this_server_is_none_of_the_sessions(server
     await bob.close()
 
 
-async def test_groupchat_that_reaches_no_session_is_no_event(server: Prosody, feed: FeedComponent) -> None:
-    one, other = server.name(), server.name()
-    client = await server.client(f"{one}/a")
+async def test_groupchat_that_reaches_no_session_is_no_event(prosody: Prosody, feed: FeedComponent) -> None:
+    one, other = prosody.name(), prosody.name()
+    client = await prosody.client(f"{one}/a")
     for to in (other, f"{other}/nobody"):
         client.message(to, "<body>shout</body>", kind="groupchat")
     await settled(feed, client)
@@ -100,10 +100,10 @@ def retract(node: str, item: str) -> str:
 
 @pytest.mark.parametrize(("node", "payload"), [(MDS, DISPLAYED), (BOOKMARKS, CONFERENCE)])
 async def test_what_is_published_and_retracted_is_told(
-    server: Prosody, feed: FeedComponent, node: str, payload: str
+    prosody: Prosody, feed: FeedComponent, node: str, payload: str
 ) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/phone")
+    one = prosody.name()
+    client = await prosody.client(f"{one}/phone")
     await client.iq("set", publish(node, "tea@rooms.example", payload))
     await client.iq("set", retract(node, "tea@rooms.example"))
     await settled(feed, client)
@@ -119,14 +119,14 @@ async def test_what_is_published_and_retracted_is_told(
 
 @pytest.mark.parametrize("how", ["purge", "delete"])
 async def test_a_node_that_is_emptied_retracts_each_of_its_items(
-    server: Prosody, feed: FeedComponent, how: str
+    prosody: Prosody, feed: FeedComponent, how: str
 ) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/phone")
+    one = prosody.name()
+    client = await prosody.client(f"{one}/phone")
     for item in ("a@rooms.example", "b@rooms.example"):
         await client.iq("set", publish(BOOKMARKS, item, CONFERENCE))
     emptied = f"<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><{how} node='{BOOKMARKS}'/></pubsub>"
-    stranger = await server.client(f"{server.name()}/a")
+    stranger = await prosody.client(f"{prosody.name()}/a")
     with pytest.raises(StanzaError):
         await stranger.iq("set", emptied, to=one)
     await settled(feed, client)
@@ -139,9 +139,9 @@ async def test_a_node_that_is_emptied_retracts_each_of_its_items(
     await stranger.close()
 
 
-async def test_other_nodes_and_what_is_not_there_are_no_events(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/phone")
+async def test_other_nodes_and_what_is_not_there_are_no_events(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    client = await prosody.client(f"{one}/phone")
     nick = "http://jabber.org/protocol/nick"
     await client.iq("set", publish(nick, "current", f"<nick xmlns='{nick}'>n</nick>"))
     with pytest.raises(StanzaError, match="item-not-found"):
@@ -152,9 +152,9 @@ async def test_other_nodes_and_what_is_not_there_are_no_events(server: Prosody, 
 
 
 async def test_a_failing_callback_does_not_leave_a_publish_unanswered(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        client = await server.client(f"{server.name()}/phone")
-        feed = await server.feed()
+    async with prosody_of_its_own(tmp_path) as prosody:
+        client = await prosody.client(f"{prosody.name()}/phone")
+        feed = await prosody.feed()
         payload = f"<conference xmlns='{BOOKMARKS}'><broken xmlns='urn:convsync:test'/></conference>"
         await client.iq("set", publish(BOOKMARKS, "broken@rooms.example", payload))
         await client.iq("set", publish(BOOKMARKS, "whole@rooms.example", CONFERENCE))
@@ -162,7 +162,7 @@ async def test_a_failing_callback_does_not_leave_a_publish_unanswered(tmp_path: 
         assert gap.element.get("reason") == "write-failed"
         whole = await feed.event(lambda e: e.kind == "pep")
         assert whole.element.get("item") == "whole@rooms.example"
-        assert "A callback failed" in server.log()
+        assert "A callback failed" in prosody.log()
 
 
 # ---- subscription --------------------------------------------------------------------------------------------------
@@ -172,15 +172,15 @@ def subscriptions(feed: FeedComponent, account: str) -> list[tuple[str | None, s
     return [(e.element.get("peer"), e.element.get("state")) for e in about(feed, account, "subscription")]
 
 
-async def both(server: Prosody) -> tuple[XmppClient, XmppClient]:
-    return await server.client(f"{server.name()}/a"), await server.client(f"{server.name()}/a")
+async def both(prosody: Prosody) -> tuple[XmppClient, XmppClient]:
+    return await prosody.client(f"{prosody.name()}/a"), await prosody.client(f"{prosody.name()}/a")
 
 
 @pytest.mark.parametrize("answer", ["subscribed", "unsubscribed"])
 async def test_a_request_that_waits_and_its_answer_are_told_once(
-    server: Prosody, feed: FeedComponent, answer: str
+    prosody: Prosody, feed: FeedComponent, answer: str
 ) -> None:
-    asker, owner = await both(server)
+    asker, owner = await both(prosody)
     for _ in range(2):
         asker.send(f"<presence to='{owner.account}' type='subscribe'/>")
     await owner.wait_for(lambda e: e.get("type") == "subscribe", past=True)
@@ -196,8 +196,8 @@ async def test_a_request_that_waits_and_its_answer_are_told_once(
     await owner.close()
 
 
-async def test_a_request_that_is_taken_back_is_withdrawn(server: Prosody, feed: FeedComponent) -> None:
-    asker, owner = await both(server)
+async def test_a_request_that_is_taken_back_is_withdrawn(prosody: Prosody, feed: FeedComponent) -> None:
+    asker, owner = await both(prosody)
     asker.send(f"<presence to='{owner.account}' type='subscribe'/>")
     asker.send(f"<presence to='{owner.account}' type='unsubscribe'/>")
     await settled(feed, asker, owner)
@@ -206,8 +206,8 @@ async def test_a_request_that_is_taken_back_is_withdrawn(server: Prosody, feed: 
     await owner.close()
 
 
-async def test_a_request_that_was_approved_beforehand_never_waits(server: Prosody, feed: FeedComponent) -> None:
-    asker, owner = await both(server)
+async def test_a_request_that_was_approved_beforehand_never_waits(prosody: Prosody, feed: FeedComponent) -> None:
+    asker, owner = await both(prosody)
     owner.send(f"<presence to='{asker.account}' type='subscribed'/>")
     await owner.ping()
     asker.send(f"<presence to='{owner.account}' type='subscribe'/>")
@@ -219,8 +219,8 @@ async def test_a_request_that_was_approved_beforehand_never_waits(server: Prosod
     await owner.close()
 
 
-async def test_a_request_to_an_account_that_is_offline_or_does_not_exist(server: Prosody, feed: FeedComponent) -> None:
-    asker, offline = await server.client(f"{server.name()}/a"), server.name()
+async def test_a_request_to_an_account_that_is_offline_or_does_not_exist(prosody: Prosody, feed: FeedComponent) -> None:
+    asker, offline = await prosody.client(f"{prosody.name()}/a"), prosody.name()
     for account in (offline, f"nobody@{DOMAIN}"):
         asker.send(f"<presence to='{account}' type='subscribe'/>")
     await settled(feed, asker)
@@ -243,9 +243,9 @@ def blocklists(feed: FeedComponent, account: str) -> list[list[tuple[str, str | 
     ]
 
 
-async def test_what_changes_in_the_blocklist_is_told(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/a")
+async def test_what_changes_in_the_blocklist_is_told(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    client = await prosody.client(f"{one}/a")
     await client.iq("set", blocking("block", "Eve@example.org", "spam.example"))
     await client.iq("set", blocking("block", "eve@example.org", "mallory@example.org"))
     await client.iq("set", blocking("unblock", "eve@example.org", "nobody@example.org"))
@@ -264,8 +264,8 @@ async def test_what_changes_in_the_blocklist_is_told(server: Prosody, feed: Feed
     await client.close()
 
 
-async def test_blocking_somebody_refuses_their_request(server: Prosody, feed: FeedComponent) -> None:
-    asker, owner = await both(server)
+async def test_blocking_somebody_refuses_their_request(prosody: Prosody, feed: FeedComponent) -> None:
+    asker, owner = await both(prosody)
     asker.send(f"<presence to='{owner.account}' type='subscribe'/>")
     await asker.ping()
     await owner.iq("set", blocking("block", asker.account))

@@ -63,12 +63,12 @@ def admin(room: str, item: str) -> str:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_changes_add_up_to_the_listing(server: Prosody, rooms: FeedComponent, seed: int) -> None:
-    dice, cast = random.Random(seed), Cast(server, rooms)  # noqa: S311 - repeatable
+async def test_changes_add_up_to_the_listing(prosody: Prosody, rooms: FeedComponent, seed: int) -> None:
+    dice, cast = random.Random(seed), Cast(prosody, rooms)  # noqa: S311 - repeatable
     await cast.arrive()
     await cast.open()
-    people = [cast.accounts["bob"], cast.accounts["cid"], server.name()]
-    sessions = await asyncio.gather(*(server.client(f"{who}/{r}") for who in people for r in "ab"))
+    people = [cast.accounts["bob"], cast.accounts["cid"], prosody.name()]
+    sessions = await asyncio.gather(*(prosody.client(f"{who}/{r}") for who in people for r in "ab"))
     for _ in range(STEPS):
         actor, stanza = step(dice, cast, sessions)
         actor.send(stanza)

@@ -17,9 +17,9 @@ MARKERS = "urn:xmpp:chat-markers:0"
 # ---- §5: which messages are events ---------------------------------------------------------------------------------
 
 
-async def test_a_message_is_one_event_out_and_one_in(server: Prosody, feed: FeedComponent) -> None:
-    one, other = server.name(), server.name()
-    client, laptop = await server.client(f"{one}/phone"), await server.client(f"{other}/laptop")
+async def test_a_message_is_one_event_out_and_one_in(prosody: Prosody, feed: FeedComponent) -> None:
+    one, other = prosody.name(), prosody.name()
+    client, laptop = await prosody.client(f"{one}/phone"), await prosody.client(f"{other}/laptop")
     client.chat(other, "to bare")
     client.chat(laptop.jid, "to full")
     client.chat(f"{other}/gone", "to a resource that is not there")
@@ -49,9 +49,9 @@ async def test_a_message_is_one_event_out_and_one_in(server: Prosody, feed: Feed
         f"<propose xmlns='{JMI}' id='c1'/><store xmlns='urn:xmpp:hints'/>",
     ],
 )
-async def test_bodiless_messages_come_with_their_archive_id(server: Prosody, feed: FeedComponent, inner: str) -> None:
-    one, other = server.name(), server.name()
-    client = await server.client(f"{one}/a")
+async def test_bodiless_messages_come_with_their_archive_id(prosody: Prosody, feed: FeedComponent, inner: str) -> None:
+    one, other = prosody.name(), prosody.name()
+    client = await prosody.client(f"{one}/a")
     sent = client.message(other, inner)
     for direction in ("out", "in"):
         event = await feed.event(
@@ -63,21 +63,21 @@ async def test_bodiless_messages_come_with_their_archive_id(server: Prosody, fee
     await client.close()
 
 
-async def test_what_the_archive_does_not_keep_comes_without_an_id(server: Prosody, feed: FeedComponent) -> None:
-    client = await server.client(f"{server.name()}/a")
-    client.message(server.name(), "<body>ephemeral</body><no-store xmlns='urn:xmpp:hints'/>")
+async def test_what_the_archive_does_not_keep_comes_without_an_id(prosody: Prosody, feed: FeedComponent) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
+    client.message(prosody.name(), "<body>ephemeral</body><no-store xmlns='urn:xmpp:hints'/>")
     assert (await feed.message("ephemeral")).element.get("archive-id") is None
     await client.close()
 
 
 async def test_a_message_to_an_offline_account_comes_once_and_not_again_at_login(
-    server: Prosody, feed: FeedComponent
+    prosody: Prosody, feed: FeedComponent
 ) -> None:
-    one, other = server.name(), server.name()
-    client = await server.client(f"{one}/a")
+    one, other = prosody.name(), prosody.name()
+    client = await prosody.client(f"{one}/a")
     client.chat(other, "offline")
     assert states(await feed.message("offline")) == {}
-    late = await server.client(f"{other}/late")
+    late = await prosody.client(f"{other}/late")
     await late.wait_for(lambda e: e.findtext(CLIENT + "body") == "offline", past=True)
     await settled(feed, late)
     assert len(of(feed, other)) == 1
@@ -85,11 +85,11 @@ async def test_a_message_to_an_offline_account_comes_once_and_not_again_at_login
     await late.close()
 
 
-async def test_carbons_and_further_resources_are_no_events(server: Prosody, feed: FeedComponent) -> None:
-    one, other = server.name(), server.name()
-    client = await server.client(f"{one}/a", carbons=True)
-    also = await server.client(f"{one}/b", carbons=True)
-    receivers = [await server.client(f"{other}/{r}", carbons=True) for r in ("x", "y")]
+async def test_carbons_and_further_resources_are_no_events(prosody: Prosody, feed: FeedComponent) -> None:
+    one, other = prosody.name(), prosody.name()
+    client = await prosody.client(f"{one}/a", carbons=True)
+    also = await prosody.client(f"{one}/b", carbons=True)
+    receivers = [await prosody.client(f"{other}/{r}", carbons=True) for r in ("x", "y")]
     client.chat(other, "copied")
     await also.wait_for(lambda e: e.find("{urn:xmpp:carbons:2}sent") is not None, past=True)
     for receiver in receivers:
@@ -101,9 +101,9 @@ async def test_carbons_and_further_resources_are_no_events(server: Prosody, feed
 
 
 @pytest.mark.parametrize("how", ["nothing", "bare", "full"])
-async def test_a_message_to_oneself_is_one_event(server: Prosody, feed: FeedComponent, how: str) -> None:
-    one = server.name()
-    client, other = await server.client(f"{one}/a"), await server.client(f"{one}/b")
+async def test_a_message_to_oneself_is_one_event(prosody: Prosody, feed: FeedComponent, how: str) -> None:
+    one = prosody.name()
+    client, other = await prosody.client(f"{one}/a"), await prosody.client(f"{one}/b")
     client.chat({"nothing": None, "bare": one, "full": other.jid}[how], f"self {how}")
     event = await feed.message(f"self {how}")
     await settled(feed, client)
@@ -114,9 +114,9 @@ async def test_a_message_to_oneself_is_one_event(server: Prosody, feed: FeedComp
     await other.close()
 
 
-async def test_a_bounce_of_this_server_is_an_event_of_the_sender(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/a")
+async def test_a_bounce_of_this_server_is_an_event_of_the_sender(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    client = await prosody.client(f"{one}/a")
     sent = client.message(f"nobody@{DOMAIN}", f"<propose xmlns='{JMI}' id='c9'/>")
     bounce = await feed.event(lambda e: e.kind == "message" and e.stanza.get("type") == "error")
     assert (bounce.stanza.get("id"), bounce.element.get("account")) == (sent, one)
@@ -126,9 +126,9 @@ async def test_a_bounce_of_this_server_is_an_event_of_the_sender(server: Prosody
     await client.close()
 
 
-async def test_a_bounce_from_elsewhere_is_one_event(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/a")
+async def test_a_bounce_from_elsewhere_is_one_event(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    client = await prosody.client(f"{one}/a")
     client.chat("friend@elsewhere.example", "far away")
     error = await feed.event(lambda e: e.kind == "message" and e.stanza.get("type") == "error")
     assert error.stanza.get("from") == "friend@elsewhere.example"
@@ -137,9 +137,9 @@ async def test_a_bounce_from_elsewhere_is_one_event(server: Prosody, feed: FeedC
     await client.close()
 
 
-async def test_a_blocked_sender_makes_no_event_for_the_one_who_blocks(server: Prosody, feed: FeedComponent) -> None:
-    one, other = server.name(), server.name()
-    client, blocker = await server.client(f"{one}/a"), await server.client(f"{other}/a")
+async def test_a_blocked_sender_makes_no_event_for_the_one_who_blocks(prosody: Prosody, feed: FeedComponent) -> None:
+    one, other = prosody.name(), prosody.name()
+    client, blocker = await prosody.client(f"{one}/a"), await prosody.client(f"{other}/a")
     await blocker.iq("set", f"<block xmlns='urn:xmpp:blocking'><item jid='{one}'/></block>")
     client.chat(other, "unwanted")
     await settled(feed, client)
@@ -152,9 +152,9 @@ async def test_a_blocked_sender_makes_no_event_for_the_one_who_blocks(server: Pr
     await blocker.close()
 
 
-async def test_groupchat_and_pep_notifications_are_no_events(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/a")
+async def test_groupchat_and_pep_notifications_are_no_events(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    client = await prosody.client(f"{one}/a")
     room = f"room-{one.partition('@')[0]}@conference.{DOMAIN}"
     client.send(f"<presence to='{room}/nick'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
     await client.wait_for(lambda e: e.get("from") == f"{room}/nick", past=True)
@@ -170,9 +170,9 @@ async def test_groupchat_and_pep_notifications_are_no_events(server: Prosody, fe
     await client.close()
 
 
-async def test_known_is_a_subscription_in_the_roster(server: Prosody, feed: FeedComponent) -> None:
-    one, other = server.name(), server.name()
-    client, friend = await server.client(f"{one}/a"), await server.client(f"{other}/a")
+async def test_known_is_a_subscription_in_the_roster(prosody: Prosody, feed: FeedComponent) -> None:
+    one, other = prosody.name(), prosody.name()
+    client, friend = await prosody.client(f"{one}/a"), await prosody.client(f"{other}/a")
     friend.chat(one, "stranger")
     assert (await feed.message("stranger")).element.get("known") is None
     client.send(f"<presence to='{other}' type='subscribe'/>")
@@ -185,9 +185,9 @@ async def test_known_is_a_subscription_in_the_roster(server: Prosody, feed: Feed
     await friend.close()
 
 
-async def test_the_components_own_messages_are_no_events(server: Prosody, feed: FeedComponent) -> None:
-    one, other = server.name(), server.name()
-    client = await server.client(f"{one}/a")
+async def test_the_components_own_messages_are_no_events(prosody: Prosody, feed: FeedComponent) -> None:
+    one, other = prosody.name(), prosody.name()
+    client = await prosody.client(f"{one}/a")
     feed.send(f"<message from='{COMPONENT}' to='{one}' id='own'><body>by the component</body></message>")
     inner = f"<body>in a name</body><convsync xmlns='{NS}'/>"
     marked = f"<message xmlns='jabber:client' from='{other}' to='{one}' id='mark'>{inner}</message>"
@@ -206,15 +206,15 @@ async def test_the_components_own_messages_are_no_events(server: Prosody, feed: 
 
 
 async def test_a_callback_that_fails_harms_neither_the_message_nor_the_feed(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        feed = await server.feed()
-        one, other = server.name(), server.name()
-        client, friend = await server.client(f"{one}/a"), await server.client(f"{other}/a")
+    async with prosody_of_its_own(tmp_path) as prosody:
+        feed = await prosody.feed()
+        one, other = prosody.name(), prosody.name()
+        client, friend = await prosody.client(f"{one}/a"), await prosody.client(f"{other}/a")
         client.message(other, "<body>broken</body><broken xmlns='urn:convsync:test'/>")
         await friend.wait_for(lambda e: e.findtext(CLIENT + "body") == "broken", past=True)
         client.chat(other, "next")
         await feed.message("next")
-        assert "A callback failed" in server.log()
+        assert "A callback failed" in prosody.log()
         gap = await feed.event(lambda e: e.kind == "gap")  # the event is lost: the component is told
         assert (gap.n, gap.element.get("account")) == (1, DOMAIN)
 
@@ -222,9 +222,9 @@ async def test_a_callback_that_fails_harms_neither_the_message_nor_the_feed(tmp_
 # ---- §5: sessions and accounts -------------------------------------------------------------------------------------
 
 
-async def test_the_life_of_a_session(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/phone", presence=False, sm=True)
+async def test_the_life_of_a_session(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    client = await prosody.client(f"{one}/phone", presence=False, sm=True)
     await client.available()
     await client.csi("inactive")
     await client.csi("active")
@@ -232,35 +232,35 @@ async def test_the_life_of_a_session(server: Prosody, feed: FeedComponent) -> No
     await client.available()
     await client.cut()
     await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
-    again = await server.client(f"{one}/phone", resume=client)
+    again = await prosody.client(f"{one}/phone", resume=client)
     await again.close()
     await feed.event(lambda e: e.element.get("state") == "unbound" and e.element.get("account") == one)
     lived = " ".join(e.element.get("state", "") for e in feed.events if e.element.get("account") == one)
     assert lived == "bound available inactive active unavailable available hibernated resumed unbound"
 
 
-async def test_a_message_says_how_attentive_each_session_is(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    sessions = [await server.client(f"{one}/{r}", sm=True) for r in ("active", "inactive", "hibernated")]
+async def test_a_message_says_how_attentive_each_session_is(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    sessions = [await prosody.client(f"{one}/{r}", sm=True) for r in ("active", "inactive", "hibernated")]
     await sessions[1].csi("inactive")
     await sessions[2].cut()
     await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
-    bound = await server.client(f"{one}/bound", presence=False)
-    sender = await server.client(f"{server.name()}/a")
+    bound = await prosody.client(f"{one}/bound", presence=False)
+    sender = await prosody.client(f"{prosody.name()}/a")
     sender.chat(one, "look")
     assert states(await feed.message("look")) == {name: name for name in ("active", "inactive", "hibernated", "bound")}
     for session in (*sessions[:2], bound, sender):
         await session.close()
 
 
-async def test_resending_by_stream_management_is_no_event(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    client, sender = await server.client(f"{one}/a", sm=True), await server.client(f"{server.name()}/a")
+async def test_resending_by_stream_management_is_no_event(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    client, sender = await prosody.client(f"{one}/a", sm=True), await prosody.client(f"{prosody.name()}/a")
     await client.cut()
     await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
     sender.chat(one, "slept")
     await feed.message("slept")
-    again = await server.client(f"{one}/a", resume=client)
+    again = await prosody.client(f"{one}/a", resume=client)
     await again.wait_for(lambda e: e.findtext(CLIENT + "body") == "slept", past=True)
     await settled(feed, again)
     assert len(of(feed, one)) == 1
@@ -268,31 +268,31 @@ async def test_resending_by_stream_management_is_no_event(server: Prosody, feed:
     await sender.close()
 
 
-async def test_a_bounce_that_is_resent_is_no_second_event(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    client = await server.client(f"{one}/a", sm=True)
+async def test_a_bounce_that_is_resent_is_no_second_event(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    client = await prosody.client(f"{one}/a", sm=True)
     client.forgetful = True
     client.chat(f"nobody@{DOMAIN}", "bounces")
     await client.wait_for(lambda e: e.get("type") == "error", past=True)
     await client.cut()
     await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
-    again = await server.client(f"{one}/a", resume=client)
+    again = await prosody.client(f"{one}/a", resume=client)
     await again.wait_for(lambda e: e.get("type") == "error", past=True)
     await settled(feed, again)
     assert [direction for _, direction, _ in of(feed, one)] == ["out", "in"]
     await again.close()
 
 
-async def test_accounts_that_are_made_and_deleted(server: Prosody, feed: FeedComponent) -> None:
-    client = await server.client(f"{server.name()}/a")
+async def test_accounts_that_are_made_and_deleted(prosody: Prosody, feed: FeedComponent) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
     registering = XmppClient(f"newcomer@{DOMAIN}", "pw")
-    await registering.open("127.0.0.1", server.c2s_port, registering._header())
+    await registering.open("127.0.0.1", prosody.c2s_port, registering._header())
     await registering.iq(
         "set", "<query xmlns='jabber:iq:register'><username>newcomer</username><password>pw</password></query>"
     )
     await feed.event(lambda e: e.what == ("newcomer", "", "created"))
     await registering.cut()
-    newcomer = await XmppClient.connect(f"newcomer@{DOMAIN}/a", "pw", server.c2s_port)
+    newcomer = await XmppClient.connect(f"newcomer@{DOMAIN}/a", "pw", prosody.c2s_port)
     newcomer.send("<iq type='set' id='rm'><query xmlns='jabber:iq:register'><remove/></query></iq>")
     await feed.event(lambda e: e.what == ("newcomer", "", "deleted"))
     client.chat(f"newcomer@{DOMAIN}", "too late")

@@ -20,9 +20,9 @@ SESSIONS = f"<sessions xmlns='{NS}'/>"
 # ---- §2 subscribe and hello ----------------------------------------------------------------------------------------
 
 
-async def test_hello_names_the_server_its_streams_and_its_sessions(server: Prosody, feed: FeedComponent) -> None:
-    phone = await server.client(f"{server.name()}/phone")
-    hello = await feed.subscribe(server.told)
+async def test_hello_names_the_server_its_streams_and_its_sessions(prosody: Prosody, feed: FeedComponent) -> None:
+    phone = await prosody.client(f"{prosody.name()}/phone")
+    hello = await feed.subscribe(prosody.told)
     assert (hello.get("version"), hello.get("server"), hello.get("host")) == ("1", "Prosody", DOMAIN)
     assert hello.get("server-version")
     assert (hello.get("shard"), hello.get("ordered-archive")) == ("0", "false")
@@ -61,8 +61,8 @@ async def test_an_unknown_version_is_told_what_is_spoken(feed: FeedComponent) ->
 
 
 @pytest.mark.parametrize("request_", [f"<subscribe xmlns='{NS}' versions='1' buckets='0-255'/>", SESSIONS])
-async def test_nobody_but_the_component_may_ask(server: Prosody, feed: FeedComponent, request_: str) -> None:
-    client = await server.client(f"{server.name()}/a")
+async def test_nobody_but_the_component_may_ask(prosody: Prosody, feed: FeedComponent, request_: str) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
     kind = "get" if request_ == SESSIONS else "set"
     with pytest.raises(StanzaError) as caught:
         await client.iq(kind, request_, to=DOMAIN)
@@ -82,9 +82,9 @@ async def test_another_address_of_the_component_may_not_ask(feed: FeedComponent)
 # ---- §3 and §4: batches, window, acks ------------------------------------------------------------------------------
 
 
-async def test_an_event_leaves_at_once_and_alone(server: Prosody, feed: FeedComponent) -> None:
-    one, other = server.name(), server.name()
-    client = await server.client(f"{one}/a")
+async def test_an_event_leaves_at_once_and_alone(prosody: Prosody, feed: FeedComponent) -> None:
+    one, other = prosody.name(), prosody.name()
+    client = await prosody.client(f"{one}/a")
     client.chat(other, "first")
     await feed.message("first")
     batch = feed.batches[-1]
@@ -92,48 +92,48 @@ async def test_an_event_leaves_at_once_and_alone(server: Prosody, feed: FeedComp
     await client.close()
 
 
-async def test_a_backlog_comes_in_batches_in_order(server: Prosody) -> None:
-    client = await server.client(f"{server.name()}/a")
-    to = server.name()
+async def test_a_backlog_comes_in_batches_in_order(prosody: Prosody) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
+    to = prosody.name()
     for i in range(200):
         client.chat(to, f"backlog {i}")
     await client.ping()  # nobody is subscribed: the outbox has it all
-    feed = await server.component()
-    await feed.subscribe(server.told)
+    feed = await prosody.component()
+    await feed.subscribe(prosody.told)
     await feed.message("backlog 199")
     assert [e.body for e in feed.events if e.element.get("direction") == "in"] == [f"backlog {i}" for i in range(200)]
     assert max(len(b) for b in feed.batches) == 50
     assert int(feed.batches[0].get("behind", "")) == int(feed.batches[0].get("head", "")) - int(
         feed.batches[0].get("last", "")
     )
-    server.told |= feed.ack_all()
+    prosody.told |= feed.ack_all()
     await feed.caught_up()
     await feed.cut()
     await client.close()
 
 
-async def test_a_batch_ends_at_64_kilobytes(server: Prosody) -> None:
-    client = await server.client(f"{server.name()}/a")
+async def test_a_batch_ends_at_64_kilobytes(prosody: Prosody) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
     for i in range(8):
-        client.chat(server.name(), f"{i}" + "x" * 20_000)
+        client.chat(prosody.name(), f"{i}" + "x" * 20_000)
     await client.ping()
-    feed = await server.component()
-    await feed.subscribe(server.told)
+    feed = await prosody.component()
+    await feed.subscribe(prosody.told)
     await feed.event(lambda e: (e.body or "").startswith("7x"))
     assert max(sum(e.get("kind") == "message" for e in batch) for batch in feed.batches) == 3
     assert max(len(ET.tostring(b)) for b in feed.batches) < 70_000  # serialised anew, a little longer than on the wire
-    server.told |= feed.ack_all()
+    prosody.told |= feed.ack_all()
     await feed.caught_up()
     await feed.cut()
     await client.close()
 
 
 async def test_the_window_closes_at_2000_and_opens_with_an_ack(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        client = await server.client(f"{server.name()}/a")
-        feed = await server.component()
+    async with prosody_of_its_own(tmp_path) as prosody:
+        client = await prosody.client(f"{prosody.name()}/a")
+        feed = await prosody.component()
         await feed.subscribe()
-        to = server.name()
+        to = prosody.name()
         for i in range(1100):  # two events each
             client.chat(to, f"{i}")
         await settled(feed, client)
@@ -151,33 +151,33 @@ async def test_the_window_closes_at_2000_and_opens_with_an_ack(tmp_path: Path) -
 
 @pytest.mark.parametrize(("stream", "n"), [("nosuch", "1"), ("", "1"), (None, "x"), (None, "-1"), (None, "999999999")])
 async def test_an_ack_that_cannot_be_is_ignored(
-    server: Prosody, feed: FeedComponent, stream: str | None, n: str
+    prosody: Prosody, feed: FeedComponent, stream: str | None, n: str
 ) -> None:
-    before = (await feed.subscribe(server.told), feed.streams())[1]
+    before = (await feed.subscribe(prosody.told), feed.streams())[1]
     feed.ack(feed.current if stream is None else stream, n)
-    await feed.subscribe(server.told)
+    await feed.subscribe(prosody.told)
     assert feed.streams()[-1][2:] == before[-1][2:]
-    assert "Ignored an ack" in server.log()
+    assert "Ignored an ack" in prosody.log()
 
 
-async def test_acks_are_cumulative_and_never_go_back(server: Prosody, feed: FeedComponent) -> None:
-    client = await server.client(f"{server.name()}/a")
-    client.chat(server.name(), "cumulative")
+async def test_acks_are_cumulative_and_never_go_back(prosody: Prosody, feed: FeedComponent) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
+    client.chat(prosody.name(), "cumulative")
     n = (await feed.message("cumulative")).n
     feed.ack(feed.current, n)
     feed.ack(feed.current, n - 1)
     await feed.subscribe({feed.current: n})
     assert feed.streams()[-1][3] == n
-    server.told[feed.current] = n
+    prosody.told[feed.current] = n
     await client.close()
 
 
-async def test_subscribing_again_sends_again_what_is_not_acked(server: Prosody, feed: FeedComponent) -> None:
-    client = await server.client(f"{server.name()}/a")
-    client.chat(server.name(), "again")
+async def test_subscribing_again_sends_again_what_is_not_acked(prosody: Prosody, feed: FeedComponent) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
+    client.chat(prosody.name(), "again")
     first = await feed.message("again")
     feed.events.clear()
-    await feed.subscribe(server.told)
+    await feed.subscribe(prosody.told)
     assert (await feed.message("again")).n == first.n
     await client.close()
 
@@ -189,11 +189,11 @@ def note(sender: str, number: int = 1) -> str:
     return f"<iq xmlns='jabber:client' type='set' id='n{number}' from='{sender}'><note xmlns='urn:test'>hi</note></iq>"
 
 
-async def test_deliver_reaches_one_session_or_every_available_one(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    web, phone = await server.client(f"{one}/web", sm=True), await server.client(f"{one}/phone")
-    asleep = await server.client(f"{one}/asleep", sm=True)
-    silent = await server.client(f"{one}/silent", presence=False)
+async def test_deliver_reaches_one_session_or_every_available_one(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    web, phone = await prosody.client(f"{one}/web", sm=True), await prosody.client(f"{one}/phone")
+    asleep = await prosody.client(f"{one}/asleep", sm=True)
+    silent = await prosody.client(f"{one}/silent", presence=False)
     await asleep.cut()
     await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
     assert await feed.deliver(one, note(one), "web") == 1
@@ -204,32 +204,32 @@ async def test_deliver_reaches_one_session_or_every_available_one(server: Prosod
     await phone.wait_for(lambda e: e.get("id") == "n2", past=True)
     assert await feed.deliver(one, note(COMPONENT, 3), "asleep") == 0
     assert await feed.deliver(one, note(COMPONENT, 5), "silent") == 1  # named: clients sync before their first presence
-    assert await feed.deliver(server.name(), note(COMPONENT, 4)) == 0
+    assert await feed.deliver(prosody.name(), note(COMPONENT, 4)) == 0
     assert [e.get("id") for e in phone.received if (e.get("id") or "").startswith("n")] == ["n2"]
-    again = await server.client(f"{one}/asleep", resume=asleep)
+    again = await prosody.client(f"{one}/asleep", resume=asleep)
     await again.ping()
     assert not [e for e in again.received if (e.get("id") or "").startswith("n")]
     for session in (web, phone, silent, again):
         await session.close()
 
 
-async def test_a_delivery_survives_the_loss_of_the_connection(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    web = await server.client(f"{one}/web", sm=True)
+async def test_a_delivery_survives_the_loss_of_the_connection(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    web = await prosody.client(f"{one}/web", sm=True)
     web.forgetful = True
     assert await feed.deliver(one, note(one), "web") == 1
     await web.wait_for(lambda e: e.get("id") == "n1", past=True)
     await web.cut()
     await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
-    again = await server.client(f"{one}/web", resume=web)
+    again = await prosody.client(f"{one}/web", resume=web)
     await again.wait_for(lambda e: e.get("id") == "n1", past=True)
     await again.close()
 
 
-async def test_a_delivered_message_is_not_archived_and_makes_no_event(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    web = await server.client(f"{one}/web")
-    other = await server.client(f"{one}/other", carbons=True)
+async def test_a_delivered_message_is_not_archived_and_makes_no_event(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    web = await prosody.client(f"{one}/web")
+    other = await prosody.client(f"{one}/other", carbons=True)
     for kind in ("chat", "error"):
         attributes = f"xmlns='jabber:client' type='{kind}' id='d{kind}' from='{COMPONENT}'"
         stanza = f"<message {attributes}><body>secret</body></message>"
@@ -265,9 +265,9 @@ async def test_deliver_refuses_what_it_must(feed: FeedComponent, account: str, s
     assert caught.value.condition == condition
 
 
-async def test_sessions_lists_every_session_of_the_host(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    web, silent = await server.client(f"{one}/web"), await server.client(f"{one}/silent", presence=False)
+async def test_sessions_lists_every_session_of_the_host(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    web, silent = await prosody.client(f"{one}/web"), await prosody.client(f"{one}/silent", presence=False)
     await web.csi("inactive")
     listed = {s.get("jid"): s.get("state") for s in await feed.ask("get", SESSIONS)}
     assert (listed[web.jid], listed[silent.jid]) == ("inactive", "bound")
@@ -275,8 +275,8 @@ async def test_sessions_lists_every_session_of_the_host(server: Prosody, feed: F
     await silent.close()
 
 
-async def test_the_stream_feature_is_offered_after_login_only(server: Prosody) -> None:
-    client = await server.client(f"{server.name()}/a")
+async def test_the_stream_feature_is_offered_after_login_only(prosody: Prosody) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
     feature = "{https://xabber.com/protocol/synchronization}synchronization"
     before = client.received[0]
     assert before.find(feature) is None
@@ -287,10 +287,10 @@ async def test_the_stream_feature_is_offered_after_login_only(server: Prosody) -
 # ---- §5 what has arrived -------------------------------------------------------------------------------------------
 
 
-async def test_a_hibernated_session_tells_up_to_when_it_has_everything(server: Prosody, feed: FeedComponent) -> None:
-    one = server.name()
-    sender = await server.client(f"{server.name()}/a")
-    phone = await server.client(f"{one}/phone", sm=True)
+async def test_a_hibernated_session_tells_up_to_when_it_has_everything(prosody: Prosody, feed: FeedComponent) -> None:
+    one = prosody.name()
+    sender = await prosody.client(f"{prosody.name()}/a")
+    phone = await prosody.client(f"{one}/phone", sm=True)
     sender.chat(one, "received")
     await phone.wait_for(lambda e: e.findtext(f"{CLIENT}body") == "received", past=True)
     await phone.ping()  # its <a/> has been read
@@ -309,19 +309,19 @@ async def test_a_hibernated_session_tells_up_to_when_it_has_everything(server: P
     meanwhile = (await feed.message("meanwhile")).element.find(f"{FEED}sessions/{FEED}s")
     assert meanwhile is not None
     assert (meanwhile.get("state"), meanwhile.get("acked")) == ("hibernated", str(acked))
-    for answer in (await feed.ask("get", SESSIONS), await feed.subscribe(server.told)):
+    for answer in (await feed.ask("get", SESSIONS), await feed.subscribe(prosody.told)):
         (listed,) = (s for s in answer.iter(f"{FEED}session") if s.get("jid") == phone.jid)
         assert (listed.get("state"), listed.get("acked")) == ("hibernated", str(acked))
-    again = await server.client(f"{one}/phone", resume=phone)
+    again = await prosody.client(f"{one}/phone", resume=phone)
     await again.close()
     await sender.close()
 
 
 async def test_a_client_that_never_acknowledged_has_what_was_sent_before_it_came(
-    server: Prosody, feed: FeedComponent
+    prosody: Prosody, feed: FeedComponent
 ) -> None:
-    one = server.name()
-    phone = await server.client(f"{one}/phone", sm=True, presence=False)
+    one = prosody.name()
+    phone = await prosody.client(f"{one}/phone", sm=True, presence=False)
     phone.forgetful = True
     await phone.available()
     bound = await feed.event(lambda e: e.element.get("state") == "bound" and e.element.get("account") == one)

@@ -10,11 +10,11 @@ pytest_plugins = ("prosody_feed",)
 
 
 async def test_a_killed_server_loses_no_event(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        feed = await server.component()
+    async with prosody_of_its_own(tmp_path) as prosody:
+        feed = await prosody.component()
         await feed.subscribe()
-        client = await server.client(f"{server.name()}/a")
-        to = server.name()
+        client = await prosody.client(f"{prosody.name()}/a")
+        to = prosody.name()
         for i in range(20):
             client.chat(to, f"kept {i}")
         await feed.message("kept 19")
@@ -22,9 +22,9 @@ async def test_a_killed_server_loses_no_event(tmp_path: Path) -> None:
         old = feed.current
         feed.ack(old, 10)
         await feed.caught_up()
-        server.kill()
-        await server.start()
-        again = await server.component()
+        prosody.kill()
+        await prosody.start()
+        again = await prosody.component()
         await again.subscribe({old: 10})
         assert again.streams()[0] == (old, 11, sent[-1][0], 10)
         assert again.current != old
@@ -33,26 +33,26 @@ async def test_a_killed_server_loses_no_event(tmp_path: Path) -> None:
         assert again.hello.find(f"{FEED}regressed") is None
 
 
-async def test_events_wait_for_a_component_that_is_away(server: Prosody) -> None:
-    client = await server.client(f"{server.name()}/a")
-    feed = await server.feed()
+async def test_events_wait_for_a_component_that_is_away(prosody: Prosody) -> None:
+    client = await prosody.client(f"{prosody.name()}/a")
+    feed = await prosody.feed()
     await feed.cut()
-    client.chat(server.name(), "meanwhile")
+    client.chat(prosody.name(), "meanwhile")
     await client.ping()
-    again = await server.component()
-    await again.subscribe(server.told)
+    again = await prosody.component()
+    await again.subscribe(prosody.told)
     await again.message("meanwhile")
-    server.told |= again.ack_all()
+    prosody.told |= again.ack_all()
     await again.caught_up()
     await again.cut()
     await client.close()
 
 
-async def test_a_second_connection_replaces_the_first(server: Prosody, feed: FeedComponent) -> None:
-    again = await server.component()
-    await again.subscribe(server.told)
-    client = await server.client(f"{server.name()}/a")
-    client.chat(server.name(), "to the second")
+async def test_a_second_connection_replaces_the_first(prosody: Prosody, feed: FeedComponent) -> None:
+    again = await prosody.component()
+    await again.subscribe(prosody.told)
+    client = await prosody.client(f"{prosody.name()}/a")
+    client.chat(prosody.name(), "to the second")
     await again.message("to the second")
     assert feed.closed
     await again.cut()
@@ -60,19 +60,19 @@ async def test_a_second_connection_replaces_the_first(server: Prosody, feed: Fee
 
 
 async def test_a_component_that_forgot_is_named(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        feed = await server.feed()
-        client = await server.client(f"{server.name()}/a")
-        client.chat(server.name(), "seen")
+    async with prosody_of_its_own(tmp_path) as prosody:
+        feed = await prosody.feed()
+        client = await prosody.client(f"{prosody.name()}/a")
+        client.chat(prosody.name(), "seen")
         await feed.message("seen")
         feed.ack_all()
         for told in ({feed.current: 1}, {}):  # an older copy of the database, and an empty one
             hello = await feed.subscribe(told)
             assert [r.get("stream") for r in hello.iter(f"{FEED}regressed")] == [feed.current]
         old, acked = feed.current, feed.streams()[-1][3]
-        server.stop()
-        await server.start()
-        again = await server.component()
+        prosody.stop()
+        await prosody.start()
+        again = await prosody.component()
         hello = await again.subscribe({})  # a finished stream stays as the mark until a newer one has an ack
         assert [r.get("stream") for r in hello.iter(f"{FEED}regressed")] == [old]
         hello = await again.subscribe({old: acked + 100})
@@ -82,14 +82,14 @@ async def test_a_component_that_forgot_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "lost"])
 async def test_a_damaged_outbox_is_a_gap(tmp_path: Path, damage: str) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        client = await server.client(f"{server.name()}/a")
-        to = server.name()
+    async with prosody_of_its_own(tmp_path) as prosody:
+        client = await prosody.client(f"{prosody.name()}/a")
+        to = prosody.name()
         for i in range(5):
             client.chat(to, f"e{i}")
         await client.ping()
-        server.stop()
-        segment = next(server.outbox.glob("*.seg"))
+        prosody.stop()
+        segment = next(prosody.outbox.glob("*.seg"))
         content = segment.read_bytes()
         if damage == "torn":
             segment.write_bytes(content[:-7])
@@ -97,27 +97,27 @@ async def test_a_damaged_outbox_is_a_gap(tmp_path: Path, damage: str) -> None:
             segment.write_bytes(content.replace(b"<body>e3</body>", b"<body>e#</body>"))
         else:
             segment.unlink()
-        await server.start()
-        feed = await server.component()
+        await prosody.start()
+        feed = await prosody.component()
         await feed.subscribe()
         gap = await feed.event(lambda e: e.kind == "gap")
         assert (gap.n, gap.stream, gap.element.get("reason")) == (1, feed.current, "torn")
         bodies = [e.body for e in feed.events if e.body]
         assert bodies[::2] == bodies[1::2] or damage == "flipped"
         assert {"torn": "e4" in bodies, "flipped": "e2" in bodies and "e4" not in bodies, "lost": not bodies}[damage]
-        assert "Dropped" in server.log() or damage == "lost"
+        assert "Dropped" in prosody.log() or damage == "lost"
 
 
 async def test_a_full_outbox_begins_anew_with_a_gap(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path, convsync_feed_outbox_max=1) as server:
-        client = await server.client(f"{server.name()}/a")
-        to = server.name()
+    async with prosody_of_its_own(tmp_path, convsync_feed_outbox_max=1) as prosody:
+        client = await prosody.client(f"{prosody.name()}/a")
+        to = prosody.name()
         for i in range(30):
             client.chat(to, f"{i}" + "x" * 40_000)
         client.chat(to, "newest")
         await client.ping()
-        assert sum(f.stat().st_size for f in server.outbox.iterdir()) < 2_200_000
-        feed = await server.component()
+        assert sum(f.stat().st_size for f in prosody.outbox.iterdir()) < 2_200_000
+        feed = await prosody.component()
         await feed.subscribe()
         await feed.message("newest")
         assert feed.events[0].kind == "gap"
@@ -125,10 +125,10 @@ async def test_a_full_outbox_begins_anew_with_a_gap(tmp_path: Path) -> None:
 
 
 async def test_a_full_outbox_while_subscribed_goes_on_in_a_new_stream(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path, convsync_feed_outbox_max=1) as server:
-        feed = await server.feed()
-        client = await server.client(f"{server.name()}/a")
-        to = server.name()
+    async with prosody_of_its_own(tmp_path, convsync_feed_outbox_max=1) as prosody:
+        feed = await prosody.feed()
+        client = await prosody.client(f"{prosody.name()}/a")
+        to = prosody.name()
         for i in range(30):
             client.chat(to, f"{i}" + "x" * 40_000)
         client.chat(to, "newest")
@@ -141,34 +141,34 @@ async def test_a_full_outbox_while_subscribed_goes_on_in_a_new_stream(tmp_path: 
 
 
 async def test_acked_files_go(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        feed = await server.feed()
-        client = await server.client(f"{server.name()}/a")
-        to = server.name()
+    async with prosody_of_its_own(tmp_path) as prosody:
+        feed = await prosody.feed()
+        client = await prosody.client(f"{prosody.name()}/a")
+        to = prosody.name()
         for i in range(100):
             client.chat(to, f"{i}" + "x" * 20_000)
         client.chat(to, "end")
         await feed.message("end")
-        assert len(list(server.outbox.glob("*.seg"))) >= 4
+        assert len(list(prosody.outbox.glob("*.seg"))) >= 4
         feed.ack_all()
         await feed.caught_up()
-        assert len(list(server.outbox.glob("*.seg"))) <= 1
+        assert len(list(prosody.outbox.glob("*.seg"))) <= 1
 
 
 async def test_reloading_loses_nothing_and_asks_the_component_to_subscribe(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        feed = await server.feed()
-        client = await server.client(f"{server.name()}/a")
-        to = server.name()
+    async with prosody_of_its_own(tmp_path) as prosody:
+        feed = await prosody.feed()
+        client = await prosody.client(f"{prosody.name()}/a")
+        to = prosody.name()
         client.chat(to, "before")
         await feed.message("before")
         old = feed.current
-        await server.control(client, "reload")
+        await prosody.control(client, "reload")
         await feed.wait_for(lambda e: e.find(f"{FEED}started") is not None, past=True)
         client.chat(to, "after")
         await client.ping()
         feed.events.clear()
-        await feed.subscribe(server.told)
+        await feed.subscribe(prosody.told)
         after = await feed.message("after")
         assert (await feed.message("before")).stream == old
         assert after.stream == feed.current != old
@@ -178,17 +178,17 @@ async def test_reloading_loses_nothing_and_asks_the_component_to_subscribe(tmp_p
 
 
 async def test_a_module_that_was_unloaded_says_that_it_missed_something(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        feed = await server.feed()
-        client = await server.client(f"{server.name()}/a")
-        to = server.name()
+    async with prosody_of_its_own(tmp_path) as prosody:
+        feed = await prosody.feed()
+        client = await prosody.client(f"{prosody.name()}/a")
+        to = prosody.name()
         client.chat(to, "before")
         await feed.message("before")
-        await server.control(client, "unload")
+        await prosody.control(client, "unload")
         client.chat(to, "unseen")
-        await server.control(client, "load")
+        await prosody.control(client, "load")
         await feed.wait_for(lambda e: e.find(f"{FEED}started") is not None, past=True)
         feed.events.clear()
-        await feed.subscribe(server.told)
+        await feed.subscribe(prosody.told)
         await feed.message("before")
         assert (await feed.event(lambda e: e.kind == "gap")).element.get("reason") == "unloaded"

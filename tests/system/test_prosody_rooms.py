@@ -18,8 +18,8 @@ OCCUPANT_ID = "{urn:xmpp:occupant-id:0}occupant-id"
 
 
 @pytest_asyncio.fixture
-async def cast(server: Prosody, rooms: FeedComponent) -> AsyncIterator[Cast]:
-    cast = Cast(server, rooms)
+async def cast(prosody: Prosody, rooms: FeedComponent) -> AsyncIterator[Cast]:
+    cast = Cast(prosody, rooms)
     await cast.arrive()
     yield cast
     await cast.depart()
@@ -37,15 +37,15 @@ async def test_a_users_host_is_no_host_of_rooms(feed: FeedComponent) -> None:
     assert feed.hello.get("rooms") is None
 
 
-async def test_both_hosts_are_fed_on_one_connection(server: Prosody, feed: FeedComponent) -> None:
+async def test_both_hosts_are_fed_on_one_connection(prosody: Prosody, feed: FeedComponent) -> None:
     await feed.iq("set", f"<subscribe xmlns='{NS}' versions='1' buckets='0-255'/>", to=ROOMS)
-    cast = Cast(server, feed)
+    cast = Cast(prosody, feed)
     await cast.arrive()
     await enter(cast.ann, cast.room, "Ann")
     await feed.event(lambda e: e.element.get("account") == cast.room)
     await feed.event(lambda e: e.element.get("account") == cast.accounts["ann"])
     assert len({e.stream for e in feed.events}) == 2
-    server.told_of_rooms |= {e.stream: e.n for e in feed.events if e.element.get("account", "").endswith(ROOMS)}
+    prosody.told_of_rooms |= {e.stream: e.n for e in feed.events if e.element.get("account", "").endswith(ROOMS)}
     await cast.depart()
 
 
@@ -109,14 +109,14 @@ async def test_a_room_is_not_listed_again_while_the_stream_lives(cast: Cast) -> 
 
 
 async def test_a_killed_server_lists_its_rooms_again(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        cast = Cast(server, await server.rooms())
+    async with prosody_of_its_own(tmp_path) as prosody:
+        cast = Cast(prosody, await prosody.rooms())
         await cast.arrive()
         await cast.open(members_only=True, members=["bob", "cid"])
         await enter(cast.bob, cast.room, "Bob")
         assert await cast.said() == ["private change: bob member in as Bob"]
-        server.kill()
-        await server.start()
+        prosody.kill()
+        await prosody.start()
         await cast.arrive()
         await cast.subscribed_again()
         await enter(cast.ann, cast.room, "Ann")
@@ -125,8 +125,8 @@ async def test_a_killed_server_lists_its_rooms_again(tmp_path: Path) -> None:
 
 
 async def test_after_a_gap_a_room_is_listed_again(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path) as server:
-        cast = Cast(server, await server.rooms())
+    async with prosody_of_its_own(tmp_path) as prosody:
+        cast = Cast(prosody, await prosody.rooms())
         await cast.arrive()
         await cast.open()
         cast.ann.message(cast.room, "<body>broken</body><broken xmlns='urn:convsync:test'/>", kind="groupchat")
@@ -138,8 +138,8 @@ async def test_after_a_gap_a_room_is_listed_again(tmp_path: Path) -> None:
 
 
 async def test_a_full_outbox_does_not_part_a_message_from_its_listing(tmp_path: Path) -> None:
-    async with prosody_of_its_own(tmp_path, convsync_feed_outbox_max=1) as server:
-        cast = Cast(server, await server.component(ROOMS))  # nobody is subscribed
+    async with prosody_of_its_own(tmp_path, convsync_feed_outbox_max=1) as prosody:
+        cast = Cast(prosody, await prosody.component(ROOMS))  # nobody is subscribed
         await cast.arrive()
         await enter(cast.ann, cast.room, "Ann")
         await configure(cast.ann, cast.room)

@@ -2,10 +2,12 @@
 -- cost; refuses to know who has read how far.
 --
 -- Prosody 0.12's default storage reads an account's whole archive for every query, a database only what is asked for. So
--- a look takes what several pages need and what it took is held for a minute: written as XML, a few accounts at a time.
+-- a look takes what several pages need, more where looking is dear, and what it took is held for a minute: written as
+-- XML, a few accounts at a time.
 
 local cache = require "util.cache";
 local jid = require "util.jid";
+local monotonic = require "util.time".monotonic;
 local accounts = module:require "accounts";
 local xml = module:require "eventxml";
 
@@ -13,11 +15,13 @@ local host = module.host;
 local has_rooms = module:get_host_type() == "component";
 local xmlns_feed = "urn:convsync:feed:0";
 local PAGE_ITEMS, PAGE_BYTES = 50, 256 * 1024;
-local LOOK_ITEMS, LOOK_BYTES = 500, 1024 * 1024;
-local HELD, HELD_SECONDS = 8, 60; -- looks that are held at a time, and how long
+local FEWEST, MOST, LOOK_BYTES = 100, 4000, 4 * 1024 * 1024; -- items and bytes that one look takes
+local DEAR = 0.05; -- seconds
+local HELD, HELD_SECONDS = 4, 60; -- looks that are held at a time, and how long
 
 local store = module:open_store(has_rooms and "muc_log" or module:get_option_string("archive_store", "archive"), "archive");
 local held = cache.new(HELD); -- account, start, end → look
+local look_items = FEWEST;
 local archive = {};
 
 local function keeps_archive()
@@ -38,16 +42,27 @@ local function write(id, message, when, account)
 		.. xml.message(message, not has_rooms and (message.attr.to or account) or nil) .. "</item>";
 end
 
+-- Takes as many at the next look as it needs to be worth its price: seconds that this one took to find and to write.
+local function learn(finding, writing)
+	if finding <= writing then
+		look_items = FEWEST;
+	elseif finding > DEAR then
+		look_items = math.min(look_items * 4, MOST);
+	end
+end
+
 -- Reads on from `after`. Returns a look: items { id, text }, `from` (the next to be given), `ended` (nothing is behind
 -- these); or nil and the storage's error.
 local function look_into(username, account, range, after)
+	local began, limit = monotonic(), look_items;
 	local find, err = store:find(username, {
-		start = range.start, ["end"] = range["end"], after = after, limit = LOOK_ITEMS;
+		start = range.start, ["end"] = range["end"], after = after, limit = limit;
 		with = has_rooms and "message<groupchat" or nil; -- a room's presence may be in there, too
 	});
 	if not find then return nil, err; end
+	local found = monotonic();
 	local look, bytes, seen = { items = {}, from = 1, ended = false }, 0, 0;
-	while seen < LOOK_ITEMS and bytes < LOOK_BYTES do
+	while seen < limit and bytes < LOOK_BYTES do
 		local ok, id, message, when = pcall(find);
 		if ok and not id then
 			look.ended = true;
@@ -63,6 +78,7 @@ local function look_into(username, account, range, after)
 			module:log("warn", "An archived message of %s cannot be read and is left out", account);
 		end
 	end
+	learn(found - began, monotonic() - found);
 	return look;
 end
 
