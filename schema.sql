@@ -2,7 +2,7 @@
 -- compares the two.
 --
 -- Every table of the state leads with the account in its primary key, so that it can be distributed by account. The named
--- exceptions: room, room_member, room_entry (they belong to a room), lease, feed_position, feed_stream, quarantine (to a host),
+-- exceptions: room, room_member, room_entry (they belong to a room), bootstrap of rooms and hosts, lease, feed_position, feed_stream, quarantine (to a host),
 -- device_token (a token is unique over all accounts), provider_token (one per key) and what is scanned by time: push_job, call
 -- deadlines, and whose turn it is to be trimmed.
 --
@@ -170,6 +170,33 @@ CREATE INDEX call_by_sid ON call (account, sid);
 CREATE INDEX call_ringing ON call (account, peer) WHERE state = 'ringing';
 CREATE INDEX call_deadline ON call (rings_until) WHERE state = 'ringing';
 
+-- ---- the archive ------------------------------------------------------------------------------------------------------
+
+-- How far the archive of an account, or of a room of this server, has become state. A row is made with its account or room. The
+-- row of a host stands for the list of its accounts.
+CREATE TABLE bootstrap (
+    account text PRIMARY KEY,
+    host text NOT NULL GENERATED ALWAYS AS (split_part(account, '@', -1)) STORED,
+    state text NOT NULL DEFAULT 'waiting',
+    since bigint NOT NULL,                        -- the first contact: what was archived before counts as read
+    start bigint NOT NULL DEFAULT 0,              -- from which archive time on; 0 = as far back as configured
+    after text,                                   -- the archive id of the newest item that was taken ...
+    rank bigint NOT NULL DEFAULT 0,               -- ... and its rank
+    seen integer NOT NULL DEFAULT 0,              -- items since start
+    restored integer NOT NULL DEFAULT 0,          -- messages that were new, in all
+    turn integer NOT NULL DEFAULT 1,              -- how often it was asked for
+    attempts integer NOT NULL DEFAULT 0,
+    due_at timestamptz NOT NULL,
+    why text,                                     -- of a failure
+    CONSTRAINT bootstrap_state CHECK (state IN ('waiting', 'done', 'failed')),
+    CONSTRAINT bootstrap_counts CHECK (
+        since >= 0 AND start >= 0 AND rank >= 0 AND seen >= 0 AND restored >= 0 AND turn >= 1 AND attempts >= 0),
+    CONSTRAINT bootstrap_failed_has_reason CHECK (state <> 'failed' OR why IS NOT NULL)
+) WITH (fillfactor = 70);
+
+CREATE INDEX bootstrap_due ON bootstrap (host, due_at) WHERE state = 'waiting';
+CREATE INDEX bootstrap_of_host ON bootstrap (host);
+
 -- ---- rooms of this server ---------------------------------------------------------------------------------------------
 
 -- What happens in a room is an entry; members' conversations take the entries one by one, absent members' too.
@@ -228,6 +255,8 @@ CREATE TABLE room_entry (
     target_mentions text[] NOT NULL DEFAULT '{}',
     target_everybody boolean NOT NULL DEFAULT false,
     stanza text,
+    past boolean NOT NULL DEFAULT false,          -- out of the room's archive: nobody is woken for it
+    counted boolean NOT NULL DEFAULT true,        -- a message that members have unread
     PRIMARY KEY (room, rank),
     CONSTRAINT room_entry_kind CHECK (kind IN (
         'message', 'corrected', 'retracted', 'moderated', 'reacted', 'displayed', 'joined', 'gone', 'destroyed')),
@@ -363,6 +392,7 @@ CREATE TABLE feed_stream (
     shard text NOT NULL,
     committed bigint NOT NULL,
     seen bigint NOT NULL,                         -- the newest n that the module is known to have given out
+    good bigint NOT NULL DEFAULT 0,               -- server time of the newest event below which nothing is missing
     PRIMARY KEY (host, stream, shard),
     CONSTRAINT feed_stream_counts CHECK (committed >= 0 AND seen >= committed)
 ) WITH (fillfactor = 50);

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from sync.model.bootstrap import Bootstrap
 from sync.model.call import Call, CallKey
 from sync.model.conversation import Account, Behind, Change, Conversation, ConversationKey, IndexedMessage
 from sync.model.device import Device, PushJob
@@ -39,11 +40,11 @@ class Keys:
     """The rows to lock and load, always in the order of invariant 10.
 
     `accounts` and `rooms` are locked; with `create` missing ones are made. `ids` are looked up in the message index, in
-    the named conversation (an id of any of the three sorts), `archived` likewise by archive id alone. `behind`: for
-    these conversations, what is unread behind each message that the lookups find in them (in a room's index: for that
-    account), and behind the ranks of `marks`. `calls`: by account and `key_of` the session id. `devices`: the accounts'
-    devices with the jobs that are open or belong to one of `calls`. `members`: by room and account; `nicks` by room and
-    `nick_key`; `occupants` by room and occupant-id.
+    the named conversation (an id of any of the three sorts), `archived` likewise by archive id alone, `places` by rank.
+    `behind`: for these conversations, what is unread behind each message that the lookups by id find in them (in a
+    room's index: for that account), and behind the ranks of `marks`. `calls`: by account and `key_of` the session id.
+    `devices`: the accounts' devices with the jobs that are open or belong to one of `calls`. `members`: by room and
+    account; `nicks` by room and `nick_key`; `occupants` by room and occupant-id.
     """
 
     accounts: frozenset[str] = frozenset()
@@ -53,6 +54,7 @@ class Keys:
     archived: frozenset[tuple[ConversationKey, str]] = frozenset()
     behind: frozenset[ConversationKey] = frozenset()
     marks: frozenset[tuple[ConversationKey, int]] = frozenset()
+    places: frozenset[tuple[ConversationKey, int]] = frozenset()
     calls: frozenset[tuple[str, str]] = frozenset()
     devices: bool = False
     rooms: frozenset[str] = frozenset()
@@ -113,7 +115,7 @@ class Unlisted:
 class Writes:
     """The rows to store: each replaces the stored row of its key. `retokened`: devices that hold other tokens from
     now on. `erased`: (conversation, rank) whose texts in the change log go. `deleted_accounts`: everything of
-    theirs goes. `deleted_devices`: (account, device id).
+    theirs goes. `deleted_devices`: (account, device id). `bootstraps` are stored unless they were asked for anew.
     """
 
     accounts: list[Account] = field(default_factory=list)
@@ -134,6 +136,7 @@ class Writes:
     quarantined: list[Quarantined] = field(default_factory=list)
     deleted_accounts: list[str] = field(default_factory=list)
     lost_hosts: list[LostHost] = field(default_factory=list)
+    bootstraps: list[Bootstrap] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -207,7 +207,7 @@ class MessageEvent:
     module read it from the account's own archive, or the room gave it. `message_id` and `origin_id` are claims;
     `author` as in `IndexedMessage`, in rooms only. `stanza` is the message with its own namespace, empty where the
     event is no message. `stored`: false for hints that ask for no trace (XEP-0334). `blocked`: the account blocks the
-    sender. `replayed`: out of a room's history.
+    sender. `replayed`: out of a room's history. `rank`: its place, where it comes out of the archive.
     """
 
     position: FeedPosition
@@ -224,6 +224,7 @@ class MessageEvent:
     message_id: str | None = None
     origin_id: str | None = None
     author: str | None = None
+    rank: int | None = None
     known: bool = False
     blocked: bool = False
     to_self: bool = False
@@ -293,7 +294,8 @@ class RoomMessageEvent:
     """A message that a room of this server sent to its occupants; `account` is the room.
 
     `sender` is the occupant's full JID (the room's bare JID for the room's own words), `author` its real bare JID where
-    the server says it, `archive_id` the room's stanza-id.
+    the server says it, `archive_id` the room's stanza-id. `past`: it comes out of the room's archive; `counted` then
+    says whether the members have it unread.
     """
 
     position: FeedPosition
@@ -309,6 +311,8 @@ class RoomMessageEvent:
     message_id: str | None = None
     origin_id: str | None = None
     stored: bool = True
+    past: bool = False
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,8 @@ class RoomEntry:
 
     `only`: the one member that it concerns, None = all. `author` as in `IndexedMessage`, `sender` the occupant JID.
     `target_*` describe the message that a change is about: its rank, the id that names it to clients, whether it
-    counts, who wrote it, whom it mentioned. `mentions` names accounts, `everybody` all of them.
+    counts, who wrote it, whom it mentioned. `mentions` names accounts, `everybody` all of them. `past`: out of the
+    room's archive, nobody is woken for it; `counted`: the members have the message unread.
     """
 
     room: str
@@ -111,6 +112,8 @@ class RoomEntry:
     target_mentions: tuple[str, ...] = ()
     target_everybody: bool = False
     stanza: str | None = field(default=None, repr=False)
+    past: bool = False
+    counted: bool = True
 
 
 def nick_key(nick: str) -> str:

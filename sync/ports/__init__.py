@@ -3,6 +3,7 @@
 Each role has one contract suite under `tests/contract` that every player passes, the in-memory ones included.
 """
 
+from sync.ports.bootstrap import Bootstraps
 from sync.ports.observer import Observer
 from sync.ports.outside import Bus, Clock, Hint, Presence, ProviderTokens, PushGate, Sealer, Wire
 from sync.ports.store import (
@@ -18,6 +19,7 @@ from sync.ports.store import (
 )
 
 __all__ = [
+    "Bootstraps",
     "Bus",
     "Clock",
     "DueJob",

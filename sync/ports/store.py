@@ -159,13 +159,14 @@ class Housekeeping(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMark:
     """How far a stream is committed, as told to the module, and the newest n that the module is known to have given
-    out.
+    out. `good`: the server's time of the newest event below which nothing is missing, in microseconds; 0 = not known.
     """
 
     stream: str
     shard: str
     committed: int
     seen: int
+    good: int = 0
 
 
 class FeedMarks(Protocol):
@@ -176,7 +177,7 @@ class FeedMarks(Protocol):
         ...
 
     async def mark(self, host: str, marks: Sequence[StreamMark]) -> None:
-        """Remember; committed and seen never go back."""
+        """Remember; committed, seen and good never go back."""
         ...
 
     async def forget(self, host: str, streams: Sequence[str]) -> None:
@@ -186,8 +187,9 @@ class FeedMarks(Protocol):
     async def raise_epochs(
         self, host: str, now: datetime, *, marks: Sequence[StreamMark] = (), forget: Sequence[str] = ()
     ) -> int:
-        """Every account of the host starts over (invariant 4), and what was learnt with that is remembered as it is
-        and forgotten in the same transaction; how many accounts those were.
+        """Every account of the host starts over (invariant 4), and its archive is read again from the last time that is
+        good; what was learnt with that is remembered as it is and forgotten in the same transaction. How many accounts
+        those were.
         """
         ...
 

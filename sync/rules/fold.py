@@ -6,7 +6,7 @@ below their lane's position were committed before: they are passed over, which m
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
@@ -182,6 +182,18 @@ class Fold:
         if entry.kind is EntryKind.DISPLAYED and entry.target_rank is not None:
             view = replace(view, behind=self._shelf.behind(view.key, [entry.target_rank]))
         self._apply(deliver(view, member, entry, self._policies.conduct, self._now))
+
+    def recall(self, key: ConversationKey, ids: Sequence[str], since: int, rule: Callable[[View], Decision]) -> None:
+        """Something out of an archive: it changes what it changes, and no phone hears of it."""
+        view = self._view(key, ids=ids)
+        ranks = [since, *(message.rank for message in view.found)]
+        view = replace(view, behind=self._shelf.behind(key, ranks))
+        self._apply(replace(rule(view), effects=()))
+
+    def recall_room(self, event: RoomMessageEvent) -> None:
+        """Something out of a room's archive."""
+        if (why := self._lobby.take(event)) is not None:
+            self.report.ignored[why] += 1
 
     def _message(self, event: MessageEvent) -> None:
         if isinstance(event.content, Nothing):  # most traffic of some clients: no rows were loaded for it

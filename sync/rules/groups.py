@@ -31,6 +31,7 @@ from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.rules.index import envelope_of
 from sync.rules.markers import read_to
 from sync.rules.messages import reopened
+from sync.rules.times import microseconds
 from sync.rules.view import (
     NOTHING_BEHIND,
     After,
@@ -68,6 +69,12 @@ def deliver(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
         return ignore("taken")
     if conversation is not None and conversation.taken < (since := first_behind(conversation, member, entry)):
         before = replace(before, conversation=resumed(conversation, since))
+    decision = by_kind(before, member, entry, conduct, now)
+    return replace(decision, effects=()) if entry.past else decision
+
+
+def by_kind(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct, now: datetime) -> Decision:
+    """Each kind's own rule."""
     match entry.kind:
         case EntryKind.MESSAGE:
             return message(before, member, entry, conduct, now)
@@ -113,13 +120,19 @@ def message(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
     conversation = before.conversation or Conversation(
         key=before.key, version=version, activity_at=entry.at, read=Pointer(entry.rank - 1)
     )
-    counted = not mine and counts(conversation, entry.rank)
+    counted = entry.counted and not mine and counts(conversation, entry.rank)
+    if not entry.counted and not conversation.unread:
+        conversation = replace(
+            conversation, read=Pointer(entry.rank, entry.archive_id)
+        )  # said before the first contact
+    newest = not entry.past or conversation.last is None or entry.at >= conversation.last.sent_at
+    put_away = entry.past and microseconds(entry.at) <= conversation.version and before.conversation is not None
     mention = counted and (entry.everybody or member.account in entry.mentions)
     conversation = replace(
         conversation,
         version=version,
         activity_at=max(conversation.activity_at, entry.at),
-        status=reopened(conversation, now),
+        status=conversation.status if put_away else reopened(conversation, now),
         unread=conversation.unread + counted,
         mentions=conversation.mentions + mention,
         written=conversation.written or mine,
@@ -128,7 +141,7 @@ def message(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
         invited_by=None if mine or member.present else conversation.invited_by,
         nick=member.nick or conversation.nick,
         taken=entry.rank,
-        last=last_message(entry),
+        last=last_message(entry) if newest else conversation.last,
     )
     if mine and conduct.sending_reads:
         conversation = read_up_to(conversation, Pointer(entry.rank, entry.archive_id), NOTHING_BEHIND)

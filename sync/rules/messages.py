@@ -42,6 +42,7 @@ from sync.rules.view import (
     ignore,
     is_own,
     opened,
+    rank_of,
     read_up_to,
     settled,
     version_for,
@@ -53,12 +54,14 @@ def body(before: View, content: Body, event: MessageEvent, conduct: Conduct, now
     if is_duplicate(before, event):
         return ignore("duplicate")
     version = version_for(before, now)
+    rank = rank_of(event, version)
     at = min(event.at, now)
     incoming = not is_own(event)
     conversation = opened(before, version, at)
     mention = incoming and mentions_owner(before, content, conversation)
+    counted = incoming and counts(conversation, rank)
     last = LastMessage(
-        rank=version,
+        rank=rank,
         stanza=text_of(event) or envelope(event),
         message_id=event.message_id,
         archive_id=event.archive_id,
@@ -68,20 +71,21 @@ def body(before: View, content: Body, event: MessageEvent, conduct: Conduct, now
         conversation,
         version=version,
         activity_at=max(conversation.activity_at, at),
-        status=reopened(conversation, now),
-        unread=conversation.unread + incoming,
-        mentions=conversation.mentions + mention,
+        # Whoever put the conversation away later than it was sent knew of it, or need not.
+        status=reopened(conversation, now) if rank > conversation.version else conversation.status,
+        unread=conversation.unread + counted,
+        mentions=conversation.mentions + (mention and counted),
         written=conversation.written or event.direction is Direction.OUT,
         invited_by=None,  # only who is in a room hears it
-        last=last,
+        last=last if conversation.last is None or rank > conversation.last.rank else conversation.last,
     )
-    if not incoming and conduct.sending_reads:
+    if not incoming and conduct.sending_reads and event.rank is None:
         conversation = read_up_to(conversation, Pointer(version, event.archive_id), NOTHING_BEHIND)
     after = After(
         account=settled(before, conversation),
         conversation=conversation,
-        messages=(indexed(event, version, at, counted=incoming, mention=mention),),
-        tallies=(Tally(version, 1, mention),) if incoming else (),
+        messages=(indexed(event, rank, at, counted=incoming, mention=mention),),
+        tallies=(Tally(rank, 1, mention),) if counted else (),
     )
     if not incoming:
         return Decision(after=after)
@@ -119,7 +123,7 @@ def correction(before: View, content: Correction, event: MessageEvent, now: date
     after = After(
         account=settled(before, conversation),
         conversation=conversation,
-        messages=(changing(event, version, min(event.at, now), target),),
+        messages=(changing(event, rank_of(event, version), min(event.at, now), target),),
         changes=(replace(entry, stanza=text_of(event)),),
     )
     return Decision(after=after, effects=effects)
@@ -148,6 +152,7 @@ def withdrawn(
     if target.retracted is not None:
         return ignore("duplicate")
     version = version_for(before, now)
+    rank = rank_of(event, version)
     was_unread = target.counted and counts(conversation, target.rank)
     if conversation.last and conversation.last.rank == target.rank:
         conversation = replace(conversation, last=replace(conversation.last, stanza=envelope(event), retracted=True))
@@ -165,7 +170,7 @@ def withdrawn(
     after = After(
         account=settled(before, conversation),
         conversation=conversation,
-        messages=(replace(target, retracted=version), changing(event, version, min(event.at, now), target)),
+        messages=(replace(target, retracted=rank), changing(event, rank, min(event.at, now), target)),
         tallies=(Tally(target.rank, -1, -target.mention),) if target.counted else (),
         changes=(entry,),
         erased=(target.rank,),
@@ -191,7 +196,7 @@ def reaction(before: View, content: Reaction, event: MessageEvent, now: datetime
     after = After(
         account=settled(before, conversation),
         conversation=conversation,
-        messages=(indexed(event, version, min(event.at, now), counted=False),),
+        messages=(indexed(event, rank_of(event, version), min(event.at, now), counted=False),),
         changes=(replace(entry, author=event.author or event.sender, stanza=text_of(event)),),
     )
     effects: tuple[Effect, ...] = ()

@@ -104,9 +104,11 @@ def message(before: RoomView, content: Body, event: RoomMessageEvent, now: datet
     rank = next_rank(before.room, now)
     meant = content.mentions or Mentions()
     mentions = tuple(sorted(accounts_meant(before, meant, content.text) - {author_of(event)}))
-    row = replace(indexed(event, rank, min(event.at, now)), counted=True, mention=meant.everybody, mentions=mentions)
+    row = indexed(event, rank, min(event.at, now))
+    if event.counted:
+        row = replace(row, counted=True, mention=meant.everybody, mentions=mentions)
     entry = replace(
-        entry_of(event, EntryKind.MESSAGE, rank, now),
+        entry_of(before, event, EntryKind.MESSAGE, rank, now),
         mentions=mentions,
         everybody=meant.everybody,
         stanza=event.stanza if event.archive_id else envelope_of(event.sender, Kind.GROUP, event.message_id),
@@ -125,7 +127,7 @@ def correction(before: RoomView, content: Correction, event: RoomMessageEvent, n
         return nothing(before, "retracted-target")
     rank = next_rank(before.room, now)
     row = replace(indexed(event, rank, min(event.at, now)), about=target.rank)
-    entry = about(target, content.target, entry_of(event, EntryKind.CORRECTED, rank, now))
+    entry = about(target, content.target, entry_of(before, event, EntryKind.CORRECTED, rank, now))
     return after(before, event, replace(entry, stanza=event.stanza if event.archive_id else None), row)
 
 
@@ -140,7 +142,7 @@ def withdrawal(
     rank = next_rank(before.room, now)
     row = replace(indexed(event, rank, min(event.at, now)), about=target.rank)
     claimed = event.content.target if isinstance(event.content, Retraction | Moderation) else ""
-    entry = about(target, claimed, entry_of(event, kind, rank, now))
+    entry = about(target, claimed, entry_of(before, event, kind, rank, now))
     if isinstance(event.content, Moderation):
         entry = replace(entry, sender=event.content.by or event.account)
     return after(before, event, entry, replace(target, retracted=rank), row)
@@ -157,7 +159,7 @@ def reaction(before: RoomView, content: Reaction, event: RoomMessageEvent, now: 
         return nothing(before, "retracted-target")
     rank = next_rank(before.room, now)
     row = indexed(event, rank, min(event.at, now))
-    entry = about(target, content.target, entry_of(event, EntryKind.REACTED, rank, now))
+    entry = about(target, content.target, entry_of(before, event, EntryKind.REACTED, rank, now))
     if not content.emojis:
         entry = replace(entry, target_author=None)  # taken back: the author need not hear of it
     return after(before, event, replace(entry, stanza=event.stanza if event.archive_id else None), row)
@@ -171,7 +173,7 @@ def displayed(before: RoomView, content: Displayed, event: RoomMessageEvent, now
     if target is None:
         return nothing(before, "unknown-target")
     rank = next_rank(before.room, now)
-    entry = about(target, content.target, entry_of(event, EntryKind.DISPLAYED, rank, now))
+    entry = about(target, content.target, entry_of(before, event, EntryKind.DISPLAYED, rank, now))
     return after(before, event, replace(entry, only=event.author))
 
 
@@ -185,7 +187,7 @@ def nothing(before: RoomView, why: str) -> RoomAfter:
 
 def after(before: RoomView, event: RoomMessageEvent, entry: RoomEntry, *rows: IndexedMessage) -> RoomAfter:
     """The room with an entry more."""
-    room = replace(before.room, version=entry.rank, private=event.private, destroyed=False)
+    room = replace(before.room, version=entry.rank, private=entry.private, destroyed=False)
     return RoomAfter(room=room, messages=rows, entries=(entry,))
 
 
@@ -194,7 +196,7 @@ def author_of(event: RoomMessageEvent) -> str:
     return event.author or event.occupant_id or event.sender
 
 
-def entry_of(event: RoomMessageEvent, kind: EntryKind, rank: int, now: datetime) -> RoomEntry:
+def entry_of(before: RoomView, event: RoomMessageEvent, kind: EntryKind, rank: int, now: datetime) -> RoomEntry:
     """The entry with what is common to all kinds."""
     return RoomEntry(
         room=event.account,
@@ -205,7 +207,9 @@ def entry_of(event: RoomMessageEvent, kind: EntryKind, rank: int, now: datetime)
         sender=event.sender,
         message_id=event.message_id,
         archive_id=event.archive_id,
-        private=event.private,
+        private=before.room.private if event.past else event.private,
+        past=event.past,
+        counted=event.counted,
     )
 
 

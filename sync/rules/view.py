@@ -160,6 +160,11 @@ def version_for(before: View, now: datetime) -> int:
     return next_version(before.account, now)
 
 
+def rank_of(event: MessageEvent, version: int) -> int:
+    """The place of an event's message: that which the archive gives it, else the version at which it is taken."""
+    return version if event.rank is None else event.rank
+
+
 def wrote(message: IndexedMessage, event: MessageEvent) -> bool:
     """True when the message is by the event's sender. In a one-to-one chat there are two senders; in rooms XEP-0421
     tells them apart.

@@ -26,8 +26,9 @@ from sync.model.query import (
 from sync.model.room import Room, RoomMember, nick_key
 from sync.ports import DueJob, StreamMark
 from sync.rules.times import microseconds
+from tests.contract.fakes_bootstrap import MemoryBootstraps
 from tests.contract.fakes_rooms import MemoryRooms
-from tests.contract.fakes_tables import Tables, behind, means, raise_epochs, refuse, unread_messages, write
+from tests.contract.fakes_tables import Tables, behind, means, raise_epochs, refuse, unread_messages, waiting, write
 
 T = TypeVar("T")
 
@@ -48,8 +49,8 @@ class SetClock:
 REWRITES = (ChangeKind.CORRECTED, ChangeKind.RETRACTED, ChangeKind.MODERATED)
 
 
-class MemoryStore(MemoryRooms):
-    """Plays `Store`, `Rooms` and `FeedMarks`. `tables` is open to tests."""
+class MemoryStore(MemoryRooms, MemoryBootstraps):
+    """Plays `Store`, `Rooms`, `Bootstraps` and `FeedMarks`. `tables` is open to tests."""
 
     def __init__(self, clock: SetClock) -> None:
         self.clock, self.tables = clock, Tables()
@@ -76,7 +77,10 @@ class MemoryStore(MemoryRooms):
             for jid in keys.accounts - set(tables.accounts):
                 made = microseconds(self.clock.now())
                 tables.accounts[jid] = Account(jid=jid, version=made, floor=made)
-            tables.rooms |= {jid: Room(jid=jid) for jid in keys.rooms - set(tables.rooms)}
+                tables.bootstraps.setdefault(jid, waiting(jid, made))
+            for jid in keys.rooms - set(tables.rooms):
+                tables.rooms[jid] = Room(jid=jid)
+                tables.bootstraps.setdefault(jid, waiting(jid, microseconds(self.clock.now())))
         books = Books(now=self.clock.now())
         books.positions = picked(tables.positions, keys.positions)
         books.rooms = picked(tables.rooms, keys.rooms)
@@ -86,7 +90,8 @@ class MemoryStore(MemoryRooms):
         books.conversations = picked(tables.conversations, wanted)
         for (key, _), message in tables.messages.items():
             ids = {message.message_key, message.origin_key, message.archive_key} - {None}
-            if any((key, i) in keys.ids for i in ids) or (key, message.archive_key) in keys.archived:
+            sought = (key, message.archive_key) in keys.archived or (key, message.rank) in keys.places
+            if sought or any((key, i) in keys.ids for i in ids):
                 books.messages.setdefault(key, []).append(message)
         for key, found in books.messages.items():
             about = {(key, message.about) for message in found} - {(key, message.rank) for message in found}
@@ -223,8 +228,8 @@ class MemoryStore(MemoryRooms):
         for new in marks:
             key = (host, new.stream, new.shard)
             old = self.tables.marks.get(key, new)
-            furthest = replace(new, committed=max(old.committed, new.committed), seen=max(old.seen, new.seen))
-            self.tables.marks[key] = furthest
+            most = {name: max(getattr(old, name), getattr(new, name)) for name in ("committed", "seen", "good")}
+            self.tables.marks[key] = replace(new, **most)
 
     async def forget(self, host: str, streams: Sequence[str]) -> None:
         for key in [key for key in self.tables.marks if key[0] == host and key[1] in streams]:
@@ -235,9 +240,13 @@ class MemoryStore(MemoryRooms):
     async def raise_epochs(
         self, host: str, now: datetime, *, marks: Sequence[StreamMark] = (), forget: Sequence[str] = ()
     ) -> int:
-        self.tables.marks |= {(host, mark.stream, mark.shard): mark for mark in marks}
+        raised = raise_epochs(self.tables, host, microseconds(now))
+        for mark in marks:
+            key = (host, mark.stream, mark.shard)
+            known = self.tables.marks.get(key, mark)
+            self.tables.marks[key] = replace(mark, good=max(known.good, mark.good))
         await self.forget(host, forget)
-        return raise_epochs(self.tables, host, microseconds(now))
+        return raised
 
 
 class MemoryLeases:

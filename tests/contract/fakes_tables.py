@@ -4,12 +4,14 @@
 with the statement that it is compared with.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from sync.model.books import LanePosition, LostHost, Quarantined, Unlisted, Writes
+from sync.model.bootstrap import Bootstrap, BootstrapState
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import (
     Account,
@@ -28,6 +30,7 @@ from sync.model.errors import TokenHeld, Uncommittable
 from sync.model.jid import domain
 from sync.model.room import EntryKind, Room, RoomEntry, RoomMember
 from sync.ports import StreamMark
+from sync.rules.times import instant
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class Tables:
     members: dict[tuple[str, str], RoomMember] = field(default_factory=dict)
     entries: dict[tuple[str, int], RoomEntry] = field(default_factory=dict)
     marks: dict[tuple[str, str, str], StreamMark] = field(default_factory=dict)
+    bootstraps: dict[str, Bootstrap] = field(default_factory=dict)
 
     def draft(self) -> "Tables":
         """A copy to work on; rows are immutable."""
@@ -209,7 +213,40 @@ def raise_epochs(tables: Tables, host: str, at_least: int) -> int:
     for account in of_host:
         version = max(account.version + 1, at_least)
         tables.accounts[account.jid] = replace(account, epoch=account.epoch + 1, version=version, floor=version)
+    read_again(tables, host, at_least)
     return len(of_host)
+
+
+GRACE = timedelta(seconds=2)  # from the first contact, or from a loss, to the first look
+MARGIN = 300_000_000
+
+
+def waiting(account: str, since: int) -> Bootstrap:
+    return Bootstrap(account=account, since=since, due_at=instant(since) + GRACE)
+
+
+def read_again(tables: Tables, host: str, now: int) -> None:
+    """From the last good time on, or from where it was if that is further back."""
+    good = max((mark.good for (name, _, _), mark in tables.marks.items() if name == domain(host)), default=0)
+    for name, row in tables.bootstraps.items():
+        if domain(name) == domain(host) and "@" in name and ("@" not in host or name == host):
+            start = max((good or row.since) - MARGIN, 1)
+            if row.state is BootstrapState.WAITING:
+                start = min(start, row.rank or row.start)
+            tables.bootstraps[name] = replace(
+                waiting(name, row.since),
+                due_at=instant(now) + GRACE,
+                start=start,
+                restored=row.restored,
+                turn=row.turn + 1,
+            )
+
+
+def write_bootstraps(tables: Tables, rows: Iterable[Bootstrap]) -> None:
+    for row in rows:
+        known = tables.bootstraps.get(row.account)
+        if known is not None and known.turn == row.turn:
+            tables.bootstraps[row.account] = replace(row, since=known.since)
 
 
 def lose(tables: Tables, lost: LostHost) -> None:
@@ -237,6 +274,7 @@ def write(tables: Tables, out: Writes) -> None:
         tables.changes[where] = change
     for lost in out.lost_hosts:
         lose(tables, lost)
+    write_bootstraps(tables, out.bootstraps)
     for where, change in tables.changes.items():
         if (change.conversation, change.target_rank) in set(out.erased):
             tables.changes[where] = replace(change, stanza=None)
@@ -279,6 +317,7 @@ def forget_account(tables: Tables, jid: str) -> None:
     tables.jobs = {k: v for k, v in tables.jobs.items() if k[0] != jid}
     tables.members = {k: v for k, v in tables.members.items() if v.account != jid}
     tables.quarantine = {k: v for k, v in tables.quarantine.items() if v.account != jid}
+    tables.bootstraps.pop(jid, None)
 
 
 def refuse(tables: Tables, before: Tables) -> None:

@@ -46,6 +46,7 @@ EXPORTED: Final = (
     "room_memberships",
     "room_messages",
     "room_entries",
+    "bootstraps",
     "quarantine",
 )
 AT_ONCE = 50  # rows of an export in memory: a stanza may have a quarter of a megabyte

@@ -13,6 +13,7 @@ SELECT EXISTS (SELECT FROM room WHERE jid = $1) AS room,
     OR EXISTS (SELECT FROM device_token WHERE account = $1)
     OR EXISTS (SELECT FROM push_job WHERE account = $1)
     OR EXISTS (SELECT FROM room_member WHERE account = $1)
+    OR EXISTS (SELECT FROM bootstrap WHERE account = $1)
     OR EXISTS (SELECT FROM quarantine WHERE account = $1) AS known;
 
 -- name: show_account
@@ -178,6 +179,10 @@ WHERE e.room = ANY (ARRAY(
     SELECT room FROM room_member WHERE account = $1
     UNION SELECT peer FROM conversation WHERE account = $1 AND kind = 'group'
 )) AND (e.author = $1 OR e."only" = $1) ORDER BY e.room, e.rank;
+
+-- name: export_bootstraps
+-- How far its archive was read.
+SELECT row_to_json(b)::text FROM bootstrap b WHERE account = $1;
 
 -- name: export_quarantine
 -- Events of the account that were kept aside.

@@ -54,6 +54,7 @@ class PostgresFeedMarks:
             with suppress(*RETRYABLE):
                 async with self._pool.connection() as connection, connection.transaction():
                     done: str = await connection.execute(sql("raise_epochs"), host, microseconds(now))
+                    await connection.execute(sql("read_again"), host, microseconds(now))
                     if marks:
                         await write_marks(connection, "replace_marks", host, marks)
                     if forget:
@@ -64,7 +65,7 @@ class PostgresFeedMarks:
 
 async def write_marks(connection: Connection, name: str, host: str, marks: Sequence[StreamMark]) -> None:
     """Remember how far streams are committed and seen."""
-    rows = [(host, mark.stream, mark.shard, mark.committed, mark.seen) for mark in marks]
+    rows = [(host, mark.stream, mark.shard, mark.committed, mark.seen, mark.good) for mark in marks]
     await connection.execute(sql(name), *map(list, zip(*rows, strict=True)))
 
 

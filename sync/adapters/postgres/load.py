@@ -54,7 +54,7 @@ async def create(connection: Connection, keys: Keys, clock: Clock) -> None:
     """
     await connection.execute(sql("create_positions"), *columns(lanes(keys), 4))
     if keys.create:
-        await connection.execute(sql("create_rooms"), sorted(keys.rooms))
+        await connection.execute(sql("create_rooms"), sorted(keys.rooms), microseconds(clock.now()))
         await connection.execute(sql("create_accounts"), sorted(keys.accounts), microseconds(clock.now()))
 
 
@@ -88,6 +88,10 @@ async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
         found.calls[call.key] = call
     for message in map(rows.message, read["messages"]):
         found.messages.setdefault(message.conversation, []).append(message)
+    if keys.places:
+        at = columns([(*parts(key), rank) for key, rank in keys.places], 4)
+        for message in map(rows.message, await connection.fetch(sql("read_places"), *at)):
+            found.messages.setdefault(message.conversation, []).append(message)
     for device in map(rows.device, read["devices"]):
         found.devices.setdefault(device.account, []).append(device)
     for job in map(rows.job, read["jobs"]):

@@ -2,10 +2,16 @@
 -- Batches come as parallel arrays, one for each column.
 
 -- name: create_accounts
--- Make the accounts that do not exist yet. Tokens of an earlier account of that name are too old for them.
-INSERT INTO account (jid, version, floor)
-SELECT jid, $2, $2 FROM unnest($1::text[]) AS new(jid) ORDER BY jid
-ON CONFLICT (jid) DO NOTHING;
+-- Make the accounts that do not exist yet; their archives are to be read. Tokens of an earlier account of that name are too
+-- old for them.
+WITH made AS (
+    INSERT INTO account (jid, version, floor)
+    SELECT jid, $2, $2 FROM unnest($1::text[]) AS new(jid) ORDER BY jid
+    ON CONFLICT (jid) DO NOTHING RETURNING jid, version
+)
+INSERT INTO bootstrap (account, since, due_at)
+SELECT jid, version, timestamptz 'epoch' + (version + 2000000) * interval '1 microsecond' FROM made ORDER BY jid
+ON CONFLICT (account) DO NOTHING RETURNING account;
 
 -- name: lock
 -- Lock and read the lanes' positions, then rooms, then accounts: the one order that every writer keeps, in one round trip.
@@ -104,6 +110,11 @@ CROSS JOIN LATERAL (
             AND m.author IS DISTINCT FROM c.account
     ) AS found
 ) AS newly;
+
+-- name: read_places
+-- Messages by their ranks.
+SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS wanted(account, peer, kind, rank)
+JOIN message m USING (account, peer, kind, rank);
 
 -- name: write_accounts
 -- Store accounts that are locked already.
@@ -337,20 +348,22 @@ SELECT account, peer, sid FROM call WHERE state = 'ringing' AND rings_until <= $
 
 -- name: marks
 -- The streams of a host.
-SELECT stream, shard, committed, seen FROM feed_stream WHERE host = $1 ORDER BY seen, stream;
+SELECT stream, shard, committed, seen, good FROM feed_stream WHERE host = $1 ORDER BY seen, stream;
 
 -- name: write_marks
 -- Remember how far streams are committed and seen; neither goes back.
-INSERT INTO feed_stream (host, stream, shard, committed, seen)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+INSERT INTO feed_stream (host, stream, shard, committed, seen, good)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
 ON CONFLICT (host, stream, shard) DO UPDATE SET
-    committed = greatest(feed_stream.committed, excluded.committed), seen = greatest(feed_stream.seen, excluded.seen);
+    committed = greatest(feed_stream.committed, excluded.committed), seen = greatest(feed_stream.seen, excluded.seen),
+    good = greatest(feed_stream.good, excluded.good);
 
 -- name: replace_marks
 -- Remember what the module really has of its streams, though it be less than before.
-INSERT INTO feed_stream (host, stream, shard, committed, seen)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
-ON CONFLICT (host, stream, shard) DO UPDATE SET committed = excluded.committed, seen = excluded.seen;
+INSERT INTO feed_stream (host, stream, shard, committed, seen, good)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
+ON CONFLICT (host, stream, shard) DO UPDATE SET committed = excluded.committed, seen = excluded.seen,
+    good = greatest(feed_stream.good, excluded.good);
 
 -- name: forget_streams
 -- Drop the marks of streams that the module has forgotten.

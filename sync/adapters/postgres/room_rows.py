@@ -85,4 +85,6 @@ def entry_row(value: RoomEntry) -> tuple[object, ...]:
         joined(value.target_mentions),
         value.target_everybody,
         value.stanza,
+        value.past,
+        value.counted,
     )

@@ -1,8 +1,14 @@
 -- Rooms of this server, their members, and what happened in them until every member has it.
 
 -- name: create_rooms
--- Make the rooms that are not known yet.
-INSERT INTO room (jid) SELECT jid FROM unnest($1::text[]) AS new(jid) ORDER BY jid ON CONFLICT (jid) DO NOTHING;
+-- Make the rooms that are not known yet; their archives are to be read.
+WITH made AS (
+    INSERT INTO room (jid) SELECT jid FROM unnest($1::text[]) AS new(jid) ORDER BY jid
+    ON CONFLICT (jid) DO NOTHING RETURNING jid
+)
+INSERT INTO bootstrap (account, since, due_at)
+SELECT jid, $2::bigint, timestamptz 'epoch' + ($2::bigint + 2000000) * interval '1 microsecond' FROM made ORDER BY jid
+ON CONFLICT (account) DO NOTHING;
 
 -- name: write_rooms
 -- Store rooms that are locked already.
@@ -30,15 +36,16 @@ WHERE room_member.room = gone.room AND room_member.until IS NULL AND room_member
 -- name: write_entries
 -- Add what happened in rooms.
 INSERT INTO room_entry (room, rank, kind, at, "only", author, sender, message_id, archive_id, mentions,
-    everybody, private, target_rank, target_id, target_counted, target_author, target_mentions, target_everybody, stanza)
+    everybody, private, target_rank, target_id, target_counted, target_author, target_mentions, target_everybody, stanza,
+    past, counted)
 SELECT room, rank, kind, at, "only", author, sender, message_id, archive_id, string_to_array(mentions, ' '),
     everybody, private, target_rank, target_id, target_counted, target_author, string_to_array(target_mentions, ' '),
-    target_everybody, stanza
+    target_everybody, stanza, past, counted
 FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
     $8::text[], $9::text[], $10::text[], $11::boolean[], $12::boolean[], $13::bigint[], $14::text[],
-    $15::boolean[], $16::text[], $17::text[], $18::boolean[], $19::text[])
+    $15::boolean[], $16::text[], $17::text[], $18::boolean[], $19::text[], $20::boolean[], $21::boolean[])
     AS new(room, rank, kind, at, "only", author, sender, message_id, archive_id, mentions, everybody, private,
-        target_rank, target_id, target_counted, target_author, target_mentions, target_everybody, stanza);
+        target_rank, target_id, target_counted, target_author, target_mentions, target_everybody, stanza, past, counted);
 
 -- name: pending_rooms
 -- Rooms with entries that not every member has, those first that were served longest ago.

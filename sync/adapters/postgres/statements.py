@@ -18,6 +18,7 @@ STATE_TABLES: Final = (
     "device_token",
     "push_job",
     "room_member",
+    "bootstrap",
     "quarantine",  # the events themselves: texts of the account's messages
 )
 

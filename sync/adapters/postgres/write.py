@@ -4,7 +4,7 @@ trip.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sync.adapters.postgres import room_rows, rows
+from sync.adapters.postgres import bootstrap_rows, room_rows, rows
 from sync.adapters.postgres.pool import Connection
 from sync.adapters.postgres.rows import columns
 from sync.adapters.postgres.statements import STATE_TABLES, sql, together
@@ -39,9 +39,11 @@ async def writes(connection: Connection, out: Writes) -> None:
     for lost in out.lost_hosts:
         whose = "raise_epochs_of_room" if "@" in lost.host else "raise_epochs"
         await connection.execute(sql(whose), lost.host, lost.version)
+        await connection.execute(sql("read_again"), lost.host, lost.version)
         if lost.keep is not None:
             for name in ("forget_other_streams", "forget_other_positions"):
                 await connection.execute(sql(name), lost.host, lost.keep)
+    await one(connection, "move_bootstraps", map(bootstrap_rows.bootstrap_row, out.bootstraps))
     # After the changes: what is erased may have come in this very transaction.
     await one(connection, "erase_changes", ((key.account, key.peer, key.kind, rank) for key, rank in out.erased))
     if out.deleted_devices or out.devices or out.retokened:
