@@ -6,16 +6,18 @@ acknowledges. It notices when one side has lost memory and raises the epochs of 
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import Behind, Refused, RequestError, StoreUnavailable
-from sync.model.event import FeedPosition, GapEvent, GapReason, Session
+from sync.model.event import Event, FeedPosition, GapEvent, GapReason, Session
 from sync.ports import Clock, FeedMarks, Observer, Presence, StreamMark, Wire
 from sync.protocol import envelope, feed, hello
 from sync.protocol.hello import HeldStream, Hello, PresentSession
+from sync.rules.times import microseconds
 from sync.service.ingest import Ingest
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,9 @@ class Progress:
         self.head = head
         self.received = committed
         self.acked = committed
+        self.good = 0  # the server's time of the newest event below which nothing is missing, in microseconds
         self._ahead: set[int] = set()
+        self._times: deque[tuple[int, int]] = deque()
 
     def held(self, acked: int, high: int) -> None:
         """The module holds what is behind `acked`, up to `high`; some of it may have come in already."""
@@ -43,6 +47,12 @@ class Progress:
         self.received = max(self.received, self.committed)
         # Not what was seen before: what a power cut took from the module never comes.
         self.head = max(high, self.received)
+
+    def came(self, events: Sequence[Event]) -> None:
+        """Events came in; how far they reach in time is known once they are committed."""
+        times = [microseconds(at) for event in events if (at := getattr(event, "at", None)) is not None]
+        if times:
+            self._times.append((events[-1].position.n, max(times)))
 
     def done(self, n: int) -> None:
         """Event n is committed."""
@@ -54,6 +64,8 @@ class Progress:
         while self.committed + 1 in self._ahead:
             self.committed += 1
             self._ahead.remove(self.committed)
+        while self._times and self._times[0][0] <= self.committed:
+            self.good = max(self.good, self._times.popleft()[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +256,7 @@ class HostFeed:
         progress.head = max(progress.head, batch.head)
         new = [event for event in batch.events if event.position.n > progress.received]
         progress.received = max(progress.received, batch.last)
+        progress.came(new)
         self._behind = batch.behind
         ingest.put(new)
         self._observer.feed_lag(self.host, progress.head - progress.committed)
@@ -299,12 +312,15 @@ class HostFeed:
 
     async def acknowledge(self) -> None:
         """One round of acks: those streams that moved."""
-        moved = [(name, p, p.committed) for name, p in self._streams.items() if p.committed > p.acked]
+        moved = [(name, p, p.committed, p.good) for name, p in self._streams.items() if p.committed > p.acked]
         await self._marks.mark(
             self.host,
-            [StreamMark(stream=name, shard=p.shard, committed=n, seen=max(p.head, n)) for name, p, n in moved],
+            [
+                StreamMark(stream=name, shard=p.shard, committed=n, seen=max(p.head, n), good=good)
+                for name, p, n, good in moved
+            ],
         )
-        for name, progress, n in moved:
+        for name, progress, n, _ in moved:
             progress.acked = n
             self._wire.send(envelope.message(sender=self._component, to=self.host, payload=feed.ack(name, n)))
             self._observer.feed_lag(self.host, progress.head - n)
