@@ -41,6 +41,7 @@ KEYS = {
     "low": "the lowest n that the module holds",
     "n": "a feed position",
     "name": "what it is called in the configuration",
+    "namespaces": "XML namespaces",
     "outcome": "what became of it",
     "pid": "process id",
     "port": "a port",

@@ -1,8 +1,9 @@
 """Three pages for the operator's machines: `/live`, `/ready`, `/metrics` (aiohttp).
 
-Decides status codes: live is 200 while the process turns its loop; ready is 200 only when every condition holds, else
-503 with the missing ones; metrics are whatever it is given. Nobody is authenticated, so it binds to loopback unless
-configured otherwise. Refuses to know what the conditions are.
+Decides status codes: live is 200 while the process turns its loop; ready is 200 only when every required condition
+holds, else 503 with the missing ones, and in both cases with notes on what it can do without; metrics are whatever it
+is given. Nobody is authenticated, so it binds to loopback unless configured otherwise. Refuses to know what the
+conditions are.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,11 +14,14 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One thing that must hold before this process can serve; `detail` says what is missing, without secrets."""
+    """One thing that must hold before this process can serve; `detail` says what is missing, without secrets. What is
+    not `required` is told all the same.
+    """
 
     name: str
     ok: bool
     detail: str = ""
+    required: bool = True
 
 
 Readiness = Callable[[], Awaitable[Sequence[Condition]]]
@@ -49,8 +53,12 @@ class Pages:
 
     async def _ready(self, request: web.Request) -> web.Response:
         conditions = await self._readiness()
-        missing = {one.name: one.detail for one in conditions if not one.ok}
-        return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
+        missing, notes = (
+            {one.name: one.detail for one in conditions if not one.ok and one.required is required}
+            for required in (True, False)
+        )
+        found = {"ready": not missing, "missing": missing, "notes": notes}
+        return web.json_response(found, status=503 if missing else 200)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=self._exposition(), headers={"Content-Type": self._content_type})

@@ -120,6 +120,7 @@ class Metrics:
 
     def _make_health(self) -> None:
         self._connected = self._gauge("feed_connected", "1 while the feed of a host is subscribed.", "host")
+        self._delegated = self._gauge("delegation_held", "1 while a host delegates a dialect to us.", "host", "dialect")
         self._dependency = self._gauge("dependency_up", "1 while what we lean on answers.", "name")
         self._lease = self._gauge("lease_held", "1 in the process that speaks for the component.")
         self._trimmed = self._counter("rows_trimmed_total", "Rows that need not be held any longer.", "table")
@@ -207,6 +208,9 @@ class Metrics:
 
     def connection(self, host: str, up: bool) -> None:
         self._connected.labels(host).set(up)
+
+    def delegated(self, host: str, dialect: str, granted: bool) -> None:
+        self._delegated.labels(host, dialect).set(granted)
 
     def dependency(self, name: str, up: bool) -> None:
         self._dependency.labels(name).set(up)

@@ -29,6 +29,7 @@ from sync.ports import Store
 from sync.service.door import Door
 from sync.service.fanout import FanOut
 from sync.service.feed import HostFeed, Reach
+from sync.service.grants import Grants
 from sync.service.housekeeping import Housekeeper
 from sync.service.ingest import Ingest
 from sync.service.leader import Leader
@@ -80,6 +81,7 @@ class Service:
             clock=drivers.clock,
             observer=drivers.metrics,
         )
+        self._grants = Grants(config.component.hosts, clock=drivers.clock, observer=drivers.metrics)
         self._door = self._make_door(store)
         self._leader = Leader(
             config.component.jid,
@@ -173,6 +175,7 @@ class Service:
                 apps=settings.apps(self._config),
                 random_name=lambda: secrets.token_urlsafe(24),
             ),
+            grants=self._grants,
             observer=metrics,
             freshness_seconds=self._config.ingest.freshness_seconds,
         )
@@ -183,10 +186,12 @@ class Service:
         self._door.take(stanza)
 
     def _up(self) -> None:
+        self._grants.connected()
         for feed in self._feeds.values():
             feed.connected()
 
     def _down(self) -> None:
+        self._grants.disconnected()
         for feed in self._feeds.values():
             feed.disconnected()
 
@@ -271,7 +276,12 @@ class Service:
             Condition(name="lease", ok=self._leader.held, detail="another process speaks for the component"),
             Condition(name="server", ok=self._link.up, detail=self._link.refused or "not connected"),
             *(
-                Condition(name=f"feed:{host}", ok=feed.subscribed, detail="not subscribed: is the feed module loaded?")
+                Condition(name=f"feed:{host}", ok=feed.subscribed, detail=feed.why)
                 for host, feed in self._feeds.items()
+            ),
+            *(
+                Condition(name=f"delegation:{host}", ok=not lacking, detail=" ".join(lacking), required=False)
+                for host in self._config.component.hosts
+                for lacking in [self._grants.missing(host)]
             ),
         ]

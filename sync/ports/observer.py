@@ -105,6 +105,10 @@ class Observer(Protocol):
         """The feed of a host: subscribed or not."""
         ...
 
+    def delegated(self, host: str, dialect: str, granted: bool) -> None:
+        """A host has delegated a dialect's namespace to us, or has not."""
+        ...
+
     def dependency(self, name: str, up: bool) -> None:
         """What we lean on answers or not: postgres, redis, server."""
         ...

@@ -10,13 +10,14 @@ from xml.etree.ElementTree import Element
 from sync.model.event import Session, SessionState
 from sync.model.jid import MAX_JID_BYTES, bare, domain, resource
 from sync.protocol.feed import FrameError, count, key
-from sync.protocol.fields import moment, storable
+from sync.protocol.fields import moment, number, storable
 from sync.protocol.names import FEED, clark
 
 HELLO = clark(FEED, "hello")
 SESSIONS = clark(FEED, "sessions")
 VERSION = 1
 _STREAM, _REGRESSED, _SESSION = clark(FEED, "stream"), clark(FEED, "regressed"), clark(FEED, "session")
+_UNSUPPORTED = clark(FEED, "unsupported-version")
 _STATES = {state.value: state for state in SessionState}
 
 
@@ -41,7 +42,7 @@ class PresentSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The module's answer to a subscription. `streams` oldest first; exactly one is current. `regressed`: streams of
+    """The module's answer to a subscription. `streams` oldest first; at least one is current. `regressed`: streams of
     which the component has acknowledged more than it claims now. `rooms`: the host keeps rooms and no accounts.
     """
 
@@ -59,16 +60,17 @@ class Hello:
 
 def decode_hello(hello: Element, *, host: str) -> Hello:
     """A `<hello/>` that came from `host`. Raises FrameError."""
-    if hello.tag != HELLO or count(hello, "version") != VERSION:
-        raise FrameError("'version' is not one of ours.")
+    if hello.tag != HELLO:
+        raise FrameError("'hello' is missing.")
+    if count(hello, "version") != VERSION:
+        raise FrameError("'version' is not the one that was asked for.")
     if hello.get("host") != host:
         raise FrameError("'host' is not the sender.")
     elements = hello.findall(_STREAM)
-    flagged = [element for element in elements if element.get("current") == "true"]
-    # §2: the last one is the current stream.
-    if not elements or len(flagged) > 1:
-        raise FrameError("There must be one current stream.")
-    current = flagged[0] if flagged else elements[-1]
+    if not elements:
+        raise FrameError("There must be a current stream.")
+    # §2: each node of a cluster may have one; where none says so, it is the last one.
+    current = [element for element in elements if element.get("current") == "true"] or elements[-1:]
     return Hello(
         host=host,
         shard=key(hello, "shard"),
@@ -76,11 +78,19 @@ def decode_hello(hello: Element, *, host: str) -> Hello:
         server_version=hello.get("server-version", ""),
         module_version=hello.get("module-version", ""),
         ordered_archive=hello.get("ordered-archive") == "true",
-        streams=tuple(_held(element, element is current) for element in elements),
+        streams=tuple(_held(element, element in current) for element in elements),
         regressed=tuple(key(element, "stream") for element in hello.iterfind(_REGRESSED)),
         sessions=_sessions(hello, host),
         rooms=hello.get("rooms") == "true",
     )
+
+
+def versions_of(refusal: Element) -> tuple[int, ...] | None:
+    """The versions that the module speaks, out of its refusal of ours (§2); None where it says nothing of versions."""
+    for element in refusal.iter(_UNSUPPORTED):
+        found = (number(text) for text in element.get("versions", "").replace(",", " ").split()[:16])
+        return tuple(sorted(version for version in found if version is not None))
+    return None
 
 
 def decode_sessions(sessions: Element, *, host: str) -> tuple[PresentSession, ...]:

@@ -12,6 +12,7 @@ STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"  # defined conditions of errors 
 
 FEED = "urn:convsync:feed:0"
 FORWARD = "urn:xmpp:forward:0"
+PRIVILEGES = ("urn:xmpp:privilege:2", "urn:xmpp:privilege:1")  # XEP-0356; :1 is ejabberd's before 24.10
 DELEGATIONS = ("urn:xmpp:delegation:2", "urn:xmpp:delegation:1")  # XEP-0355; :1 is ejabberd's before 24.10
 
 SYNC = "https://xabber.com/protocol/synchronization"

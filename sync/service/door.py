@@ -25,11 +25,13 @@ from sync.model.jid import domain, resource
 from sync.model.query import EnablePush, RegisterDevice, UnregisterDevice
 from sync.ports import Observer, Wire
 from sync.protocol import commands, delegation, disco, envelope, feed, push
+from sync.protocol import grants as advertised
 from sync.protocol.delegation import Delegated
 from sync.protocol.feed import FrameError
 from sync.protocol.names import CONVSYNC, PUSH, REWRITE, SYNC, namespace
 from sync.service.fanout import FanOut
 from sync.service.feed import HostFeed
+from sync.service.grants import DIALECTS, Grants
 from sync.service.ingest import Ingest
 from sync.service.query import Queries
 from sync.service.registration import Registrations
@@ -37,7 +39,6 @@ from sync.service.registration import Registrations
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000  # under way at a time; an answer is milliseconds of work, so more only wait longer
-DIALECTS = {SYNC: "synchronization", REWRITE: "rewrite", CONVSYNC: "convsync", PUSH: "push"}
 
 
 class Door:
@@ -54,13 +55,14 @@ class Door:
         fanout: FanOut,
         queries: Queries,
         registrations: Registrations,
+        grants: Grants,
         observer: Observer,
         freshness_seconds: float,
     ) -> None:
         self._freshness, self._fanout = freshness_seconds, fanout
         self._component, self._version, self._wire = component, version, wire
         self._feeds, self._ingest, self._queries, self._registrations = feeds, ingest, queries, registrations
-        self._observer = observer
+        self._grants, self._observer = grants, observer
         self._requests: set[asyncio.Task[None]] = set()
 
     def take(self, stanza: Element) -> None:
@@ -84,9 +86,13 @@ class Door:
         frame, sender = stanza.find(feed.FRAME), stanza.get("from", "")
         host = self._feeds.get(sender)
         if frame is None:
-            # Else advertisements of delegation and privilege, and whatever else is said to us.
-            if host is not None and stanza.find(feed.STARTED) is not None:
-                host.resubscribe()
+            if advertised.is_advertisement(stanza):
+                self._grants.heard(sender, stanza)
+            elif stanza.find(feed.STARTED) is not None:
+                if host is not None:
+                    host.resubscribe()
+                else:
+                    self._observer.ignored("foreign-host")
             return
         if host is None:
             log.error("a feed came from a host that is not configured", extra={"host": sender})

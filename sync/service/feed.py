@@ -22,7 +22,23 @@ from sync.service.ingest import Ingest
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 1.0
+NOT_YET = "not subscribed yet"
+_WORDS = {
+    "service-unavailable": "no answer of the feed module: is it loaded on this host?",
+    "feature-not-implemented": "no answer of the feed module: is it loaded on this host?",
+    "no-answer": "no answer of the feed module: is it loaded on this host?",
+    "forbidden": "the feed module does not let this component in: is it named in the module's options?",
+    "remote-server-not-found": "the server does not know this host",
+    "item-not-found": "the server does not know this host",
+    "rooms-host": "this is a host of rooms: it belongs in muc_hosts",
+    "no-rooms-host": "this is no host of rooms: it belongs in hosts",
+    "no-hello": "the module's hello cannot be read: it is empty",
+    "disconnected": "the connection was lost",
+    "not-connected": "the connection was lost",
+}
+
+RETRY_SECONDS = 1.0  # while the database is away
+ASK_SECONDS = (1.0, 2.0, 5.0)  # while a host does not let us subscribe; a module that begins calls by itself
 VOUCH_SECONDS = 5.0
 ACK_SECONDS = 0.02
 
@@ -112,7 +128,11 @@ class HostFeed:
         self._moved = asyncio.Event()
         self._caught_up = asyncio.Event()
         self._wanted = asyncio.Event()
+        self._called = asyncio.Event()  # since the last attempt: somebody begins anew
         self.subscribed = False
+        self.why = NOT_YET  # why it is not, in words for the operator
+        self.said: Hello | None = None  # what the module said of itself when we subscribed
+        self._refusals = 0
 
     @property
     def keeps_rooms(self) -> bool:
@@ -130,6 +150,7 @@ class HostFeed:
         """Something is missing: nothing is fresh until the module has sent again what is not committed."""
         self._caught_up.clear()
         self._wanted.set()
+        self._called.set()
 
     def disconnected(self) -> None:
         """The connection is gone. What was received and not committed comes again."""
@@ -137,6 +158,7 @@ class HostFeed:
         self._wanted.clear()
         self._caught_up.clear()
         self._set_subscribed(False)
+        self.why, self._refusals = NOT_YET, 0
 
     async def run(self) -> None:
         """Subscribe whenever there is a connection, and acknowledge, until cancelled."""
@@ -152,16 +174,32 @@ class HostFeed:
             for rooms in self._rooms_first:
                 with suppress(Behind):
                     await rooms.fresh()
+            self._called.clear()
             try:
                 await self._subscribe()
-            except (Refused, RequestError, StoreUnavailable) as error:
+            except StoreUnavailable as error:
                 log.warning("the feed was not subscribed", extra={"host": self.host, "reason": str(error)})
-                if not isinstance(error, StoreUnavailable):
-                    # Of a host of rooms that does not speak any more nobody's answer is made to wait.
-                    self._set_subscribed(False)
                 await self._clock.sleep(RETRY_SECONDS)
                 if self._up:
                     self._wanted.set()
+            except (Refused, RequestError) as error:
+                # Of a host of rooms that does not speak any more nobody's answer is made to wait.
+                self._set_subscribed(False)
+                await self._refused(worded(error))
+
+    async def _refused(self, why: str) -> None:
+        """Say why, once; ask again after a while, or as soon as the module or the connection begins anew."""
+        if why != self.why:
+            self.why, self._refusals = why, 0
+            log.warning("the feed was not subscribed", extra={"host": self.host, "reason": why})
+        seconds = ASK_SECONDS[min(self._refusals, len(ASK_SECONDS) - 1)]
+        self._refusals += 1
+        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._called.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
 
     async def _vouching(self) -> None:
         """Keep presence known: what Redis has lost is asked for anew."""
@@ -206,6 +244,7 @@ class HostFeed:
             await self._presence.reset(self.host, by_account(said.sessions))
         if not self._up:
             raise Refused("disconnected")
+        self.said, self.why, self._refusals = said, "", 0
         self._set_subscribed(True)
         self._look()
         log.info(
@@ -324,6 +363,17 @@ class HostFeed:
             progress.acked = n
             self._wire.send(envelope.message(sender=self._component, to=self.host, payload=feed.ack(name, n)))
             self._observer.feed_lag(self.host, progress.head - n)
+
+
+def worded(error: Refused | RequestError) -> str:
+    """Why a host does not let us subscribe, in words for the operator."""
+    if isinstance(error, RequestError):
+        return f"the module's hello cannot be read: {error.text}"
+    if error.answer is not None and (versions := hello.versions_of(error.answer)) is not None:
+        theirs, ours = " ".join(map(str, versions)) or "none", hello.VERSION
+        update = "Convsync" if versions and min(versions) > ours else "the module"
+        return f"the module speaks version {theirs} of the feed, this program version {ours}: update {update}"
+    return _WORDS.get(error.condition, error.condition)
 
 
 def by_account(sessions: Iterable[PresentSession]) -> dict[str, list[Session]]:

@@ -44,13 +44,20 @@ async def test_a_turning_loop_is_alive_though_nothing_is_ready(house: House) -> 
 
 async def test_ready_when_every_condition_holds(house: House) -> None:
     status, _, text = await get(house.base + "/ready")
-    assert (status, text) == (200, '{"ready": true, "missing": {}}')
+    assert (status, text) == (200, '{"ready": true, "missing": {}, "notes": {}}')
 
 
 async def test_not_ready_names_what_is_missing_and_only_that(house: House) -> None:
     house.conditions = (*READY, Condition(name="lease", ok=False, detail="held by another process"))
     status, _, text = await get(house.base + "/ready")
-    assert (status, text) == (503, '{"ready": false, "missing": {"lease": "held by another process"}}')
+    missing = '{"lease": "held by another process"}'
+    assert (status, text) == (503, f'{{"ready": false, "missing": {missing}, "notes": {{}}}}')
+
+
+async def test_what_the_service_can_do_without_is_told_and_no_failure(house: House) -> None:
+    house.conditions = (*READY, Condition(name="delegation:x", ok=False, detail="urn:x", required=False))
+    status, _, text = await get(house.base + "/ready")
+    assert (status, text) == (200, '{"ready": true, "missing": {}, "notes": {"delegation:x": "urn:x"}}')
 
 
 async def test_metrics_are_prometheus_text(house: House) -> None:

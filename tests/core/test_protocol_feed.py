@@ -9,7 +9,7 @@ from protocol_vectors import check, fed, load, of_rooms
 from sync.model.event import GapEvent, GapReason, Malformed, MessageEvent, Session, SessionEvent, SessionState
 from sync.protocol import feed
 from sync.protocol.feed import FeedBatch, FrameError, decode_feed
-from sync.protocol.hello import decode_hello, decode_sessions
+from sync.protocol.hello import decode_hello, decode_sessions, versions_of
 from sync.protocol.names import FEED
 from sync.protocol.serialise import parse, serialise
 from sync.rules.presence import becomes
@@ -164,13 +164,38 @@ def test_hello_of_a_muc_host() -> None:
         ("low='1201'", "low='1302'"),
         ("acked='0'", ""),
         ("<regressed stream='s9'/>", "<regressed/>"),
-        ("acked='1200'", "acked='1200' current='true'"),
+        ("<stream ", "<river "),
     ],
 )
 def test_a_hello_that_breaks_the_protocol_is_refused(part: str, instead: str) -> None:
     assert part in HELLO
     with pytest.raises(FrameError):
         decode_hello(parse(HELLO.replace(part, instead)), host="ex.org")
+
+
+@pytest.mark.parametrize(
+    ("flags", "current"), [("", [False, True]), ("current='true'", [True, True]), ("current='1'", [False, True])]
+)
+def test_each_node_of_a_cluster_may_have_a_current_stream(flags: str, current: list[bool]) -> None:
+    hello = decode_hello(parse(HELLO.replace("acked='1200'", f"acked='1200' {flags}")), host="ex.org")
+    assert [stream.current for stream in hello.streams] == current
+
+
+def test_where_none_says_so_the_last_stream_is_current() -> None:
+    hello = decode_hello(parse(HELLO.replace("current='true'", "")), host="ex.org")
+    assert [stream.current for stream in hello.streams] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("versions", "found"),
+    [("2", (2,)), ("3 2", (2, 3)), ("2,3", (2, 3)), ("two", ()), ("", ()), ("-1 2", (2,)), ("1 " * 99, (1,) * 16)],
+)
+def test_a_refusal_says_what_the_module_speaks(versions: str, found: tuple[int, ...]) -> None:
+    condition = "<not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
+    refusal = f"<iq type='error'><error type='cancel'>{condition}{{}}</error></iq>"
+    unsupported = f"<unsupported-version xmlns='{FEED}' versions='{versions}'/>"
+    assert versions_of(parse(refusal.format(unsupported))) == found
+    assert versions_of(parse(refusal.format(""))) is None
 
 
 def test_sessions() -> None:

@@ -3,13 +3,18 @@
 import asyncio
 from time import perf_counter
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import pytest
 
 from sync.model.errors import Behind
+from sync.protocol.names import COMPONENT, FEED, SYNC
+from sync.protocol.serialise import parse
 from sync.service.door import Door
+from sync.service.grants import Grants
 from tests.contract.fakes_observer import RecordingObserver
-from tests.contract.samples import ANN
+from tests.contract.fakes_store import SetClock
+from tests.contract.samples import ANN, NOW
 
 LIMIT = 0.2
 
@@ -46,6 +51,7 @@ def door(**feeds: Slow) -> Any:
         fanout=nothing,
         queries=nothing,
         registrations=nothing,
+        grants=nothing,
         observer=RecordingObserver(),
         freshness_seconds=LIMIT,
     )
@@ -62,3 +68,67 @@ async def test_several_hosts_that_are_a_little_behind_share_one_limit() -> None:
 async def test_hosts_of_other_accounts_and_rooms_that_are_away_are_not_waited_for() -> None:
     away, other = Slow(9, subscribed=False), Slow(9, rooms=False)
     await door(example_org=Slow(0, rooms=False), rooms_example_org=away, example_net=other)._fresh(ANN)
+
+
+# ---- strangers -------------------------------------------------------------------------------------------------------
+
+
+class Heard:
+    """Plays a host's feed that remembers what reached it."""
+
+    keeps_rooms, subscribed = False, True
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def take(self, frame: Element, _: object) -> None:
+        self.told.append(frame.get("stream", ""))
+
+    def resubscribe(self) -> None:
+        self.told.append("again")
+
+
+def open_door() -> tuple[Any, Heard, RecordingObserver]:
+    host = Heard()
+    it = door(example_org=host)  # type: ignore[arg-type]
+    it._grants = Grants(["example.org"], clock=SetClock(NOW), observer=it._observer)
+    return it, host, it._observer
+
+
+def said(sender: str, payload: str) -> Element:
+    return parse(f"<message xmlns='{COMPONENT}' from='{sender}' to='sync.example.org'>{payload}</message>")
+
+
+STARTED = f"<started xmlns='{FEED}'/>"
+FRAME = f"<feed xmlns='{FEED}' stream='s' shard='0' last='1' head='1'/>"
+GRANT = f"<delegation xmlns='urn:xmpp:delegation:2'><delegated namespace='{SYNC}'/></delegation>"
+
+
+def test_the_configured_host_is_heard() -> None:
+    it, host, _ = open_door()
+    for payload in (STARTED, FRAME, GRANT):
+        it.take(said("example.org", payload))
+    assert host.told == ["again", "s"]
+    assert it._grants.of("example.org").delegated == {SYNC}
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    ["example.net", "ann@example.org", "example.org/x", "sub.example.org", "EXAMPLE.ORG", "sync.example.org", ""],
+)
+@pytest.mark.parametrize("payload", [STARTED, FRAME, GRANT])
+def test_control_stanzas_of_anybody_else_are_counted_and_nothing_more(stranger: str, payload: str) -> None:
+    it, host, observer = open_door()
+    it.take(said(stranger, payload))
+    assert host.told == []
+    assert it._grants.of("example.org").delegated == frozenset()
+    assert observer.told("ignored") in ([{"why": "foreign-host"}], [{"why": "foreign-grant"}])
+
+
+@pytest.mark.parametrize(
+    "payload", ["", "<body xmlns='jabber:client'>hi</body>", f"<ack xmlns='{FEED}' stream='s' n='9'/>"]
+)
+def test_whatever_else_is_said_to_us_means_nothing(payload: str) -> None:
+    it, host, _ = open_door()
+    it.take(said("example.org", payload))
+    assert host.told == []
