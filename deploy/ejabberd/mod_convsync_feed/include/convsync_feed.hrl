@@ -9,12 +9,14 @@
 -define(WINDOW_EVENTS, 2000).
 -define(WINDOW_BYTES, 8388608).
 
-%% A stream: `order` tells which is older; `high` is the newest n written, `acked` the newest n acknowledged.
--record(convsync_stream, {key :: {Host :: binary(), Order :: pos_integer()},
-                          id :: binary(),
+%% A stream. `order` tells which is older; `high` is the newest n when the row was written, `acked` the newest n
+%% acknowledged. A key {Host, {unloaded, Node}} is no stream: an operator unloaded the module on that node.
+-record(convsync_stream, {key :: {binary(), pos_integer() | {unloaded, node()}},
+                          id = <<>> :: binary(),
                           acked = 0 :: non_neg_integer(),
-                          reason = none :: none | open | closed}).
+                          high = 0 :: non_neg_integer()}).
 
-%% An event, as the text that follows `<event n='…'`.
--record(convsync_event, {key :: {Host :: binary(), Order :: pos_integer(), N :: pos_integer()},
+%% An event: `xml` is the text that follows `<event n='…'`, `at` its time in µs.
+-record(convsync_event, {key :: {binary(), pos_integer(), pos_integer()},
+                         at :: integer(),
                          xml :: binary()}).
