@@ -141,6 +141,17 @@ class Conversations(Section):
     sending_reads: bool = False  # XEP-0490 §3: sending is not displaying
 
 
+class Bootstrap(Section):
+    """How the server's archives become conversations: at the first contact, after a loss, and on command."""
+
+    enabled: bool = True
+    pages_per_second: float = Field(default=20.0, ge=0.1, le=1000)  # of 50 messages: about a tenth of a core
+    at_once: int = Field(default=2, ge=1, le=16)  # archives
+    days: int = Field(default=90, ge=1, le=36_500)  # as message_days of [retention]: what is older would go again
+    messages: int = Field(default=10_000, ge=50, le=10_000_000)  # of an account; beyond it only the newer part
+    room_messages: int = Field(default=50, ge=1, le=50)  # of a room that is met for the first time
+
+
 class Calls(Section):
     """How long calls ring, and for whom."""
 
@@ -237,6 +248,7 @@ class Config(BaseSettings):
     log: Log = Log()
     ingest: Ingest = Ingest()
     conversations: Conversations = Conversations()
+    bootstrap: Bootstrap = Bootstrap()
     calls: Calls = Calls()
     push: Push = Push()
     retention: Retention = Retention()

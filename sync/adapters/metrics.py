@@ -60,6 +60,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._word = _Words()
         self._make_ingest()
+        self._make_archives()
         self._make_answers()
         self._make_pushes()
         self._make_calls()
@@ -93,6 +94,11 @@ class Metrics:
         self._fan_seconds = self._histogram(
             "room_fan_out_seconds", "Time of a room's pass to all members.", _FAN_SECONDS
         )
+
+    def _make_archives(self) -> None:
+        self._archives = self._gauge("archives", "Archives of accounts and rooms, by how far they were read.", "state")
+        self._archives_read = self._counter("archives_read_total", "Archives that were read, by their end.", "outcome")
+        self._restored = self._counter("messages_restored_total", "Messages that archives had and we had not.")
 
     def _make_answers(self) -> None:
         self._queries = self._counter("queries_total", "Clients' requests, by what was answered.", "dialect", "outcome")
@@ -160,6 +166,15 @@ class Metrics:
     def fanned_out(self, members: int, seconds: float) -> None:
         self._fanned.inc(members)
         self._fan_seconds.observe(seconds)
+
+    def archives(self, state: str, count: int) -> None:
+        self._archives.labels(state).set(count)
+
+    def archive_read(self, outcome: str) -> None:
+        self._archives_read.labels(self._word("archive", outcome)).inc()
+
+    def restored(self, messages: int) -> None:
+        self._restored.inc(messages)
 
     def query(self, dialect: str, outcome: str, seconds: float) -> None:
         self._queries.labels(dialect, self._word("outcome", outcome)).inc()

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from xml.etree.ElementTree import Element
 
 from sync.adapters.http import Condition
+from sync.adapters.postgres.bootstrap import PostgresBootstraps
 from sync.adapters.postgres.feed import PostgresFeedMarks
 from sync.adapters.postgres.housekeeping import PostgresHousekeeping
 from sync.adapters.postgres.rooms import PostgresRooms
@@ -26,6 +27,7 @@ from sync.config import Config
 from sync.model.errors import StoreUnavailable
 from sync.model.event import FeedPosition
 from sync.ports import Store
+from sync.service.bootstrap import Bootstrapper
 from sync.service.door import Door
 from sync.service.fanout import FanOut
 from sync.service.feed import HostFeed, Reach
@@ -83,6 +85,7 @@ class Service:
         )
         self._grants = Grants(config.component.hosts, clock=drivers.clock, observer=drivers.metrics)
         self._door = self._make_door(store)
+        self._bootstrapper = self._make_bootstrapper(store)
         self._leader = Leader(
             config.component.jid,
             f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
@@ -154,6 +157,22 @@ class Service:
             queue=self._config.ingest.queue,
             committed=self._committed,
             due=self._pusher.committed,
+            owed=self._fanout.owe,
+        )
+
+    def _make_bootstrapper(self, store: Store) -> Bootstrapper:
+        return Bootstrapper(
+            component=self._config.component.jid,
+            store=store,
+            bootstraps=PostgresBootstraps(self._drivers.pool),
+            wire=self._link,
+            feeds=self._feeds,
+            ingest=self._ingest,
+            clock=self._drivers.clock,
+            observer=self._drivers.metrics,
+            policies=self._policies,
+            pace=settings.pace(self._config),
+            leads=lambda: self._leader.held,
             owed=self._fanout.owe,
         )
 
@@ -229,6 +248,7 @@ class Service:
                 ("timers", self._timers.run()),
                 ("leader", self._leader.run()),
                 ("housekeeper", self._housekeeper.run()),
+                ("bootstrap", self._bootstrapper.run()),
                 *((f"feed-{host}", feed.run()) for host, feed in self._feeds.items()),
             )
         ]

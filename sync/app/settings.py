@@ -9,6 +9,7 @@ from sync.rules.fold import Policies
 from sync.rules.payloads import Wording
 from sync.rules.view import CallPolicy, Conduct
 from sync.rules.wishes import WakePolicy
+from sync.service.bootstrap import Pace
 
 
 def policies(config: Config) -> Policies:
@@ -47,6 +48,19 @@ def retention(config: Config) -> Retention:
         change_age=timedelta(days=keep.change_days),
         horizon=timedelta(days=keep.horizon_days),
         every=timedelta(hours=keep.every_hours),
+    )
+
+
+def pace(config: Config) -> Pace:
+    """How archives are read."""
+    read = config.bootstrap
+    return Pace(
+        enabled=read.enabled,
+        pages_per_second=read.pages_per_second,
+        at_once=read.at_once,
+        window=timedelta(days=read.days),
+        messages=read.messages,
+        room_messages=read.room_messages,
     )
 
 

@@ -36,6 +36,6 @@ class Bootstraps(Protocol):
         """Store a row, unless it was asked for anew meanwhile."""
         ...
 
-    async def counts(self) -> Mapping[str, int]:
-        """How many rows there are in each state."""
+    async def counts(self, hosts: Sequence[str]) -> Mapping[str, int]:
+        """How many archives of accounts and rooms of these hosts there are in each state."""
         ...

@@ -117,6 +117,18 @@ class Observer(Protocol):
         """This process is the one that speaks for the component, or stands by."""
         ...
 
+    def archives(self, state: str, count: int) -> None:
+        """How many archives of accounts and rooms wait to be read, are done, or failed."""
+        ...
+
+    def archive_read(self, outcome: str) -> None:
+        """An archive was read: done, or why not: no-account, a stanza error's condition, a class of error."""
+        ...
+
+    def restored(self, messages: int) -> None:
+        """Messages that were not known, out of an archive."""
+        ...
+
     def trimmed(self, table: str, rows: int) -> None:
         """Rows of a table that need not be held any longer were dropped."""
         ...

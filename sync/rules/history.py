@@ -61,6 +61,15 @@ class Restored:
     rooms: frozenset[str] = frozenset()
 
 
+def marked(events: Iterable[MessageEvent]) -> dict[ConversationKey, str]:
+    """Up to which message of the archive each conversation is read, by the account's own storage (XEP-0490)."""
+    return {
+        key_of_event(event): event.content.target
+        for event in events
+        if isinstance(event.content, Displayed) and event.kind is Kind.CHAT
+    }
+
+
 # ---- places ---------------------------------------------------------------------------------------------------------
 
 

@@ -49,5 +49,6 @@ class MemoryBootstraps:
     async def store(self, row: Bootstrap) -> None:
         write_bootstraps(self.tables, [row])
 
-    async def counts(self) -> Mapping[str, int]:
-        return Counter(row.state.value for row in self.tables.bootstraps.values() if "@" in row.account)
+    async def counts(self, hosts: Sequence[str]) -> Mapping[str, int]:
+        rows = self.tables.bootstraps.values()
+        return Counter(row.state.value for row in rows if "@" in row.account and domain(row.account) in hosts)

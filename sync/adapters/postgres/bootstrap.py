@@ -58,10 +58,11 @@ class PostgresBootstraps:
         async with self._pool.connection() as connection:
             await store(connection, row)
 
-    async def counts(self) -> Mapping[str, int]:
+    async def counts(self, hosts: Sequence[str]) -> Mapping[str, int]:
         """`Bootstraps.counts`."""
         async with self._pool.connection() as connection:
-            return {row["state"]: row["rows"] for row in await connection.fetch(sql("count_bootstraps"))}
+            found = await connection.fetch(sql("count_bootstraps"), list(hosts))
+        return {row["state"]: row["rows"] for row in found}
 
 
 async def asked(connection: Connection, names: Sequence[str], now: datetime) -> list[str]:

@@ -51,8 +51,8 @@ WHERE b.host = split_part($1, '@', -1)
     AND (b.account = $1 OR strpos($1, '@') = 0 AND strpos(b.account, '@') > 0);
 
 -- name: count_bootstraps
--- How many archives there are in each state.
-SELECT state, count(*) AS rows FROM bootstrap WHERE strpos(account, '@') > 0 GROUP BY state;
+-- How many archives of these hosts there are in each state.
+SELECT state, count(*) AS rows FROM bootstrap WHERE host = ANY ($1::text[]) AND account <> host GROUP BY state;
 
 -- name: watch_bootstraps
 -- The archives that were asked for, or all of some hosts, as they stand: those that wait or failed first.

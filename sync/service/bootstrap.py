@@ -1,0 +1,395 @@
+"""Reads what the server's archives say of the time before, or of events that were lost, a page at a time.
+
+Only the process that speaks for the component does it, a few archives at once and so many pages a second, and never
+ahead of the feed: what an archive has may be on its way as an event, so a page is taken when what came before it is
+committed. A page and its cursor are one transaction; whoever is killed goes on behind it. Where the module does not let
+us, or is too old to know of archives, the host is left alone until we subscribe again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from xml.etree.ElementTree import Element
+
+from sync.model.bootstrap import Bootstrap, BootstrapState
+from sync.model.conversation import ConversationKey
+from sync.model.errors import Behind, Refused, StoreUnavailable
+from sync.model.event import MessageEvent, Nothing
+from sync.model.jid import domain
+from sync.ports import Bootstraps, Clock, Observer, Store, Wire
+from sync.protocol import archive, envelope
+from sync.protocol.archive import Item, Page
+from sync.protocol.feed import FrameError
+from sync.protocol.hello import Hello
+from sync.rules import history
+from sync.rules.fold import Policies
+from sync.rules.history import Past, Restored
+from sync.rules.times import instant, microseconds
+from sync.service.feed import HostFeed
+from sync.service.ingest import Ingest
+
+log = logging.getLogger(__name__)
+
+# What an archive has since so short a time may still be on its way to the feed, in a server whose parts run beside each
+# other. It comes by the feed.
+MARGIN = timedelta(seconds=2)
+LOOK_SECONDS = 1.0
+COUNT_EVERY = 30  # looks
+RETRY_SECONDS = 30.0  # and twice as long each time
+ATTEMPTS = 5
+SESSIONS = 1000  # made known at once
+LEGS = 40  # of the search for where a room's newest page begins; each halves what is left
+
+# docs/feed.md §8: switched off, of an older module, a host without an archive.
+NOT_HERE = frozenset({"forbidden", "service-unavailable", "feature-not-implemented", "not-allowed"})
+AWAY = frozenset({"disconnected", "not-connected", "no-answer"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How much of archives is read, and how fast. `window`: how far back; `messages`: of one account, beyond which only
+    the newer half of what is left is read; `room_messages`: of a room at the first contact.
+    """
+
+    enabled: bool = True
+    pages_per_second: float = 20.0
+    at_once: int = 2
+    window: timedelta = timedelta(days=90)
+    messages: int = 10_000
+    room_messages: int = 50
+
+
+@dataclass(slots=True)
+class Reading:
+    """An archive that is being read: its row as it stands, and the newest place of each conversation so far."""
+
+    row: Bootstrap
+    floors: dict[ConversationKey, int] = field(default_factory=dict)
+
+
+class Gone(Exception):
+    """The account or room was removed meanwhile."""
+
+
+class Bootstrapper:
+    """Everything that is to be read. `owed` is told of rooms with entries for their members."""
+
+    def __init__(
+        self,
+        *,
+        component: str,
+        store: Store,
+        bootstraps: Bootstraps,
+        wire: Wire,
+        feeds: Mapping[str, HostFeed],
+        ingest: Ingest,
+        clock: Clock,
+        observer: Observer,
+        policies: Policies,
+        pace: Pace,
+        leads: Callable[[], bool],
+        owed: Callable[[Collection[str]], None],
+    ) -> None:
+        self._component, self._store, self._bootstraps, self._wire = component, store, bootstraps, wire
+        self._feeds, self._ingest, self._clock, self._observer = feeds, ingest, clock, observer
+        self._policies, self._pace, self._leads, self._owed = policies, pace, leads, owed
+        self._rooms = frozenset(host for host, feed in feeds.items() if feed.keeps_rooms)
+        self._heard: dict[str, Hello] = {}
+        self._off: set[str] = set()
+        self._busy: set[str] = set()
+        self._choosing = asyncio.Lock()
+        self._next_page_at = clock.now()
+        self._looks = 0
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        if not self._pace.enabled:
+            await asyncio.Event().wait()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listening(), name="archives-hello")
+            for number in range(self._pace.at_once):
+                group.create_task(self._working(), name=f"archives-{number}")
+
+    # ---- whom there is to read of -----------------------------------------------------------------------------------
+
+    async def _listening(self) -> None:
+        """Each subscription is a new chance; whoever is connected then has an account."""
+        while True:
+            await self._clock.sleep(LOOK_SECONDS)
+            try:
+                for host, feed in self._feeds.items():
+                    said = feed.said if feed.subscribed else None
+                    if said is not None and said is not self._heard.get(host):
+                        await self._meet({session.account for session in said.sessions})
+                        self._heard[host] = said
+                        self._off.discard(host)
+                if self._leads() and self._looks % COUNT_EVERY == 0:
+                    await self._count()
+                self._looks += 1
+            except StoreUnavailable as error:
+                log.warning("the database is away, archives wait", extra={"reason": str(error)})
+
+    async def _meet(self, accounts: Iterable[str]) -> None:
+        names = sorted(accounts)
+        for first in range(0, len(names), SESSIONS):
+            await self._bootstraps.meet(names[first : first + SESSIONS], self._clock.now())
+
+    async def _count(self) -> None:
+        counts = await self._bootstraps.counts([*self._feeds])
+        for state in BootstrapState:
+            self._observer.archives(state.value, counts.get(state.value, 0))
+
+    async def _working(self) -> None:
+        while True:
+            reading = None
+            try:
+                async with self._choosing:
+                    reading = await self._choose()
+                if reading is None:
+                    await self._clock.sleep(LOOK_SECONDS)
+                else:
+                    await self._read(reading)
+            except StoreUnavailable as error:
+                log.warning("the database is away, archives wait", extra={"reason": str(error)})
+                await self._clock.sleep(LOOK_SECONDS)
+            finally:
+                if reading is not None:
+                    self._busy.discard(reading.row.account)
+
+    async def _choose(self) -> Reading | None:
+        """What waits longest and nobody is at."""
+        hosts = [host for host, feed in self._feeds.items() if feed.subscribed and host not in self._off]
+        if not hosts or not self._leads():
+            return None
+        for row in await self._bootstraps.due(self._clock.now(), hosts, len(self._busy) + 1):
+            if row.account not in self._busy:
+                self._busy.add(row.account)
+                return Reading(row)
+        return None
+
+    # ---- one archive ------------------------------------------------------------------------------------------------
+
+    async def _read(self, reading: Reading) -> None:
+        """All of it; what comes between is remembered, so that the next attempt goes on from there."""
+        try:
+            await self._all_of(reading)
+            self._observer.archive_read("done")
+        except Gone:
+            pass
+        except Behind:
+            await self._clock.sleep(LOOK_SECONDS)
+        except Refused as refused:
+            await self._refused(reading, refused.condition)
+        except FrameError:
+            await self._fail(reading, "bad-answer")
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - what one archive holds must not keep the others waiting
+            await self._fail(reading, type(error).__name__)
+
+    async def _all_of(self, reading: Reading) -> None:
+        if "@" not in reading.row.account:
+            await self._names(reading)
+        elif domain(reading.row.account) in self._rooms:
+            await self._room(reading)
+        else:
+            await self._account(reading)
+
+    async def _refused(self, reading: Reading, why: str) -> None:
+        if why in NOT_HERE:
+            self._switch_off(domain(reading.row.account), why)
+        elif why in AWAY:
+            await self._clock.sleep(LOOK_SECONDS)
+        elif why == "item-not-found":
+            await self._bootstraps.store(history.finished(reading.row, "no-account"))
+            self._observer.archive_read("no-account")
+        else:
+            await self._fail(reading, why)
+
+    def _switch_off(self, host: str, why: str) -> None:
+        if host in self._off:
+            return
+        self._off.add(host)
+        self._observer.archive_read(why)
+        log.warning(
+            "the module gives no archives: conversations begin from now on, until we subscribe again",
+            extra={"host": host, "reason": why},
+        )
+
+    async def _fail(self, reading: Reading, why: str) -> None:
+        """Again after a while, a few times."""
+        row = replace(reading.row, attempts=reading.row.attempts + 1, why=why)
+        if row.attempts >= ATTEMPTS:
+            row = replace(row, state=BootstrapState.FAILED)
+        pause = timedelta(seconds=RETRY_SECONDS * 2 ** (row.attempts - 1))
+        await self._bootstraps.store(replace(row, due_at=self._clock.now() + pause))
+        self._observer.archive_read(why)
+        log.warning(
+            "an archive cannot be read", extra={"account": row.account, "reason": why, "attempts": row.attempts}
+        )
+
+    async def _ask(self, host: str, payload: Element) -> Element:
+        """One request, at its turn."""
+        now = self._clock.now()
+        turn = max(now, self._next_page_at)
+        self._next_page_at = turn + timedelta(seconds=1 / self._pace.pages_per_second)
+        if turn > now:
+            await self._clock.sleep((turn - now).total_seconds())
+        request = envelope.iq("get", sender=self._component, to=host, request_id="archive", payload=payload)
+        answer = await self._wire.request(request)
+        if not len(answer):
+            raise FrameError("The answer is empty.")
+        return answer[0]
+
+    async def _caught_up(self, account: str) -> None:
+        """What came by the feed before the answer is committed: what is in the archive is known, or was lost."""
+        await self._feeds[domain(account)].fresh()
+        await self._ingest.barrier(account)
+
+    def _start(self, row: Bootstrap) -> int:
+        return row.start or max(microseconds(self._clock.now() - self._pace.window), 1)
+
+    async def _page(self, reading: Reading, until: int, limit: int = archive.MAX_ITEMS) -> Page:
+        """The next page. An item that is not in the archive any more is no place to go on from: its time is."""
+        row = reading.row
+        payload = archive.archive_request(row.account, start=self._start(row), end=until, after=row.after, limit=limit)
+        try:
+            answer = await self._ask(domain(row.account), payload)
+        except Refused as refused:
+            if refused.condition != "item-not-found" or row.after is None:
+                raise
+            reading.row = replace(row, after=None, start=max(row.rank, self._start(row)))
+            return await self._page(reading, until, limit)
+        page = archive.decode_archive(answer, account=row.account, until=until, muc_hosts=self._rooms)
+        await self._caught_up(row.account)
+        if page.left_out:
+            self._observer.ignored("archive-item", page.left_out)
+        return page
+
+    def _until(self) -> int:
+        return microseconds(self._clock.now() - MARGIN)
+
+    # ---- an account -------------------------------------------------------------------------------------------------
+
+    async def _account(self, reading: Reading) -> None:
+        past = Past(since=reading.row.since, marked=history.marked(await self._described(reading.row)))
+        more = True
+        while more:
+            until = self._until()
+            page = await self._page(reading, until)
+            more = not page.last
+            if page.items:
+                await self._take(reading, page, past, until)
+        # Only now all that markers may name is known, and what was marked meanwhile is not forgotten.
+        described = await self._described(reading.row)
+        await self._caught_up(reading.row.account)
+        reading.row = history.finished(reading.row)
+        await self._store_events(described, past, reading.row)
+
+    async def _described(self, row: Bootstrap) -> list[MessageEvent]:
+        answer = await self._ask(domain(row.account), archive.account_request(row.account))
+        events = archive.decode_account(answer, account=row.account, at=instant(self._start(row)))
+        return [event for event in events if not isinstance(event.content, Nothing)]
+
+    async def _take(self, reading: Reading, page: Page, past: Past, until: int) -> None:
+        """One page, and the row that says so with the last of it."""
+        known = await self._store.transact(history.known_keys(page.events), history.known_places)
+        taken: frozenset[history.Place] = frozenset()
+        while True:
+            events = history.ranked(page.events, reading.row.rank, known, reading.floors, taken)
+            rest, markers = history.own_markers(events, self._policies.conduct)
+            row = history.moved(
+                reading.row, end_of(page.items, events), seen=len(page.items), until=until, limit=self._pace.messages
+            )
+            restored = await self._store_events(rest, past, None if markers else row)
+            if not restored.taken_places:
+                break
+            taken |= restored.taken_places
+        row = replace(row, restored=row.restored + restored.messages)
+        if markers:
+            await self._store_events(markers, past, row)
+        reading.row = row
+        reading.floors |= history.highest(events, known)
+
+    async def _store_events(self, events: Sequence[MessageEvent], past: Past, row: Bootstrap | None) -> Restored:
+        account = row.account if row else events[0].account
+        keys = history.keys_of(events, past, account)
+        rule = partial(history.restore, events, past, row)
+        return self._told(await self._store.transact(keys, partial(rule, policies=self._policies)))
+
+    def _told(self, restored: Restored) -> Restored:
+        if restored.gone:
+            raise Gone
+        self._observer.restored(restored.messages)
+        for word, many in restored.ignored.items():
+            self._observer.ignored(word, many)
+        return restored
+
+    # ---- a room of this server --------------------------------------------------------------------------------------
+
+    async def _room(self, reading: Reading) -> None:
+        """At the first contact its newest page, later what came since it was known to be whole."""
+        if reading.row.start == 0:
+            page = await self._newest(reading)
+            reading.row = history.finished(reading.row)
+            await self._store_room(reading, page)
+            return
+        more = True
+        while more:
+            until = self._until()
+            page = await self._page(reading, until)
+            more = not page.last
+            row, end = reading.row, end_of(page.items, ())
+            row = history.moved(row, end, seen=len(page.items), until=until, limit=self._pace.messages)
+            reading.row = row if more else history.finished(row)
+            await self._store_room(reading, page)
+
+    async def _newest(self, reading: Reading) -> Page:
+        """Archives are read from the old end: where a page does not reach the new one, halve what is left."""
+        until, limit, row = self._until(), self._pace.room_messages, reading.row
+        search = Reading(replace(row, start=self._start(row), after=None))
+        page = await self._page(search, until, limit)
+        for _ in range(LEGS):
+            if page.last or not page.items:
+                break
+            search.row = replace(search.row, start=(page.items[-1].at + until) // 2 + 1)
+            newer = await self._page(search, until, limit)
+            if not newer.items:
+                break
+            page = newer
+        return page
+
+    async def _store_room(self, reading: Reading, page: Page) -> None:
+        row = reading.row
+        keys = history.keys_of_room(page.room_events, row.account)
+        rule = partial(history.restore_room, page.room_events, row)
+        restored = self._told(await self._store.transact(keys, partial(rule, policies=self._policies)))
+        reading.row = replace(row, restored=row.restored + restored.messages)
+        self._owed(restored.rooms)
+
+    # ---- a host -----------------------------------------------------------------------------------------------------
+
+    async def _names(self, reading: Reading) -> None:
+        """Every account of the host, or every room of it that is known, is to be read."""
+        host = reading.row.account
+        last = False
+        while not last:
+            answer = await self._ask(host, archive.accounts_request(reading.row.after))
+            names = archive.decode_accounts(answer, host=host)
+            last = names.last
+            row = replace(
+                reading.row, after=names.jids[-1] if names.jids else None, seen=reading.row.seen + len(names.jids)
+            )
+            reading.row = history.finished(row) if last else row
+            make = host not in self._rooms
+            await self._bootstraps.listed(reading.row, names.jids, self._clock.now(), make=make)
+
+
+def end_of(items: Sequence[Item], events: Sequence[MessageEvent]) -> tuple[str, int] | None:
+    """The id of the last item, and a rank that is not below any of these."""
+    if not items:
+        return None
+    return items[-1].id, max(items[-1].at, *(event.rank or 0 for event in events), 0)
