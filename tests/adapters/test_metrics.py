@@ -43,7 +43,7 @@ def test_the_recording_observer_refuses_what_the_port_lacks() -> None:
 
 
 def test_names_have_our_prefix_and_a_unit() -> None:
-    units = ("seconds", "total", "events", "rooms", "jobs", "devices", "open", "connected", "up", "held", "info")
+    units = ("seconds", "total", "events", "rooms", "jobs", "devices", "open", "connected", "up", "held", "info", "archives")
     for family in Metrics().registry.collect():
         assert family.name.startswith("convsync_")
         assert family.name.endswith(units) or family.type in ("counter", "info")
