@@ -19,7 +19,7 @@ import asyncpg
 
 from sync.adapters.postgres.dossier import opened
 from tests.system.person import Person, Phone
-from tests.system.xmpp_component import FeedComponent
+from tests.system.surgery import another_host, cut_connection
 
 REPOSITORY = Path(__file__).parents[2]
 ASK_SECONDS = 0.02
@@ -83,13 +83,15 @@ class Box:
         await self.wait(lambda ready: ready["pids"][part] != pid)
         await self.whole()
 
+    @property
+    def server(self) -> str:
+        name: str = self.ready["server"]
+        return name
+
     async def elsewhere(self) -> str:
         """A host of rooms that the feed does not cover, as another server's; the server starts anew for it, once."""
-        host, config = f"elsewhere.{self.ready['domain']}", self.data / "prosody" / "prosody.cfg.lua"
-        component = f'\nComponent "{host}" "muc"\n  modules_enabled = {{ "muc_mam" }}\n  muc_room_locking = false\n'
-        if component not in config.read_text():
-            with config.open("a") as file:
-                file.write(component)
+        host = f"elsewhere.{self.ready['domain']}"
+        if another_host(self.server, self.data / self.server, host):
             await self.killed("server")
         return host
 
@@ -129,13 +131,24 @@ class Box:
             lines = (await answer.text()).splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == wanted)
 
-    async def cut(self) -> None:
-        """Take the component's connection away: the server gives its place to whoever comes with the same secret."""
+    @property
+    def component_port(self) -> int:
         toml = (self.data / "convsync.toml").read_text()
-        port = int(toml.split("[component]")[1].split("port = ")[1].split("\n")[0])
-        secret = json.loads((self.data / "sandbox.json").read_text())["component_secret"]
-        intruder = await FeedComponent.connect(self.ready["component"], secret, port, host=self.ready["domain"])
-        await intruder.cut()
+        return int(toml.split("[component]")[1].split("port = ")[1].split("\n")[0])
+
+    @property
+    def server_log(self) -> Path:
+        logs = {"prosody": "prosody.log", "ejabberd": "logs/ejabberd.log"}
+        return self.data / self.server / logs[self.server]
+
+    def component_connections(self) -> int:
+        """How many connections came to the component's port since the sandbox was made."""
+        sign = {"prosody": "Incoming Jabber component", "ejabberd": f"-> 127.0.0.1:{self.component_port}"}[self.server]
+        return self.server_log.read_text(errors="replace").count(sign)
+
+    async def cut(self) -> None:
+        """Take the component's connection away, without a word to either side."""
+        cut_connection(self.pid("component"), self.component_port)
 
     # ---- people ----------------------------------------------------------------------------------------------------
 
@@ -270,12 +283,12 @@ class Box:
 
 
 @asynccontextmanager
-async def boxed(folder: Path, accounts: int = 4) -> AsyncIterator[Box]:
+async def boxed(folder: Path, accounts: int = 4, server: str = "prosody") -> AsyncIterator[Box]:
     """A sandbox that ends with the context."""
     os.makedirs(folder, exist_ok=True)
     with (folder / "output").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sync", "sandbox", "--accounts", str(accounts)),
+            *(sys.executable, "-m", "sync", "sandbox", "--server", server, "--accounts", str(accounts)),
             *("--data", str(folder / "data"), "--ready-file", str(folder / "ready.json")),
             cwd=REPOSITORY,
             stdin=asyncio.subprocess.DEVNULL,
