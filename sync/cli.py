@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sync.cli_accounts import delete, export, repair, show
+from sync.cli_restored import restored
 from sync.console import cause, configured, fail, load
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def new_key() -> None:
     click.echo(Fernet.generate_key().decode())
 
 
-for command in (show, repair, export, delete):
+for command in (show, repair, export, delete, restored):
     cli.add_command(command)
 
 
@@ -131,13 +132,14 @@ async def _checked(config: "Config") -> int:
             click.echo(str(finding))
             faults += finding.level is checks.Level.FAULT
 
-    dsn, link = config.postgres.dsn.get_secret_value(), config.component
+    dsn = config.postgres.dsn.get_secret_value()
     show(await checks.postgres(dsn, expected=VERSION))
     show(await checks.redis(config.redis.url.get_secret_value() if config.redis else None))
     holders = await checks.lease_holders(dsn)
-    show(
-        await checks.component(jid=link.jid, secret=link.password, server=link.server, port=link.port, holders=holders)
-    )
+    taken = await _taken(config, holders)
+    show(taken)
+    if all(finding.level is checks.Level.OK for finding in taken):
+        show(await _surveyed(config, bool(holders)))
     if config.apns is None:
         click.echo("note  apns: not configured: nobody is pushed to")
         return faults
@@ -145,6 +147,39 @@ async def _checked(config: "Config") -> int:
     key = config.apns
     show(await checks.apns(team_id=key.team_id, key_id=key.key_id, key_file=key.key_file, apps=apps))
     return faults
+
+
+async def _taken(config: "Config", holders: list[str] | None) -> "list[Finding]":
+    """Whether the server takes the component."""
+    from sync.adapters import checks  # noqa: PLC0415
+    from sync.app.drivers import tls_of  # noqa: PLC0415
+    from sync.startup import CannotStart  # noqa: PLC0415
+
+    link = config.component
+    try:
+        tls = tls_of(config)
+    except CannotStart as reason:
+        return [checks.fault("component", str(reason), "component.tls_ca")]
+    return await checks.component(
+        jid=link.jid,
+        secret=link.password,
+        server=link.server,
+        port=link.port,
+        holders=holders,
+        tls=None if tls is None else (tls.context, tls.name),
+    )
+
+
+async def _surveyed(config: "Config", running: bool) -> "list[Finding]":
+    """What the server's side lacks: told by the running service, or seen by a visit."""
+    from sync.adapters import checks  # noqa: PLC0415
+    from sync.app import survey  # noqa: PLC0415
+    from sync.model.errors import StoreUnavailable  # noqa: PLC0415
+
+    try:
+        return checks.server(await (survey.running(config) if running else survey.visit(config)))
+    except (survey.NoSurvey, StoreUnavailable) as reason:
+        return [checks.note("server", f"its side was not looked at: {reason}")]
 
 
 def _warn(config: "Config", path: Path) -> None:

@@ -36,7 +36,12 @@ async def serve(config: Config) -> int:
         drivers = await open_drivers(config, stack)
         service = Service(config, drivers)
         spare_the_collector()
-        pages = Pages(readiness=service.readiness, exposition=drivers.metrics.exposition, content_type=CONTENT_TYPE)
+        pages = Pages(
+            readiness=service.readiness,
+            survey=service.survey,
+            exposition=drivers.metrics.exposition,
+            content_type=CONTENT_TYPE,
+        )
         try:
             await pages.start(config.http.listen, config.http.port)
         except OSError as error:

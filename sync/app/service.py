@@ -27,6 +27,7 @@ from sync.config import Config
 from sync.model.errors import StoreUnavailable
 from sync.model.event import FeedPosition
 from sync.ports import Store
+from sync.protocol.survey import encode_survey
 from sync.service.bootstrap import Bootstrapper
 from sync.service.door import Door
 from sync.service.fanout import FanOut
@@ -39,6 +40,7 @@ from sync.service.live import Live
 from sync.service.pusher import Pusher
 from sync.service.query import Queries
 from sync.service.registration import Registrations
+from sync.service.survey import Surveyor
 from sync.service.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -305,3 +307,18 @@ class Service:
                 for lacking in [self._grants.missing(host)]
             ),
         ]
+
+    async def survey(self) -> str | None:
+        """The server's side as `convsync check` asks for it, as JSON; None without a connection to the server."""
+        if not self._link.up:
+            return None
+        component = self._config.component
+        surveyor = Surveyor(
+            component=component.jid,
+            wire=self._link,
+            hosts=component.hosts,
+            muc_hosts=component.muc_hosts,
+            grants=self._grants,
+            feeds=self._feeds,
+        )
+        return encode_survey(await surveyor.survey())

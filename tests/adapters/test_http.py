@@ -18,6 +18,10 @@ class House:
     def __init__(self) -> None:
         self.conditions: Sequence[Condition] = READY
         self.base = ""
+        self.surveyed: str | None = None
+
+    async def survey(self) -> str | None:
+        return self.surveyed
 
     async def readiness(self) -> Sequence[Condition]:
         return self.conditions
@@ -26,7 +30,9 @@ class House:
 @pytest_asyncio.fixture(loop_scope="session")
 async def house() -> AsyncIterator[House]:
     house = House()
-    pages = Pages(readiness=house.readiness, exposition=Metrics().exposition, content_type=CONTENT_TYPE)
+    pages = Pages(
+        readiness=house.readiness, survey=house.survey, exposition=Metrics().exposition, content_type=CONTENT_TYPE
+    )
     house.base = f"http://127.0.0.1:{await pages.start('127.0.0.1', 0)}"
     yield house
     await pages.close()
@@ -58,6 +64,13 @@ async def test_what_the_service_can_do_without_is_told_and_no_failure(house: Hou
     house.conditions = (*READY, Condition(name="delegation:x", ok=False, detail="urn:x", required=False))
     status, _, text = await get(house.base + "/ready")
     assert (status, text) == (200, '{"ready": true, "missing": {}, "notes": {"delegation:x": "urn:x"}}')
+
+
+async def test_a_survey_is_json_or_not_available(house: House) -> None:
+    assert (await get(house.base + "/survey"))[0] == 503
+    house.surveyed = '{"hosts": []}'
+    status, kind, text = await get(house.base + "/survey")
+    assert (status, kind.partition(";")[0], text) == (200, "application/json", '{"hosts": []}')
 
 
 async def test_metrics_are_prometheus_text(house: House) -> None:

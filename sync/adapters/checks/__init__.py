@@ -6,8 +6,22 @@ the fault even where the adapter proper could not be built. Checks change nothin
 
 from sync.adapters.checks.apns import apns
 from sync.adapters.checks.component import component
-from sync.adapters.checks.finding import Finding, Level
+from sync.adapters.checks.finding import Finding, Level, fault, note
 from sync.adapters.checks.postgres import DATABASE_ERRORS, lease_holders, postgres, why
 from sync.adapters.checks.redis import redis
+from sync.adapters.checks.server import server
 
-__all__ = ["DATABASE_ERRORS", "Finding", "Level", "apns", "component", "lease_holders", "postgres", "redis", "why"]
+__all__ = [
+    "DATABASE_ERRORS",
+    "Finding",
+    "Level",
+    "apns",
+    "component",
+    "fault",
+    "lease_holders",
+    "note",
+    "postgres",
+    "redis",
+    "server",
+    "why",
+]

@@ -5,6 +5,7 @@ somebody holds the lease nothing is connected, and the holder is named instead.
 """
 
 import asyncio
+import ssl
 from hashlib import sha1
 from typing import Any
 from xml.etree.ElementTree import ParseError, XMLPullParser
@@ -24,15 +25,26 @@ _CONDITIONS = {  # RFC 6120 §4.9.3, as the servers use them here
 }
 
 
-async def component(*, jid: str, secret: str, server: str, port: int, holders: list[str] | None) -> list[Finding]:
-    """`holders` of a live lease; None = not known, and then nothing is risked."""
+async def component(
+    *,
+    jid: str,
+    secret: str,
+    server: str,
+    port: int,
+    holders: list[str] | None,
+    tls: tuple[ssl.SSLContext, str] | None = None,
+) -> list[Finding]:
+    """`holders` of a live lease; None = not known, and then nothing is risked. `tls`: whom to trust, and the name that
+    the certificate must bear.
+    """
     if holders:
         return [ok("component", f"{jid} is connected by {', '.join(holders)}")]
     if holders is None:
         return [note("component", "not tried: the database does not tell whether a component is connected already")]
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
-            reader, writer = await asyncio.open_connection(server, port)
+            context, name = tls or (None, None)
+            reader, writer = await asyncio.open_connection(server, port, ssl=context, server_hostname=name)
             try:
                 return [await _handshake(reader, writer, jid, secret, f"{server}:{port}")]
             except ConnectionError:
@@ -41,6 +53,11 @@ async def component(*, jid: str, secret: str, server: str, port: int, holders: l
                 writer.close()
     except TimeoutError:
         return [fault("component", f"{server}:{port} does not answer within {LIMIT_SECONDS:g} s", "component.server")]
+    except ssl.SSLCertVerificationError as error:
+        words = f"the certificate of {server}:{port} is not trusted: {error.verify_message}"
+        return [fault("component", words, "component.tls_name" if "mismatch" in words else "component.tls_ca")]
+    except ssl.SSLError as error:
+        return [fault("component", f"no TLS at {server}:{port}: {error.reason or 'refused'}", "component.tls")]
     except OSError as error:
         words = "nobody listens there" if isinstance(error, ConnectionRefusedError) else (error.strerror or "no way")
         return [fault("component", f"cannot connect to {server}:{port}: {words}", "component.server")]
@@ -79,7 +96,7 @@ async def _handshake(
 
 def _foreign(address: str) -> Finding:
     """Somebody is there, but no server that waits for components."""
-    return fault("component", f"{address} does not speak XMPP to components", "component.port")
+    return fault("component", f"{address} does not speak XMPP to components, or only by TLS", "component.port")
 
 
 def _refused(error: Any) -> Finding:
