@@ -3,10 +3,11 @@
 import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
+from typing import Protocol
 
-from prosody_server import ROOMS, Prosody
+from prosody_server import ROOMS
 from xmpp_client import XmppClient
-from xmpp_component import FEED, Event, FeedComponent, settled
+from xmpp_component import FEED, Event, FeedComponent
 
 MUC = "http://jabber.org/protocol/muc"
 _numbers = itertools.count(1)
@@ -83,10 +84,21 @@ def words(event: Event, names: dict[str, str]) -> str:
     return f"{private}{what}: {', '.join(sorted(described))}".strip()
 
 
+class RoomServer(Protocol):
+    """What a server under test does for the people here. Its accounts are used by no other test."""
+
+    told_of_rooms: dict[str, int]
+
+    def name(self) -> str: ...
+    async def client(self, jid: str) -> XmppClient: ...
+    async def component(self, host: str = ...) -> FeedComponent: ...
+    async def control(self, client: XmppClient, what: str, *, host: str = ..., **attributes: str) -> None: ...
+
+
 class Cast:
     """Ann, who owns a room of her own, Bob, and Cid, who is not online. `feed` may be replaced."""
 
-    def __init__(self, server: Prosody, feed: FeedComponent) -> None:
+    def __init__(self, server: RoomServer, feed: FeedComponent) -> None:
         self.server, self.feed = server, feed
         self.room = f"room{next(_numbers)}@{ROOMS}"
         self.accounts = {name: server.name() for name in ("ann", "bob", "cid")}
@@ -116,7 +128,10 @@ class Cast:
 
     async def events(self) -> list[Event]:
         """What the feed has said of the room since this was asked last."""
-        await settled(self.feed, self.ann, self.bob)
+        for client in (self.ann, self.bob):
+            await client.ping()
+        await self.server.control(self.ann, "settle", room=self.room)
+        await self.feed.caught_up()
         new = [e for e in self.feed.events[self._seen :] if e.element.get("account") == self.room]
         self._seen = len(self.feed.events)
         return new

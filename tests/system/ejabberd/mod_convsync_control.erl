@@ -1,0 +1,118 @@
+%%% For tests only: lets a client tell ejabberd to stop and start a module, to change a room as an administrator does, and
+%%% breaks a callback.
+
+-module(mod_convsync_control).
+-behaviour(gen_mod).
+
+-export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0]).
+-export([decode_iq_subel/1, process/1, break/3, mend/3]).
+
+-include("xmpp.hrl").
+-include("mod_muc_room.hrl").
+
+-define(NS, <<"urn:convsync:test">>).
+
+-spec start(binary(), gen_mod:opts()) -> ok.
+start(Host, _Opts) ->
+    gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS, ?MODULE, process),
+    ejabberd_hooks:add(muc_filter_message, Host, ?MODULE, break, 949),
+    ejabberd_hooks:add(muc_filter_message, Host, ?MODULE, mend, 951).
+
+-spec stop(binary()) -> ok.
+stop(Host) ->
+    gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS),
+    ejabberd_hooks:delete(muc_filter_message, Host, ?MODULE, break, 949),
+    ejabberd_hooks:delete(muc_filter_message, Host, ?MODULE, mend, 951).
+
+%% As it came: nobody but this module knows the element.
+-spec decode_iq_subel(xmlel()) -> xmlel().
+decode_iq_subel(Element) -> Element.
+
+-spec process(iq()) -> iq().
+process(#iq{to = #jid{lserver = Host}, sub_els = [#xmlel{attrs = Attributes}]} = IQ) ->
+    try act(fxml:get_attr_s(<<"do">>, Attributes), Host, fun(Name) -> fxml:get_attr_s(Name, Attributes) end) of
+        _ -> xmpp:make_iq_result(IQ)
+    catch
+        _:Reason ->
+            Text = unicode:characters_to_binary(io_lib:format("~p", [Reason])),
+            xmpp:make_error(IQ, xmpp:err_internal_server_error(Text, <<"en">>))
+    end.
+
+-spec act(binary(), binary(), fun((binary()) -> binary())) -> any().
+act(<<"unload">>, Host, Attribute) ->
+    ok = gen_mod:stop_module_keep_config(Host, module(Attribute));
+act(<<"load">>, Host, Attribute) ->
+    Module = module(Attribute),
+    gen_mod:start_module(Host, Module);
+act(<<"reload">>, Host, Attribute) ->
+    act(<<"unload">>, Host, Attribute),
+    act(<<"load">>, Host, Attribute);
+%% m0 … m<count-1> become members of the room, without a notice each.
+act(<<"affiliate">>, Host, Attribute) ->
+    Members = [{{<<"m", (integer_to_binary(I))/binary>>, Host, <<>>}, {member, <<>>}}
+               || I <- lists:seq(0, binary_to_integer(Attribute(<<"count">>)) - 1)],
+    {Room, Service} = room(Attribute),
+    {ok, Process} = mod_muc:find_online_room(Room, Service),
+    {ok, #state{affiliations = Before}} = mod_muc_room:get_state(Process),
+    p1_fsm:send_all_state_event(Process, {set_affiliations, maps:merge(maps:from_list(Members), Before)});
+%% Returns when the room has done what it was sent, and what it sent itself about that.
+act(<<"settle">>, _Host, Attribute) ->
+    {Room, Service} = room(Attribute),
+    case mod_muc:find_online_room(Room, Service) of
+        {ok, Process} -> [mod_muc_room:get_info(Process) || _ <- [1, 2]];
+        error -> ok
+    end;
+%% What an administrator's tools do.
+act(<<"set-affiliation">>, _Host, Attribute) ->
+    {Room, Service} = room(Attribute),
+    ok = mod_muc_admin:set_room_affiliation(Room, Service, Attribute(<<"account">>), Attribute(<<"affiliation">>));
+act(<<"set-option">>, _Host, Attribute) ->
+    {Room, Service} = room(Attribute),
+    ok = mod_muc_admin:change_room_option(Room, Service, Attribute(<<"option">>), Attribute(<<"value">>));
+act(<<"destroy">>, _Host, Attribute) ->
+    {Room, Service} = room(Attribute),
+    ok = mod_muc_admin:destroy_room(Room, Service);
+act(<<"announce">>, _Host, Attribute) ->
+    {Room, Service} = room(Attribute),
+    {ok, Process} = mod_muc:find_online_room(Room, Service),
+    mod_muc_room:service_message(Process, Attribute(<<"text">>)).
+
+-spec module(fun((binary()) -> binary())) -> module().
+module(Attribute) -> binary_to_existing_atom(<<"mod_", (Attribute(<<"module">>))/binary>>, utf8).
+
+-spec room(fun((binary()) -> binary())) -> {binary(), binary()}.
+room(Attribute) ->
+    #jid{luser = Room, lserver = Service} = jid:decode(Attribute(<<"room">>)),
+    {Room, Service}.
+
+%% A message that carries this element cannot be written as XML while the feed looks at it.
+-spec break(drop | stanza(), #state{}, binary()) -> drop | stanza().
+break(#message{sub_els = Elements} = Message, _State, _Nick) ->
+    case lists:any(fun is_broken/1, Elements) of
+        true -> Message#message{sub_els = [not_an_element | Elements]};
+        false -> Message
+    end;
+break(Other, _State, _Nick) -> Other.
+
+-spec mend(drop | stanza(), #state{}, binary()) -> drop | stanza().
+mend(#message{sub_els = [not_an_element | Elements]} = Message, _State, _Nick) -> Message#message{sub_els = Elements};
+mend(Other, _State, _Nick) -> Other.
+
+-spec is_broken(term()) -> boolean().
+is_broken(#xmlel{name = <<"broken">>}) -> true;
+is_broken(_) -> false.
+
+-spec reload(binary(), gen_mod:opts(), gen_mod:opts()) -> ok.
+reload(_Host, _New, _Old) -> ok.
+
+-spec depends(binary(), gen_mod:opts()) -> [].
+depends(_Host, _Opts) -> [].
+
+-spec mod_opt_type(atom()) -> term().
+mod_opt_type(_) -> econf:any().
+
+-spec mod_options(binary()) -> [].
+mod_options(_Host) -> [].
+
+-spec mod_doc() -> map().
+mod_doc() -> #{desc => "For tests only."}.
