@@ -21,7 +21,7 @@ from sync.model.books import Books, Keys, LanePosition
 from sync.model.conversation import ConversationKey, Kind, Notify, Status
 from sync.model.device import JobState, PushJob
 from sync.model.errors import RequestError
-from sync.model.event import Event
+from sync.model.event import Event, MessageEvent, Nothing
 from sync.model.jid import lane
 from sync.model.push import PushOutcome, Verdict
 from sync.model.query import Mute, SetNotify, SetProperties, Unmute
@@ -38,6 +38,7 @@ from tests.contract.fakes_housekeeping import MemoryHousekeeping
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, BOB, NOW, after, device, seeing, token
 from tests.core.rule_feed import LONG, VERBS, Feed, Options, far, near, own, sessions, yes
+from tests.core.rule_history import Archive
 from tests.core.rule_outcome import rows, wrong
 
 T = TypeVar("T")
@@ -81,6 +82,9 @@ class World:
         self._batched = batched
         self._feed = Feed(self.clock.now)
         self._waiting: list[Event] = []
+        self.archive = Archive(self.store, ANN, self.policies)
+        self._past: list[MessageEvent] = []
+        self._items = Feed(self.clock.now)
         self.store.apply(Keys(accounts=ACCOUNTS, create=True), seeing())
 
     def do(self, line: str) -> None:
@@ -119,6 +123,42 @@ class World:
         self._took(take, self._feed.events, keys(self._feed.events))
         after = self.store.tables
         return all(getattr(before, name) == getattr(after, name) for name in before.__dataclass_fields__)
+
+    def reread(self) -> bool:
+        """Read the archive again: True when that changes nothing but versions."""
+        before = self.store.tables
+        self.read(["again"], {})
+        after = self.store.tables
+        rows = [[replace(c, version=0) for c in tables.conversations.values()] for tables in (before, after)]
+        same = ("messages", "changes", "calls", "jobs", "devices", "rooms")
+        return rows[0] == rows[1] and all(getattr(before, name) == getattr(after, name) for name in same)
+
+    # ---- the archive ---------------------------------------------------------------------------------------------
+
+    def past(self, named: list[str], options: Options) -> None:
+        """An item of Ann's archive; each is a page of its own, or all of them one."""
+        event = self._items.event(named[0], named[1:], options)
+        assert isinstance(event, MessageEvent)
+        self.archive.items.append(event)
+        self._past.append(event)
+        if not self._batched:
+            self._page()
+
+    def keeps(self, named: list[str], options: Options) -> None:
+        """What Ann's own storage says she has read (XEP-0490)."""
+        self.archive.marked[ConversationKey(ANN, options.get("peer", BOB))] = named[0]
+
+    def read(self, named: list[str], _: Options) -> None:
+        """The end of the archive; `again`: all of it from the beginning."""
+        if "again" in named:
+            self._past = list(self.archive.items)
+            self.archive.begin()
+        self._page()
+        self.ignored += self.archive.finish(self._items.message(Nothing(""), {}, way="out")).ignored
+
+    def _page(self) -> None:
+        self.ignored += self.archive.page(self._past).ignored
+        self._past = []
 
     def fan(self, named: list[str], options: Options) -> None:
         """Everything that rooms owe, to all members, in chunks of `chunk`; `twice`: each chunk comes again, as after
@@ -279,6 +319,9 @@ OTHERS: dict[str, Callable[[World, list[str], Options], None]] = {
     "set": World.set,
     "expire": World.expire,
     "trim": World.trim,
+    "past": World.past,
+    "keeps": World.keeps,
+    "read": World.read,
     "device": World.device,
     "fetch": World.fetch,
     "claim": World.claim,

@@ -18,3 +18,5 @@ def test_vector(vector: dict[str, Any], batched: bool) -> None:
     wrong = {key: found[key] for key, value in vector["expect"].items() if not agrees(value, found[key])}
     assert not wrong, f"expected {vector['expect']}"
     assert world.replayed()
+    if world.archive.items:
+        assert world.reread()
