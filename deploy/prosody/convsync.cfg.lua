@@ -30,6 +30,7 @@ VirtualHost "example.org"
 	delegations = {
 		["https://xabber.com/protocol/synchronization"] = { jid = "sync.example.org" };
 		["https://xabber.com/protocol/rewrite"] = { jid = "sync.example.org" };
+		["urn:xmpp:inbox:1"] = { jid = "sync.example.org" };
 		["urn:xmpp:push:0"] = { jid = "sync.example.org" };
 		["urn:convsync:0"] = { jid = "sync.example.org" };
 	}

@@ -89,6 +89,14 @@ class Overloaded(RequestError):
     text = "Too many requests are under way. Ask again in a moment."
 
 
+class Undelivered(RequestError):
+    """The session that asked does not take what is sent before its answer: it hibernates, or is gone."""
+
+    condition = "recipient-unavailable"
+    type = "wait"
+    text = "What belongs to the answer could not be delivered to this session. Ask again."
+
+
 class InternalServerError(RequestError):
     """Something is broken or down on our side; asking again later may help."""
 

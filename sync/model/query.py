@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync.model.call import Call
-from sync.model.conversation import Change, Conversation, ConversationKey, Kind, Notify, Status
+from sync.model.conversation import Change, Conversation, ConversationKey, Kind, LastMessage, Notify, Status
 from sync.model.push import Environment
 
 
@@ -73,6 +73,70 @@ class ConversationPage:
     items: tuple[ListedConversation, ...]
     total: int
     floor: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxPlace:
+    """Where an entry stood in an inbox that was begun at version `newest`. Forwards, entries that have not changed
+    since come first, newest activity first; behind them those that have (`version` > `newest`), in the order in which
+    they did. `activity` in microseconds since the epoch; `peer` and `kind` make the order total.
+    """
+
+    newest: int
+    version: int
+    activity: int
+    peer: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxQuery:
+    """A page of an inbox: every conversation but deleted ones, newest activity first.
+
+    `limit` 0 = only the counts. At most one of `after`, `before` and `at_end` (the last page). What is in front of
+    `before` is a matter of the present order. `preview_bytes`: the largest last message to bring, None = none.
+    """
+
+    unread_only: bool = False
+    preview_bytes: int | None = None
+    limit: int
+    after: InboxPlace | None = None
+    before: InboxPlace | None = None
+    at_end: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxEntry:
+    """A conversation in an inbox. `archive_id`: the newest id that its archive is known to have given; None = nothing
+    of it is archived. `last` is None where nothing was said, or was not to be brought.
+    """
+
+    key: ConversationKey
+    version: int
+    activity: int
+    unread: int
+    archive_id: str | None = None
+    last: LastMessage | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxPage:
+    """An answer. `newest`: the version at which the inbox was begun. The whole inbox, whatever was asked for, has
+    `total` conversations, `unread_conversations` of them with the `unread` messages. `floor`: as in `ConversationPage`.
+    """
+
+    query: InboxQuery
+    newest: int = 0
+    items: tuple[InboxEntry, ...] = ()
+    total: int = 0
+    unread_conversations: int = 0
+    unread: int = 0
+    floor: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many conversations all pages of this query have."""
+        return self.unread_conversations if self.query.unread_only else self.total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ from sync.model.device import PushJob
 from sync.model.query import (
     ChangesPage,
     ConversationPage,
+    InboxPage,
+    InboxQuery,
     ListedConversation,
     ListQuery,
     RewritePage,
@@ -53,6 +55,10 @@ class Store(Protocol):
 
     async def page(self, account: str, query: ListQuery) -> ConversationPage:
         """A list of conversations and the version up to which it is complete, out of one snapshot (invariant 2)."""
+        ...
+
+    async def inbox(self, account: str, query: InboxQuery) -> InboxPage:
+        """A page of the inbox and its counts, out of one snapshot."""
         ...
 
     async def conversations(self, keys: Sequence[ConversationKey]) -> Sequence[ListedConversation]:

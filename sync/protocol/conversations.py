@@ -59,8 +59,8 @@ def notice(item: ListedConversation, *, account: str, newest: int, now: datetime
 class Space:
     """What the messages of an answer may still take."""
 
-    def __init__(self) -> None:
-        self._left = MAX_PREVIEWS_BYTES
+    def __init__(self, size: int = MAX_PREVIEWS_BYTES) -> None:
+        self._left = size
 
     def takes(self, stanza: str) -> bool:
         """True where there is space for this stanza, which then has it."""
@@ -122,6 +122,13 @@ def archive_of(key: ConversationKey) -> str:
 
 
 def _last_message(last: LastMessage, account: str, archive: str) -> Element:
+    return _named(original(last), account, archive, last.archive_id, last.sent_at)
+
+
+def original(last: LastMessage) -> Element:
+    """The message that a preview shows, under the original's message id. Ids of archives in it are whatever the sender
+    or a server wrote: `unnamed`.
+    """
     # A tombstone may have nothing left of its message.
     stored = parse(last.stanza) if last.stanza else Element(_MESSAGE)
     message = Element(_MESSAGE, dict(stored.attrib))
@@ -138,15 +145,21 @@ def _last_message(last: LastMessage, account: str, archive: str) -> Element:
         message.attrib.pop("id", None)
     else:
         message.set("id", last.message_id)
-    return _named(message, account, archive, last.archive_id, last.sent_at)
+    return message
+
+
+def unnamed(message: Element, account: str, archive: str) -> Element:
+    """The message without any id or time in the name of the archive or the account."""
+    for child in [c for c in message if c.tag in _BY_ARCHIVE and c.get("by", account) in (account, archive)]:
+        message.remove(child)
+    return message
 
 
 def _named(message: Element, account: str, archive: str, archive_id: str | None, sent_at: datetime) -> Element:
     """The message with the ids and the time that its archive gave it, and no others in the name of the archive or the
     account.
     """
-    for child in [c for c in message if c.tag in _BY_ARCHIVE and c.get("by", account) in (account, archive)]:
-        message.remove(child)
+    unnamed(message, account, archive)
     if archive_id is not None:
         SubElement(message, _ARCHIVED, {"by": archive, "id": archive_id})
         SubElement(message, _STANZA_ID, {"by": archive, "id": archive_id})

@@ -15,6 +15,7 @@ from sync.protocol.names import (
     DELEGATIONS,
     DISCO_INFO,
     DISCO_ITEMS,
+    INBOX,
     PUSH,
     REWRITE,
     SYNC,
@@ -31,10 +32,11 @@ VERSION_QUERY = clark(VERSION, "query")
 ACCOUNT_FEATURES: Mapping[str, tuple[str, ...]] = {
     SYNC: (SYNC,),
     REWRITE: (REWRITE,),
+    INBOX: (INBOX,),
     CONVSYNC: (CONVSYNC,),
     PUSH: (PUSH,),
 }
-HOST_FEATURES: Mapping[str, tuple[str, ...]] = {SYNC: (), REWRITE: (), CONVSYNC: (), PUSH: (PUSH,)}
+HOST_FEATURES: Mapping[str, tuple[str, ...]] = {SYNC: (), REWRITE: (), INBOX: (), CONVSYNC: (), PUSH: (PUSH,)}
 _COMPONENT_FEATURES = (DISCO_INFO, DISCO_ITEMS, COMMANDS, DATA, PUSH, VERSION)
 _NODES = {
     f"{delegation}{separator}{namespace}": offered

@@ -238,6 +238,12 @@ def deliver(stanza: Element, *, account: str, resource: str | None = None) -> El
     return element
 
 
+def delivered(answer: Element) -> int:
+    """§8: to how many sessions a `deliver` was written, by its answer."""
+    found = answer.find(clark(FEED, "delivered"))
+    return 0 if found is None else number(found.get("sessions", "")) or 0
+
+
 def sessions_request() -> Element:
     """§8: payload of an IQ get: every session of the host."""
     return Element(_SESSIONS)

@@ -22,6 +22,7 @@ REWRITE_NOTIFY = "https://xabber.com/protocol/rewrite#notify"
 XABBER_CHAT = "urn:xabber:chat"  # the type of a plain one-to-one conversation in Client Synchronization
 
 CONVSYNC = "urn:convsync:0"
+INBOX = "urn:xmpp:inbox:1"  # XEP-0430 0.2.0
 
 SID = "urn:xmpp:sid:0"
 HINTS = "urn:xmpp:hints"

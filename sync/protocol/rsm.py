@@ -1,6 +1,6 @@
 """Result set management (XEP-0059): which page is asked for, and where the answer's page lies.
 
-Forward paging only. What an item's id looks like is the business of the dialect that pages.
+A dialect says whether it pages backwards, too. What an item's id looks like is its business.
 """
 
 from dataclasses import dataclass
@@ -16,30 +16,37 @@ _MAX, _AFTER, _BEFORE, _INDEX = (clark(RSM, name) for name in ("max", "after", "
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """`limit` None = everything, 0 = only the count; `after` an item's id, None = from the start."""
+    """`limit` None = everything, 0 = only the count; `after` an item's id, None = from the start. `before` likewise, ''
+    = the last page; None = not backwards.
+    """
 
     limit: int | None = None
     after: str | None = None
+    before: str | None = None
 
 
-def read(result_set: Element) -> Paging:
+def read(result_set: Element, *, backwards: bool = False) -> Paging:
     """A request's `<set/>`. What is not offered is refused by name, as XEP-0059 §2.4 asks for `index`."""
     seen: set[str] = set()
-    limit, after = None, None
+    limit, after, before = None, None, None
     for child in result_set:
-        if child.tag in seen and child.tag in (_MAX, _AFTER):
-            raise BadRequest("'max' or 'after' comes twice.")
+        if child.tag in seen and child.tag in (_MAX, _AFTER, _BEFORE):
+            raise BadRequest("'max', 'after' or 'before' comes twice.")
         seen.add(child.tag)
         text = child.text or ""
         if child.tag == _MAX:
             limit = natural(text, "max")
         elif child.tag == _AFTER:
             after = text or None
+        elif child.tag == _BEFORE and backwards:
+            before = text
         elif child.tag == _BEFORE:
             raise FeatureNotImplemented("Paging with 'before' is not offered.")
         elif child.tag == _INDEX:
             raise FeatureNotImplemented("Paging with 'index' is not offered.")
-    return Paging(limit, after)
+    if seen >= {_AFTER, _BEFORE}:
+        raise BadRequest("'after' and 'before' exclude each other.")
+    return Paging(limit, after, before)
 
 
 def write(first: str | None, last: str | None, count: int) -> Element:

@@ -21,7 +21,7 @@ MODULES = (
 ROOM_MODULES = ("muc_mam", "muc_moderation", "convsync_feed")
 DELEGATED = (
     *("https://xabber.com/protocol/synchronization", "https://xabber.com/protocol/rewrite"),
-    *("urn:xmpp:push:0", "urn:convsync:0"),
+    *("urn:xmpp:inbox:1", "urn:xmpp:push:0", "urn:convsync:0"),
 )
 # Where Debian's prosody-modules puts them; a source installation keeps both in one of its plugin paths.
 _PLACES = ("/usr/lib/prosody/modules", "/usr/local/lib/prosody/modules")

@@ -28,7 +28,7 @@ from sync.protocol import commands, delegation, disco, envelope, feed, push
 from sync.protocol import grants as advertised
 from sync.protocol.delegation import Delegated
 from sync.protocol.feed import FrameError
-from sync.protocol.names import CONVSYNC, PUSH, REWRITE, SYNC, namespace
+from sync.protocol.names import CONVSYNC, INBOX, PUSH, REWRITE, SYNC, namespace
 from sync.service.fanout import FanOut
 from sync.service.feed import HostFeed
 from sync.service.grants import DIALECTS, Grants
@@ -145,6 +145,8 @@ class Door:
             await self._fresh(account)
         if asking == REWRITE:
             return await self._queries.rewrites(account, name, asked.payload, asked.kind)
+        if asking == INBOX:
+            return await self._queries.inbox.answer(account, name, asked.payload, kind=asked.kind, request_id=asked.id)
         if asking == CONVSYNC:
             return await self._queries.convsync(account, name, asked.payload, asked.kind)
         if asking == SYNC and asked.kind == "get":

@@ -14,11 +14,17 @@ from xml.etree.ElementTree import Element
 
 from sync.ports import Clock, Observer
 from sync.protocol.grants import Granted, learned
-from sync.protocol.names import CONVSYNC, PUSH, REWRITE, SYNC
+from sync.protocol.names import CONVSYNC, INBOX, PUSH, REWRITE, SYNC
 
 log = logging.getLogger(__name__)
 
-DIALECTS: Mapping[str, str] = {SYNC: "synchronization", REWRITE: "rewrite", CONVSYNC: "convsync", PUSH: "push"}
+DIALECTS: Mapping[str, str] = {
+    SYNC: "synchronization",
+    REWRITE: "rewrite",
+    INBOX: "inbox",
+    CONVSYNC: "convsync",
+    PUSH: "push",
+}
 SETTLE_SECONDS = 5.0  # a server tells within milliseconds; ejabberd asks first
 
 

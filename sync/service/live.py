@@ -1,15 +1,17 @@
-"""Live notices: tells a user's other connected clients what one of them changed (step 5 of the flow).
+"""Stanzas for a user's connected clients: live notices, which tell the others what one of them changed (step 5 of the
+flow), and what a client is sent before the answer to its request.
 
 A notice may get lost, since the client's next query says the same; nobody waits for it, and a client that never
-answers is not waited for either.
+answers is not waited for either. What belongs to an answer is waited for: an answer without it would be a false one.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Iterable, Sequence
 from xml.etree.ElementTree import Element
 
-from sync.model.errors import Refused
+from sync.model.errors import InternalServerError, Refused, Undelivered
 from sync.model.event import SessionState
 from sync.model.jid import domain
 from sync.ports import Observer, Presence, Wire
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 AVAILABLE = frozenset({SessionState.ACTIVE, SessionState.INACTIVE})
 MAX_PENDING = 1000  # notices without the module's answer; beyond that they are dropped and counted
+MAX_AHEAD = 25  # stanzas of one answer without the module's; the next one waits
 
 
 class Live:
@@ -49,15 +52,41 @@ class Live:
         if len(self._pending) >= MAX_PENDING:
             self._observer.notice(kind, "dropped")
             return False
-        self._count += 1
-        payload = feed.deliver(stanza, account=account, resource=resource)
-        request = envelope.iq(
-            "set", sender=self._component, to=domain(account), request_id=f"deliver-{self._count}", payload=payload
-        )
-        task = asyncio.ensure_future(self._delivered(self._wire.request(request), kind))
+        task = asyncio.ensure_future(self._delivered(self._deliver(account, resource, stanza), kind))
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
         return True
+
+    async def hand_all(self, account: str, resource: str, stanzas: Iterable[Element]) -> None:
+        """Hand stanzas to one session, in order. Returns when the server has written the last one to it, so that an
+        answer sent afterwards comes behind all of them, by whichever of the server's processes each of them goes.
+        Raises Undelivered where the session does not take them, InternalServerError where the module does not.
+        """
+        ahead: deque[asyncio.Future[Element]] = deque()
+        try:
+            for stanza in stanzas:
+                ahead.append(asyncio.ensure_future(self._deliver(account, resource, stanza)))
+                if len(ahead) >= MAX_AHEAD:
+                    taken(await ahead.popleft())
+            while ahead:
+                taken(await ahead.popleft())
+        except Refused as refused:
+            log.warning("the module did not deliver an answer", extra={"reason": refused.condition})
+            raise InternalServerError from None
+        finally:
+            for delivery in ahead:
+                delivery.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
+
+    def _deliver(self, account: str, resource: str | None, stanza: Element) -> Awaitable[Element]:
+        """The request to the module, sent at once; what is awaited is its answer."""
+        self._count += 1
+        payload = feed.deliver(stanza, account=account, resource=resource)
+        return self._wire.request(
+            envelope.iq(
+                "set", sender=self._component, to=domain(account), request_id=f"deliver-{self._count}", payload=payload
+            )
+        )
 
     async def _delivered(self, answer: Awaitable[Element], kind: str) -> None:
         try:
@@ -67,3 +96,9 @@ class Live:
             self._observer.notice(kind, "refused")
         else:
             self._observer.notice(kind, "sent")
+
+
+def taken(answer: Element) -> None:
+    """Raise Undelivered where no session took a stanza."""
+    if not feed.delivered(answer):
+        raise Undelivered

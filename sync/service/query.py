@@ -26,6 +26,7 @@ from sync.ports import Clock, Observer, Store
 from sync.protocol import conversations, convsync, rewrite, synchronization
 from sync.rules.devices import fetched
 from sync.rules.properties import set_and_named
+from sync.service.inbox import Inboxes
 from sync.service.live import Live
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,11 @@ EVERYTHING = 1  # as `since`: all that ever had a version, tombstones included
 
 
 class Queries:
-    """The dialects' requests, answered from the store."""
+    """The dialects' requests, answered from the store. `inbox`: those of XEP-0430."""
 
     def __init__(self, *, store: Store, live: Live, clock: Clock, observer: Observer) -> None:
         self._store, self._live, self._clock, self._observer = store, live, clock, observer
+        self.inbox = Inboxes(store=store, live=live)
         self._recording: set[asyncio.Task[None]] = set()
 
     async def conversations(self, account: str, resource: str | None, payload: Element) -> Element:

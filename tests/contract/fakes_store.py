@@ -17,6 +17,8 @@ from sync.model.device import JobState, PushJob
 from sync.model.query import (
     ChangesPage,
     ConversationPage,
+    InboxPage,
+    InboxQuery,
     ListedConversation,
     ListQuery,
     RewritePage,
@@ -27,6 +29,7 @@ from sync.model.room import Room, RoomMember, nick_key
 from sync.ports import DueJob, StreamMark
 from sync.rules.times import microseconds
 from tests.contract.fakes_bootstrap import MemoryBootstraps
+from tests.contract.fakes_inbox import inbox
 from tests.contract.fakes_rooms import MemoryRooms
 from tests.contract.fakes_tables import Tables, behind, means, raise_epochs, refuse, unread_messages, waiting, write
 
@@ -129,6 +132,9 @@ class MemoryStore(MemoryRooms, MemoryBootstraps):
         items = tuple(self._listed(c) for c in rest[: query.limit])
         newest = query.after.newest if query.after else owner.version
         return ConversationPage(query=query, newest=newest, items=items, total=len(found), floor=owner.floor)
+
+    async def inbox(self, account: str, query: InboxQuery) -> InboxPage:
+        return inbox(self.tables, account, query)
 
     def _ringing(self, key: ConversationKey) -> tuple[Call, ...]:
         calls = [c for k, c in self.tables.calls.items() if (k.account, k.peer) == (key.account, key.peer)]

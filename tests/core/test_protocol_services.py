@@ -8,7 +8,7 @@ from protocol_vectors import check, load, plain
 from sync.model.errors import BadRequest, Forbidden, ItemNotFound
 from sync.model.query import Registration
 from sync.protocol import commands, delegation, disco, envelope
-from sync.protocol.names import DELEGATIONS, PUSH, REWRITE, SYNC
+from sync.protocol.names import DELEGATIONS, INBOX, PUSH, REWRITE, SYNC
 from sync.protocol.push import decode_push
 from sync.protocol.serialise import parse, serialise
 
@@ -87,7 +87,7 @@ def _features(node: str | None) -> list[str | None]:
 
 
 @pytest.mark.parametrize("version", DELEGATIONS)
-@pytest.mark.parametrize("namespace", [SYNC, REWRITE, PUSH])
+@pytest.mark.parametrize("namespace", [SYNC, REWRITE, INBOX, PUSH])
 def test_nested_nodes(version: str, namespace: str) -> None:
     """XEP-0355 §7.2: `::` for the host, `:bare:` for its accounts."""
     assert _features(f"{version}:bare:{namespace}") == [namespace]

@@ -6,14 +6,14 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from sync.protocol.names import CONVSYNC, PUSH, REWRITE, SYNC
+from sync.protocol.names import CONVSYNC, INBOX, PUSH, REWRITE, SYNC
 from sync.protocol.serialise import parse
 from sync.service.grants import Grants
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import SetClock
 from tests.contract.samples import NOW
 
-ALL = (SYNC, REWRITE, CONVSYNC, PUSH)
+ALL = (SYNC, REWRITE, INBOX, CONVSYNC, PUSH)
 
 
 def told(*namespaces: str, version: int = 2) -> Element:
@@ -58,11 +58,13 @@ async def test_what_is_missing_is_said_once_and_for_each_host(caplog: pytest.Log
         await house.settled()
         await house.settled()
     assert house.grants.missing("ex.org") == ()
-    assert house.grants.missing("ex.net") == tuple(sorted({REWRITE, CONVSYNC, PUSH}))
+    assert house.grants.missing("ex.net") == tuple(sorted(set(ALL) - {SYNC}))
     assert [(record.__dict__["host"]) for record in caplog.records] == ["ex.net"]
     assert house.grants.of("ex.org").delegation == "urn:xmpp:delegation:2"
     assert house.grants.of("ex.net").delegation == "urn:xmpp:delegation:1"
-    assert house.shown("ex.net") == {"synchronization": True, "rewrite": False, "convsync": False, "push": False}
+    assert house.shown("ex.net") == {"synchronization": True} | dict.fromkeys(
+        ("rewrite", "inbox", "convsync", "push"), False
+    )
 
 
 async def test_what_comes_later_is_missing_no_more() -> None:
@@ -84,7 +86,7 @@ async def test_all_of_it_is_forgotten_with_the_connection() -> None:
     assert house.grants.missing("ex.org") == ()
     house.grants.connected()
     await house.settled()
-    assert len(house.grants.missing("ex.org")) == 4
+    assert len(house.grants.missing("ex.org")) == len(ALL)
 
 
 async def test_a_connection_that_did_not_last_is_not_judged(caplog: pytest.LogCaptureFixture) -> None:

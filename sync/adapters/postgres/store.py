@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import TypeVar
 
 from sync.adapters.postgres import load, rows, write
+from sync.adapters.postgres.inbox import inbox_page, inbox_statement
 from sync.adapters.postgres.listing import NAMED, page_statement
 from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, Pool
 from sync.adapters.postgres.statements import sql
@@ -18,7 +19,16 @@ from sync.model.call import CallKey
 from sync.model.conversation import Account, ConversationKey, Kind
 from sync.model.device import PushJob
 from sync.model.errors import StoreUnavailable
-from sync.model.query import ChangesPage, ConversationPage, ListedConversation, ListQuery, RewritePage, RewriteQuery
+from sync.model.query import (
+    ChangesPage,
+    ConversationPage,
+    InboxPage,
+    InboxQuery,
+    ListedConversation,
+    ListQuery,
+    RewritePage,
+    RewriteQuery,
+)
 from sync.ports import Clock, DueJob, Observer
 
 T = TypeVar("T")
@@ -71,6 +81,13 @@ class PostgresStore:
         return ConversationPage(
             query=query, newest=newest, items=items, total=found[0]["total"], floor=found[0]["floor"]
         )
+
+    async def inbox(self, account: str, query: InboxQuery) -> InboxPage:
+        """`Store.inbox`."""
+        statement, arguments = inbox_statement(account, query)
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(statement, *arguments)
+        return inbox_page(query, found)
 
     async def rewrites(self, account: str, query: RewriteQuery) -> RewritePage:
         """`Store.rewrites`."""

@@ -1,0 +1,46 @@
+"""Inboxes (XEP-0430): a message for each conversation to the session that asks, and then the answer with the counts.
+
+A page is one snapshot. Its messages are made one after the other and sent no faster than the server takes them; few
+pages are under way at a time, and the others wait their turn, so what they hold in memory is bounded. An inbox says
+nothing of calls: having asked for one is no proof that a phone knows why it was woken.
+"""
+
+import asyncio
+from xml.etree.ElementTree import Element
+
+from sync.model.errors import BadRequest, ItemNotFound
+from sync.model.query import InboxQuery
+from sync.ports import Store
+from sync.protocol import inbox
+from sync.service.live import Live
+
+MAX_PAGES = 8  # under way at a time
+
+
+class Inboxes:
+    """The requests for inboxes, answered from the store."""
+
+    def __init__(self, *, store: Store, live: Live) -> None:
+        self._store, self._live = store, live
+        self._turns = asyncio.Semaphore(MAX_PAGES)
+
+    async def answer(
+        self, account: str, resource: str | None, payload: Element, *, kind: str, request_id: str
+    ) -> Element:
+        """The `<fin/>`, after everything before it is with the session that asked."""
+        query = inbox.decode_query(payload, account=account, kind=kind)
+        if not resource:
+            raise BadRequest("An inbox is sent to a session.")
+        async with self._turns:
+            page = await self._store.inbox(account, query)
+            if begun(query) < page.floor:
+                raise ItemNotFound("The page to continue from is not there any more.")
+            messages = inbox.messages(page, to=f"{account}/{resource}", query_id=request_id)
+            await self._live.hand_all(account, resource, messages)
+        return inbox.fin(page, account=account)
+
+
+def begun(query: InboxQuery) -> float:
+    """The version at which the inbox was begun that a query goes on with; without end where it begins one."""
+    place = query.after or query.before
+    return float("inf") if place is None else place.newest

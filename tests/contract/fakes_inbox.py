@@ -1,0 +1,64 @@
+"""Inboxes of the store in memory: what `Store.inbox` promises, in the words of its query."""
+
+from sync.model.conversation import Conversation, Status
+from sync.model.query import InboxEntry, InboxPage, InboxPlace, InboxQuery
+from sync.rules.times import microseconds
+from tests.contract.fakes_tables import Tables
+
+
+def inbox(tables: Tables, account: str, query: InboxQuery) -> InboxPage:
+    owner = tables.accounts.get(account)
+    if owner is None:
+        return InboxPage(query=query)
+    whole = [c for c in tables.conversations.values() if c.key.account == account and c.status is not Status.DELETED]
+    listed = sorted((c for c in whole if c.unread or not query.unread_only), key=place)
+    return InboxPage(
+        query=query,
+        newest=query.after.newest if query.after else owner.version,
+        items=tuple(entry(tables, c, query) for c in page(listed, query)),
+        total=len(whole),
+        unread_conversations=owner.unread_conversations,
+        unread=owner.unread,
+        floor=owner.floor,
+    )
+
+
+def page(listed: list[Conversation], query: InboxQuery) -> list[Conversation]:
+    if query.at_end:
+        return listed[max(0, len(listed) - query.limit) :]
+    if query.before:
+        above = [c for c in listed if place(c) < place_of(query.before)]
+        return above[max(0, len(above) - query.limit) :]
+    if query.after is None:
+        return listed[: query.limit]
+    begun, shown = query.after.newest, query.after.version
+    unchanged = [c for c in listed if shown <= begun >= c.version and place(c) > place_of(query.after)]
+    changed = sorted((c for c in listed if c.version > max(begun, shown)), key=lambda c: c.version)
+    return (unchanged + changed)[: query.limit]
+
+
+def place(c: Conversation) -> tuple[int, str, str]:
+    return -microseconds(c.activity_at), c.key.peer, c.key.kind
+
+
+def place_of(known: InboxPlace) -> tuple[int, str, str]:
+    return -known.activity, known.peer, known.kind
+
+
+def entry(tables: Tables, c: Conversation, query: InboxQuery) -> InboxEntry:
+    most, last = query.preview_bytes, c.last
+    shown = last if last and most is not None and len(last.stanza.encode()) <= most else None
+    activity, archived = microseconds(c.activity_at), newest_id(tables, c)
+    return InboxEntry(key=c.key, version=c.version, activity=activity, unread=c.unread, archive_id=archived, last=shown)
+
+
+def newest_id(tables: Tables, c: Conversation) -> str | None:
+    if c.last is None:
+        return None
+    known = [
+        (message.rank, message.archive_id)
+        for (key, rank), message in tables.messages.items()
+        if message.archive_key is not None
+        if key == c.key or (key.account == key.peer == c.key.peer and key.kind is c.key.kind and rank <= c.taken)
+    ]
+    return max(known)[1] if known else c.last.archive_id
