@@ -4,6 +4,7 @@ without it.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 from sync.adapters.postgres import bootstrap_rows
@@ -13,6 +14,16 @@ from sync.adapters.postgres.statements import sql
 from sync.model.bootstrap import Bootstrap
 from sync.model.errors import StoreUnavailable
 from sync.rules.times import microseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """How many archives are in each state, and how many messages of theirs were new."""
+
+    waiting: int = 0
+    done: int = 0
+    failed: int = 0
+    restored: int = 0
 
 
 class PostgresBootstraps:
@@ -63,6 +74,19 @@ class PostgresBootstraps:
         async with self._pool.connection() as connection:
             found = await connection.fetch(sql("count_bootstraps"), list(hosts))
         return {row["state"]: row["rows"] for row in found}
+
+    async def tally(self, names: Sequence[str], hosts: Sequence[str]) -> Tally:
+        """Of these accounts and rooms, and of all of these hosts."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("count_bootstraps_of"), list(names), list(hosts))
+        counts = {row["state"]: row["rows"] for row in found}
+        return Tally(**counts, restored=sum(row["restored"] for row in found))
+
+    async def watch(self, names: Sequence[str], hosts: Sequence[str], limit: int) -> Sequence[Bootstrap]:
+        """The first of them, those that wait or failed before the others."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("watch_bootstraps"), list(names), list(hosts), limit)
+        return [bootstrap_rows.bootstrap(row) for row in found]
 
 
 async def asked(connection: Connection, names: Sequence[str], now: datetime) -> list[str]:
