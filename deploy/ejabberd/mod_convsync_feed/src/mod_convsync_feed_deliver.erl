@@ -36,7 +36,7 @@ stanza([#xmlel{name = Name} = El]) when Name =:= <<"message">>; Name =:= <<"iq">
     case fxml:get_tag_attr_s(<<"xmlns">>, El) of
         ?NS_CLIENT ->
             Sendable = case fxml:get_tag_attr_s(<<"from">>, El) of
-                           <<>> -> fxml:remove_tag_attr(<<"from">>, El);
+                           <<>> -> El#xmlel{attrs = lists:keydelete(<<"from">>, 1, El#xmlel.attrs)};
                            _ -> El
                        end,
             try xmpp:decode(Sendable, ?NS_CLIENT, [ignore_els])

@@ -2,7 +2,7 @@
 %%% counted and made a gap of the feed, and the stanza goes on as if the module were not there. Keeps the counters.
 -module(mod_convsync_feed_guard).
 
--export([attempt/2, attempt/3, count/2, counters/1, open/1]).
+-export([attempt/2, attempt/3, attempt_request/3, count/2, counters/1, open/1]).
 -export_type([counter/0]).
 
 -include("logger.hrl").
@@ -42,18 +42,32 @@ counters(Host) ->
 attempt(Host, Work) ->
     attempt(Host, Work, failed).
 
-%% As attempt/2, with what a failure returns. The reason is logged without its terms: they may hold what users wrote.
+%% As attempt/2, with what a failure returns.
 -spec attempt(binary(), fun(() -> T), T) -> T.
 attempt(Host, Work, Otherwise) ->
     try Work()
     catch
         Class:Reason:Stack ->
-            ?ERROR_MSG("A callback of convsync_feed for ~ts failed, an event may be missing: ~ts",
-                       [Host, describe(Class, Reason, Stack)]),
-            count(Host, errors),
+            failed(Host, "A callback failed, an event may be missing", {Class, Reason, Stack}),
             catch mod_convsync_feed_host:fail(Host),
             Otherwise
     end.
+
+%% The work of a request: no event is lost when it fails.
+-spec attempt_request(binary(), fun(() -> T), T) -> T.
+attempt_request(Host, Work, Otherwise) ->
+    try Work()
+    catch
+        Class:Reason:Stack ->
+            failed(Host, "A request failed", {Class, Reason, Stack}),
+            Otherwise
+    end.
+
+%% The reason is logged without its terms: they may hold what users wrote.
+-spec failed(binary(), string(), {atom(), term(), [term()]}) -> ok.
+failed(Host, What, {Class, Reason, Stack}) ->
+    count(Host, errors),
+    ?ERROR_MSG("~ts (convsync_feed, ~ts): ~ts", [What, Host, describe(Class, Reason, Stack)]).
 
 -spec describe(atom(), term(), [term()]) -> iolist().
 describe(Class, Reason, Stack) ->

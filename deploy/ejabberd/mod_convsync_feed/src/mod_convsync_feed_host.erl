@@ -8,7 +8,7 @@
 -behaviour(gen_server).
 
 %% For hooks and requests.
--export([put/2, put_in/3, stream/1, fail/1, covered/1, server_host/1, hosts/0, subscribe/4, ack/4, reply/3, status/1]).
+-export([put/2, put_in/3, stream/1, fail/1, covered/1, server_host/1, hosts/0, subscribe/4, ack/4, reply/3, send/2, status/1]).
 %% For the module's start and stop.
 -export([start_link/3, reload/2, unload/1, resolve/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).

@@ -36,7 +36,8 @@ sent({#message{to = #jid{luser = Peer}, meta = Meta} = Message, #{jid := #jid{ls
 sent(Acc) ->
     Acc.
 
-%% To a session. `convsync_seen` marks what was told, so that stream management may route it again.
+%% To a session. `convsync_seen` marks what was told, so that stream management may route it again; `convsync_at` is the
+%% event's time.
 -spec received({stanza() | drop, c2s()}) -> {stanza() | drop, c2s()}.
 received({#message{from = #jid{}, to = #jid{}} = Message, #{jid := #jid{lserver = Server} = JID} = State} = Acc) ->
     mod_convsync_feed_guard:attempt(
@@ -83,8 +84,8 @@ bounced(Acc) ->
 into(#message{from = From} = Message, #jid{lserver = Server} = Account, Resource) ->
     case is_conversation(Message, From, Server) of
         true ->
-            emit(<<"in">>, Message, Account, From, Resource),
-            xmpp:put_meta(Message, convsync_seen, {Account#jid.luser, Server});
+            At = emit(<<"in">>, Message, Account, From, Resource),
+            xmpp:put_meta(xmpp:put_meta(Message, convsync_seen, {Account#jid.luser, Server}), convsync_at, At);
         false ->
             Message
     end.
@@ -166,15 +167,16 @@ is_archived_result(Message) ->
 has(Message, Name, Namespace) ->
     lists:any(fun(El) -> xmpp:get_name(El) =:= Name andalso xmpp:get_ns(El) =:= Namespace end, xmpp:get_els(Message)).
 
--spec emit(binary(), message(), jid(), jid(), binary() | undefined) -> ok.
+-spec emit(binary(), message(), jid(), jid(), binary() | undefined) -> integer().
 emit(Direction, Message, #jid{luser = User, lserver = Server} = Account, Peer, Resource) ->
     Bare = jid:encode(jid:remove_resource(Account)),
     Attributes = [{<<"direction">>, Direction}, {<<"archive-id">>, archive_id(Message)}, {<<"resource">>, Resource},
                   {<<"known">>, is_known(User, Server, Peer)}, {<<"to-self">>, is_self(Account, Peer)}],
     Children = [mod_convsync_feed_sessions:summary(User, Server),
                 mod_convsync_feed_event:message(Message, Message#message.to)],
-    _ = mod_convsync_feed_host:put(Server, mod_convsync_feed_event:new(<<"message">>, Bare, Attributes, Children)),
-    ok.
+    Event = mod_convsync_feed_event:new(<<"message">>, Bare, Attributes, Children),
+    _ = mod_convsync_feed_host:put(Server, Event),
+    binary_to_integer(fxml:get_tag_attr_s(<<"at">>, Event)).
 
 -spec archive_id(message()) -> binary() | undefined.
 archive_id(#message{type = error}) -> undefined;

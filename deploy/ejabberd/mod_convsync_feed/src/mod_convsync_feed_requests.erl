@@ -102,13 +102,24 @@ refused(Host, Stanza) ->
 process_iq(#iq{to = #jid{lserver = Host}} = IQ) ->
     case allowed(Host, IQ) of
         {true, Connection} ->
-            Failed = xmpp:make_error(IQ, xmpp:err_internal_server_error()),
-            mod_convsync_feed_guard:attempt(Host, fun() -> handle(Host, Connection, IQ) end, Failed);
+            Answer = mod_convsync_feed_guard:attempt_request(Host, fun() -> handle(Host, Connection, IQ) end, failed()),
+            answer(Connection, IQ, Answer),
+            ignore;
         false ->
             xmpp:make_error(IQ, xmpp:err_forbidden())
     end.
 
--spec handle(binary(), pid(), iq()) -> iq() | ignore.
+-spec failed() -> {error, stanza_error()}.
+failed() ->
+    {error, (xmpp:err_internal_server_error())#stanza_error{type = wait}}.
+
+%% To the connection itself: another one of the same address did not ask.
+-spec answer(pid(), iq(), xmlel() | {error, stanza_error()} | later) -> ok.
+answer(_, _, later) -> ok;
+answer(Connection, IQ, {error, Error}) -> mod_convsync_feed_host:send(Connection, xmpp:make_error(IQ, Error));
+answer(Connection, IQ, El) -> mod_convsync_feed_host:send(Connection, xmpp:make_iq_result(IQ, El)).
+
+-spec handle(binary(), pid(), iq()) -> xmlel() | {error, stanza_error()} | later.
 handle(Host, Connection, #iq{type = Type, sub_els = [#xmlel{name = Name} = Request]} = IQ) ->
     HasRooms = mod_convsync_feed_host:covered(Host),
     case {Type, Name, HasRooms} of
@@ -117,52 +128,45 @@ handle(Host, Connection, #iq{type = Type, sub_els = [#xmlel{name = Name} = Reque
         {get, <<"sessions">>, _} ->
             Listed = #xmlel{name = <<"sessions">>, attrs = [{<<"xmlns">>, ?NS_FEED}], children = sessions(Host, HasRooms)},
             mod_convsync_feed_host:reply(Host, Connection, xmpp:make_iq_result(IQ, Listed)),
-            ignore;
+            later;
         {set, <<"deliver">>, false} ->
-            answer(IQ, mod_convsync_feed_deliver:deliver(Host, xmpp:get_from(IQ), Request));
+            mod_convsync_feed_deliver:deliver(Host, xmpp:get_from(IQ), Request);
+        {get, <<"account">>, true} ->
+            {error, xmpp:err_service_unavailable()};
         {get, _, _} when Name =:= <<"accounts">>; Name =:= <<"account">>; Name =:= <<"archive">> ->
             read(Host, Connection, IQ, Request);
         _ ->
-            xmpp:make_error(IQ, xmpp:err_service_unavailable())
-    end;
-handle(_, _, IQ) ->
-    xmpp:make_error(IQ, xmpp:err_bad_request()).
-
-%% Reading takes time: it is done beside the connection, on which events and answers go on meanwhile.
--spec read(binary(), pid(), iq(), xmlel()) -> ignore | iq().
-read(Host, _Connection, IQ, Request) ->
-    case mod_convsync_feed:archive(mod_convsync_feed_host:server_host(Host)) of
-        false ->
-            xmpp:make_error(IQ, xmpp:err_forbidden());
-        true ->
-            spawn(fun() ->
-                          Failed = {error, xmpp:err_internal_server_error()},
-                          Read = fun() -> mod_convsync_feed_archive:request(Host, Request) end,
-                          ejabberd_router:route(answer(IQ, mod_convsync_feed_guard:attempt(Host, Read, Failed)))
-                  end),
-            ignore
+            {error, xmpp:err_service_unavailable()}
     end.
 
--spec answer(iq(), xmlel() | {error, stanza_error()}) -> iq().
-answer(IQ, {error, Error}) -> xmpp:make_error(IQ, Error);
-answer(IQ, El) -> xmpp:make_iq_result(IQ, El).
+%% Reading takes time: it is done beside the connection, on which events and answers go on meanwhile.
+-spec read(binary(), pid(), iq(), xmlel()) -> later | {error, stanza_error()}.
+read(Host, Connection, IQ, Request) ->
+    case mod_convsync_feed:archive(mod_convsync_feed_host:server_host(Host)) of
+        false ->
+            {error, xmpp:err_forbidden()};
+        true ->
+            Read = fun() -> mod_convsync_feed_archive:request(Host, Request) end,
+            spawn(fun() -> answer(Connection, IQ, mod_convsync_feed_guard:attempt_request(Host, Read, failed())) end),
+            later
+    end.
 
 -spec sessions(binary(), boolean()) -> [xmlel()].
 sessions(_, true) -> [];
 sessions(Host, false) -> mod_convsync_feed_sessions:all(Host).
 
--spec subscribe(binary(), pid(), iq(), xmlel(), boolean()) -> iq() | ignore.
+-spec subscribe(binary(), pid(), iq(), xmlel(), boolean()) -> later | {error, stanza_error()}.
 subscribe(Host, Connection, IQ, Request, HasRooms) ->
     case parse(Request) of
         {ok, Told} ->
             More = [{<<"rooms">>, <<"true">>} || HasRooms],
             case mod_convsync_feed_host:subscribe(Host, IQ, Connection, {Told, {More, sessions(Host, HasRooms)}}) of
-                ok -> ignore;
-                {error, _} -> xmpp:make_error(IQ, xmpp:err_resource_constraint())
+                ok -> later;
+                {error, _} -> {error, xmpp:err_resource_constraint()}
             end;
         {error, Error} ->
             mod_convsync_feed_guard:count(Host, refused),
-            xmpp:make_error(IQ, Error)
+            {error, Error}
     end.
 
 %% Stream id → the last n that is committed.

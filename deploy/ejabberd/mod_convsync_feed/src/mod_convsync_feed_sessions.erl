@@ -16,6 +16,7 @@
 -type c2s() :: ejabberd_c2s:state().
 
 -define(KEY, convsync_state).
+-define(MARGIN, 1000000). % µs by which an event may be older than what another session's process passed on of it
 
 -spec hooks() -> [{atom(), atom(), integer()}].
 hooks() ->
@@ -93,17 +94,22 @@ pending(State) ->
                    end),
     State.
 
-%% The last moment up to which the client is known to have had everything: just before the oldest stanza that it has
-%% not acknowledged was sent, else now.
+%% Up to when what was sent is known to have arrived: just before the event of the oldest message that the client has
+%% not acknowledged; where that stanza has no event of its own, a second before it was sent; now, where there is none.
 -spec acked(c2s()) -> integer().
 acked(#{mgmt_queue := Queue}) ->
     case p1_queue:out(Queue) of
-        {{value, {_, {Mega, Seconds, Micro}, _}}, _} -> (Mega * 1000000 + Seconds) * 1000000 + Micro - 1;
-        {{value, {_, Time, _}}, _} when is_integer(Time) -> Time * 1000 - 1;
-        _ -> mod_convsync_feed_event:clock()
+        {{value, {_, _, #message{meta = #{convsync_at := At}}}}, _} -> At - 1;
+        {{value, {_, Time, _}}, _} -> sent(Time) - ?MARGIN;
+        {empty, _} -> mod_convsync_feed_event:clock()
     end;
 acked(_) ->
     mod_convsync_feed_event:clock().
+
+%% Newer versions of ejabberd keep ms here.
+-spec sent(erlang:timestamp() | integer()) -> integer().
+sent({Mega, Seconds, Micro}) -> (Mega * 1000000 + Seconds) * 1000000 + Micro;
+sent(Milliseconds) -> Milliseconds * 1000.
 
 -spec resumed(c2s()) -> c2s().
 resumed(State) ->

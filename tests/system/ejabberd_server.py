@@ -1,0 +1,214 @@
+"""An ejabberd of a test's own: started, killed, started again, on loopback ports of its own.
+
+It offers what `prosody_server.Prosody` does, so that a test of the one reads like a test of the other. With `node` it is
+an Erlang node with distribution, on an epmd of its own: what a cluster is made of.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from prosody_server import COMPONENT, DOMAIN, ELSEWHERE, PASSWORD, ROOMS, SECRET, free_port
+from xmpp_client import XmppClient
+from xmpp_component import FeedComponent
+
+from sync.sandbox import launch
+from sync.sandbox.ejabberd import CONFIGURATION, ejabberd, find_ejabberd
+
+ROOT = Path(__file__).parent.parent.parent
+CONTROL = Path(__file__).parent / "ejabberd"
+ABROAD = "abroad.localhost"  # a VirtualHost without the module; ELSEWHERE is its host of rooms
+
+
+class Ejabberd:
+    """Accounts u0 … u199. `told`: what the test's component has acked so far, as a database would remember it.
+
+    `options` are the module's; `modules` are more modules of the users' host, or other options of those it has.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        modules: dict[str, dict[str, Any]] | None = None,
+        node: str = "",
+        epmd: int = 0,
+        cookie: str = "cookie",
+        **options: object,
+    ) -> None:
+        self.folder = folder
+        self.told: dict[str, int] = {}
+        self.told_of_rooms: dict[str, int] = {}
+        self.c2s_port, self.component_port = free_port(), free_port()
+        self.node = node
+        self._names = itertools.count()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.part = ejabberd(
+            folder,
+            domain=DOMAIN,
+            accounts=[(f"u{i}", PASSWORD) for i in range(200)],
+            c2s_port=self.c2s_port,
+            component_port=self.component_port,
+            component_secret=SECRET,
+            module_path=ROOT / "deploy" / "ejabberd",
+            options=options,
+        )
+        _compile(CONTROL / "mod_convsync_control.erl", folder / "ebin")
+        self._more(modules or {})
+        self._argv, self._env = list(self.part.argv), dict(self.part.env)
+        if node:
+            loopback = ["-kernel", "inet_dist_use_interface", "{127,0,0,1}"]
+            self._argv[1:1] = ["-sname", node, "-setcookie", cookie, *loopback]
+            self._env |= {"ERL_EPMD_PORT": str(epmd), "ERL_EPMD_ADDRESS": "127.0.0.1"}
+
+    def _more(self, modules: dict[str, dict[str, Any]]) -> None:
+        file = self.folder / CONFIGURATION
+        settings = json.loads(file.read_text())
+        settings["registration_timeout"] = "infinity"
+        settings["hosts"].append(ABROAD)
+        elsewhere = {"mod_muc": {"hosts": [ELSEWHERE], "access_create": "all"}, "mod_disco": {}}
+        settings["host_config"] = {ABROAD: {"modules": elsewhere}}
+        here = settings["modules"]
+        for name, more in ({"mod_register": {"ip_access": "all"}, "mod_convsync_control": {}} | modules).items():
+            here[name] = here.get(name, {}) | more
+        file.write_text(json.dumps(settings, indent=1))
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def spawn(self) -> None:
+        with (self.folder / "stderr.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*launch.tied(), *self._argv],
+                cwd=self.part.cwd,
+                stdout=log,
+                stderr=log,
+                env=launch.environment(self._env),
+            )
+
+    async def start(self) -> None:
+        self.spawn()
+        async with asyncio.timeout(30):
+            while not await self.part.answers():
+                await asyncio.sleep(0.02)
+
+    def stop(self) -> int:
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(20)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
+    def log(self) -> str:
+        return (self.folder / "logs" / "ejabberd.log").read_text(errors="replace")
+
+    async def logged(self, text: str) -> bool:
+        """The log has the text; the server writes it some seconds late."""
+        for _ in range(100):
+            if text in self.log():
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+    def name(self) -> str:
+        """An account that no other test uses."""
+        return f"u{next(self._names)}@{DOMAIN}"
+
+    async def client(
+        self,
+        jid: str,
+        *,
+        presence: bool = True,
+        carbons: bool = False,
+        sm: bool = False,
+        resume: XmppClient | None = None,
+    ) -> XmppClient:
+        return await XmppClient.connect(
+            jid, PASSWORD, self.c2s_port, presence=presence, carbons=carbons, sm=sm, resume=resume
+        )
+
+    async def component(self, host: str = DOMAIN) -> FeedComponent:
+        """Connected, not subscribed."""
+        return await FeedComponent.connect(COMPONENT, SECRET, self.component_port, host=host)
+
+    async def feed(self) -> FeedComponent:
+        """Subscribed with what was acked so far, everything older fetched and acked, so that a test sees its own."""
+        feed = await self.component()
+        self.told |= await _caught_up(feed, self.told)
+        return feed
+
+    async def rooms(self) -> FeedComponent:
+        """As `feed`, of the host of rooms."""
+        feed = await self.component(ROOMS)
+        self.told_of_rooms |= await _caught_up(feed, self.told_of_rooms)
+        return feed
+
+    async def control(self, client: XmppClient, what: str, *, host: str = DOMAIN, **attributes: str) -> None:
+        """load, unload or reload a module (this one, unless named) in the running server, and more: see the module."""
+        given = "".join(f" {name}='{value}'" for name, value in ({"module": "convsync_feed"} | attributes).items())
+        await client.iq("set", f"<control xmlns='urn:convsync:test' do='{what}' host='{host}'{given}/>", to=DOMAIN)
+
+
+async def _caught_up(feed: FeedComponent, told: dict[str, int]) -> dict[str, int]:
+    await feed.subscribe(told)
+    await feed.caught_up()
+    acked = feed.ack_all()
+    feed.events.clear()
+    feed.batches.clear()
+    return acked
+
+
+def _compile(source: Path, target: Path) -> None:
+    installation = find_ejabberd()
+    includes = [word for folder in installation.includes for word in ("-I", str(folder))]
+    environment = os.environ | {"ERL_LIBS": str(installation.libraries)}
+    subprocess.run(
+        [str(installation.erlc), *includes, "-o", str(target), str(source)], check=True, timeout=60, env=environment
+    )
+
+
+@asynccontextmanager
+async def ejabberd_of_its_own(
+    folder: Path, *, modules: dict[str, dict[str, Any]] | None = None, **options: object
+) -> AsyncIterator[Ejabberd]:
+    """For a test that kills it, damages it, or configures it."""
+    server = Ejabberd(folder, modules=modules, **options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@asynccontextmanager
+async def epmd_of_its_own() -> AsyncIterator[int]:
+    """Its port. Nodes of a cluster find each other by it; it listens on loopback only."""
+    port = free_port()
+    process = subprocess.Popen(
+        [*launch.tied(), "epmd", "-port", str(port), "-address", "127.0.0.1"], stdout=subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(10):
+            while not _listens(port):
+                await asyncio.sleep(0.02)
+        yield port
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
