@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sync.cli_accounts import delete, export, repair, show
+from sync.cli_bootstrap import bootstrap
 from sync.cli_restored import restored
 from sync.console import cause, configured, fail, load
 
@@ -110,7 +111,7 @@ def new_key() -> None:
     click.echo(Fernet.generate_key().decode())
 
 
-for command in (show, repair, export, delete, restored):
+for command in (show, repair, export, delete, restored, bootstrap):
     cli.add_command(command)
 
 

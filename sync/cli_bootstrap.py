@@ -113,4 +113,4 @@ def _rows(found: "Sequence[Bootstrap]") -> list[str]:
     cells = [
         (row.account, row.state.value, str(row.restored), str(row.seen), row.why or cli_sheet.NOTHING) for row in found
     ]
-    return cli_sheet.columns(("account", "state", "restored", "read", "why"), cells) if cells else []
+    return [*cli_sheet.columns(("account", "state", "restored", "read", "why"), cells)] if cells else []
