@@ -26,7 +26,7 @@ class Bootstraps(Protocol):
         """
         ...
 
-    async def listed(self, host: Bootstrap, accounts: Sequence[str], now: datetime, *, make: bool) -> None:
+    async def enrol(self, host: Bootstrap, accounts: Sequence[str], now: datetime, *, make: bool) -> None:
         """A page of a host's list of accounts, or rooms: `make` those that are not known, ask for the archives of all,
         and store the host's row, in one transaction.
         """

@@ -385,7 +385,7 @@ class Bootstrapper:
             )
             reading.row = history.finished(row) if last else row
             make = host not in self._rooms
-            await self._bootstraps.listed(reading.row, names.jids, self._clock.now(), make=make)
+            await self._bootstraps.enrol(reading.row, names.jids, self._clock.now(), make=make)
 
 
 def end_of(items: Sequence[Item], events: Sequence[MessageEvent]) -> tuple[str, int] | None:

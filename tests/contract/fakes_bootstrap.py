@@ -40,7 +40,7 @@ class MemoryBootstraps:
             self.tables.bootstraps[name] = again
         return asked
 
-    async def listed(self, host: Bootstrap, accounts: Sequence[str], now: datetime, *, make: bool) -> None:
+    async def enrol(self, host: Bootstrap, accounts: Sequence[str], now: datetime, *, make: bool) -> None:
         if make:
             await self.meet(accounts, now)
         await self.ask(accounts, now)

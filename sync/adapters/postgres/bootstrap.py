@@ -52,8 +52,8 @@ class PostgresBootstraps:
                     return await asked(connection, names, now)
         raise StoreUnavailable("retries")
 
-    async def listed(self, host: Bootstrap, accounts: Sequence[str], now: datetime, *, make: bool) -> None:
-        """`Bootstraps.listed`."""
+    async def enrol(self, host: Bootstrap, accounts: Sequence[str], now: datetime, *, make: bool) -> None:
+        """`Bootstraps.enrol`."""
         for _ in range(ATTEMPTS):
             with suppress(*RETRYABLE):
                 async with self._pool.connection() as connection, connection.transaction():

@@ -67,7 +67,8 @@ async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
     """What the locks protect: conversations, messages by id, calls, devices and jobs, members of rooms."""
     owners = owners_of_devices(keys, found)
     of_rooms = (keys.members, keys.nicks, keys.occupants)
-    if not (keys.conversations or keys.calls or keys.ids or keys.archived or owners or any(of_rooms)):
+    named = (keys.conversations, keys.calls, keys.ids, keys.archived, keys.places, owners, *of_rooms)
+    if not any(named):
         return
     ids, archived = (
         [(*parts(conversation), identifier) for conversation, identifier in lookups]
