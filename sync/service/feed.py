@@ -30,6 +30,7 @@ _WORDS = {
     "forbidden": "the feed module does not let this component in: is it named in the module's options?",
     "remote-server-not-found": "the server does not know this host",
     "item-not-found": "the server does not know this host",
+    "not-allowed": "the server does not know this host",  # Prosody without connections to other servers
     "rooms-host": "this is a host of rooms: it belongs in muc_hosts",
     "no-rooms-host": "this is no host of rooms: it belongs in hosts",
     "no-hello": "the module's hello cannot be read: it is empty",
@@ -258,7 +259,9 @@ class HostFeed:
         torn = [name for name, mark in known.items() if name in held and mark.committed > held[name].high]
         cut = [name for name, mark in known.items() if name in held and mark.seen > held[name].high]
         vanished = [name for name in known if name not in held]
-        lost = [name for name in vanished if known[name].seen > known[name].committed]
+        # The newest stream with an ack is listed until a newer one has one: without either it is not the outbox it was.
+        latest = max((mark.good for name, mark in known.items() if mark.committed and name in held), default=-1)
+        lost = [n for n in vanished if (m := known[n]).seen > m.committed or (m.committed and m.good > latest)]
         marks = [mark_of(stream, said.shard, known.get(stream.id)) for stream in said.streams if stream.id not in torn]
         gone = [*vanished, *torn]
         if said.regressed or torn or cut or lost:

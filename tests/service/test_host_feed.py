@@ -139,8 +139,8 @@ def stream(name: str, low: int, high: int, acked: int) -> str:
     return f"<stream id='{name}' low='{low}' high='{high}' acked='{acked}'/>"
 
 
-def known(name: str, committed: int, seen: int) -> StreamMark:
-    return StreamMark(stream=name, shard="0", committed=committed, seen=seen)
+def known(name: str, committed: int, seen: int, good: int = 0) -> StreamMark:
+    return StreamMark(stream=name, shard="0", committed=committed, seen=seen, good=good)
 
 
 async def test_the_subscription_claims_what_is_committed() -> None:
@@ -190,10 +190,24 @@ async def test_a_torn_outbox_starts_over() -> None:
 
 
 @pytest.mark.parametrize(("seen", "epoch"), [(50, 1), (51, 2)])
-async def test_a_stream_that_vanished_is_a_loss_only_if_something_of_it_was_left(seen: int, epoch: int) -> None:
-    async with joined(stream("b", 1, 0, 0), known("a", 50, seen)) as it:
+async def test_a_stream_that_vanished_is_a_loss_if_something_of_it_was_left(seen: int, epoch: int) -> None:
+    older, newer = known("a", 50, seen, good=1), known("b", 2, 2, good=2)
+    async with joined(stream("b", 3, 2, 2), older, newer) as it:
         assert await it.epoch() == epoch
         assert set(await it.marks()) == {"b"}
+
+
+async def test_the_newest_stream_with_an_ack_does_not_vanish_from_an_outbox_that_is_the_same() -> None:
+    older, newer = known("a", 50, 50, good=1), known("b", 2, 2, good=2)
+    async with joined(stream("a", 51, 50, 50) + stream("c", 1, 0, 0), older, newer) as it:
+        assert await it.epoch() == 2
+    async with joined(stream("c", 1, 0, 0), older) as it:
+        assert await it.epoch() == 2
+
+
+async def test_a_stream_of_which_nothing_ever_came_may_vanish() -> None:
+    async with joined(stream("b", 1, 0, 0), known("a", 0, 0)) as it:
+        assert await it.epoch() == 1
 
 
 async def test_a_full_outbox_gives_the_other_streams_up() -> None:
