@@ -5,7 +5,7 @@
 -behaviour(gen_mod).
 
 -export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0]).
--export([decode_iq_subel/1, process/1, break/3, mend/3]).
+-export([decode_iq_subel/1, process/1, break/3, mend/3, break/1, mend/1]).
 
 -include("xmpp.hrl").
 -include("mod_muc_room.hrl").
@@ -15,12 +15,16 @@
 -spec start(binary(), gen_mod:opts()) -> ok.
 start(Host, _Opts) ->
     gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS, ?MODULE, process),
+    ejabberd_hooks:add(user_receive_packet, Host, ?MODULE, break, 89),
+    ejabberd_hooks:add(user_receive_packet, Host, ?MODULE, mend, 91),
     ejabberd_hooks:add(muc_filter_message, Host, ?MODULE, break, 949),
     ejabberd_hooks:add(muc_filter_message, Host, ?MODULE, mend, 951).
 
 -spec stop(binary()) -> ok.
 stop(Host) ->
     gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS),
+    ejabberd_hooks:delete(user_receive_packet, Host, ?MODULE, break, 89),
+    ejabberd_hooks:delete(user_receive_packet, Host, ?MODULE, mend, 91),
     ejabberd_hooks:delete(muc_filter_message, Host, ?MODULE, break, 949),
     ejabberd_hooks:delete(muc_filter_message, Host, ?MODULE, mend, 951).
 
@@ -62,6 +66,9 @@ act(<<"settle">>, _Host, Attribute) ->
         {ok, Process} -> [mod_muc_room:get_info(Process) || _ <- [1, 2]];
         error -> ok
     end;
+%% Returns when the room's process has ended and nobody thinks otherwise.
+act(<<"asleep">>, _Host, Attribute) ->
+    asleep(room(Attribute), 2000);
 %% What an administrator's tools do.
 act(<<"set-affiliation">>, _Host, Attribute) ->
     {Room, Service} = room(Attribute),
@@ -77,6 +84,13 @@ act(<<"announce">>, _Host, Attribute) ->
     {ok, Process} = mod_muc:find_online_room(Room, Service),
     mod_muc_room:service_message(Process, Attribute(<<"text">>)).
 
+-spec asleep({binary(), binary()}, non_neg_integer()) -> ok.
+asleep({Room, Service} = Name, Tries) when Tries > 0 ->
+    case mod_muc:find_online_room(Room, Service) of
+        {ok, _} -> timer:sleep(10), asleep(Name, Tries - 1);
+        error -> ok
+    end.
+
 -spec module(fun((binary()) -> binary())) -> module().
 module(Attribute) -> binary_to_existing_atom(<<"mod_", (Attribute(<<"module">>))/binary>>, utf8).
 
@@ -86,7 +100,7 @@ room(Attribute) ->
     {Room, Service}.
 
 %% A message that carries this element cannot be written as XML while the feed looks at it.
--spec break(drop | stanza(), #state{}, binary()) -> drop | stanza().
+-spec break(drop | stanza(), #state{} | none, binary() | none) -> drop | stanza().
 break(#message{sub_els = Elements} = Message, _State, _Nick) ->
     case lists:any(fun is_broken/1, Elements) of
         true -> Message#message{sub_els = [not_an_element | Elements]};
@@ -94,9 +108,16 @@ break(#message{sub_els = Elements} = Message, _State, _Nick) ->
     end;
 break(Other, _State, _Nick) -> Other.
 
--spec mend(drop | stanza(), #state{}, binary()) -> drop | stanza().
+-spec mend(drop | stanza(), #state{} | none, binary() | none) -> drop | stanza().
 mend(#message{sub_els = [not_an_element | Elements]} = Message, _State, _Nick) -> Message#message{sub_els = Elements};
 mend(Other, _State, _Nick) -> Other.
+
+%% The same on a message's way to an account.
+-spec break({stanza() | drop, ejabberd_c2s:state()}) -> {stanza() | drop, ejabberd_c2s:state()}.
+break({Stanza, State}) -> {break(Stanza, none, none), State}.
+
+-spec mend({stanza() | drop, ejabberd_c2s:state()}) -> {stanza() | drop, ejabberd_c2s:state()}.
+mend({Stanza, State}) -> {mend(Stanza, none, none), State}.
 
 -spec is_broken(term()) -> boolean().
 is_broken(#xmlel{name = <<"broken">>}) -> true;
