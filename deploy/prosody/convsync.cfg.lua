@@ -10,6 +10,10 @@ plugin_paths = { "/etc/prosody/convsync" }
 component_ports = { 5347 }
 component_interfaces = { "127.0.0.1" }
 
+-- A list of thousands of conversations is one stanza where a client does not ask for pages; the default, 512 kB, ends the
+-- component's connection. It counts in the global section only.
+component_stanza_size_limit = 16 * 1024 * 1024
+
 -- The users' host -----------------------------------------------------------------------------------------------------
 
 VirtualHost "example.org"
@@ -65,8 +69,5 @@ Component "sync.example.org"
 	component_secret = "replace this"
 	-- A component that was cut off may come back at once; the default would lock it out until the old connection is noticed.
 	component_conflict_resolve = "kick_old"
-	-- A list of thousands of conversations is one stanza where a client does not ask for pages; the default, 512 kB, ends
-	-- the component's connection.
-	component_stanza_size_limit = 16 * 1024 * 1024
 	-- Both are needed here too, or nothing is delegated and nothing is granted.
 	modules_enabled = { "delegation"; "privilege" }

@@ -40,6 +40,7 @@ class Prosody:
         self.told: dict[str, int] = {}
         self.told_of_rooms: dict[str, int] = {}
         self.c2s_port, self.component_port = free_port(), free_port()
+        self.env: dict[str, str] = {}
         self._names = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
         self.part = prosody(
@@ -68,7 +69,8 @@ class Prosody:
                 cwd=self.part.cwd,
                 stdout=log,
                 stderr=log,
-                env=launch.environment(self.part.env),
+                env=launch.environment({**self.part.env, **self.env}),
+                restore_signals=False,  # a file that may grow no more is then an error for it and not its death
             )
 
     async def start(self) -> None:
@@ -86,6 +88,11 @@ class Prosody:
         assert self._process is not None
         self._process.kill()
         self._process.wait(10)
+
+    def resident(self) -> int:
+        """Bytes of memory that it holds."""
+        line = next(x for x in Path(f"/proc/{self.pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
+        return int(line.split()[1]) * 1024
 
     def log(self) -> str:
         return (self.folder / "prosody.log").read_text(errors="replace")
@@ -139,10 +146,11 @@ class Prosody:
 
 @asynccontextmanager
 async def prosody_of_its_own(
-    folder: Path, *, config: Mapping[str, str] | None = None, **options: Option
+    folder: Path, *, config: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None, **options: Option
 ) -> AsyncIterator[Prosody]:
     """For a test that kills it, damages it, or configures it. `config`: lines of its configuration → others."""
     prosody = Prosody(folder, **options)
+    prosody.env |= env or {}
     for line, instead in (config or {}).items():
         text = (folder / "prosody.cfg.lua").read_text()
         assert line in text

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from prosody_server import DOMAIN, Prosody, prosody_of_its_own
 from xmpp_component import FEED, FeedComponent
 
@@ -78,34 +77,6 @@ async def test_a_component_that_forgot_is_named(tmp_path: Path) -> None:
         hello = await again.subscribe({old: acked + 100})
         assert hello.find(f"{FEED}regressed") is None
         assert again.streams()[0][2] >= acked  # it claims more than there is: high tells
-
-
-@pytest.mark.parametrize("damage", ["torn", "flipped", "lost"])
-async def test_a_damaged_outbox_is_a_gap(tmp_path: Path, damage: str) -> None:
-    async with prosody_of_its_own(tmp_path) as prosody:
-        client = await prosody.client(f"{prosody.name()}/a")
-        to = prosody.name()
-        for i in range(5):
-            client.chat(to, f"e{i}")
-        await client.ping()
-        prosody.stop()
-        segment = next(prosody.outbox.glob("*.seg"))
-        content = segment.read_bytes()
-        if damage == "torn":
-            segment.write_bytes(content[:-7])
-        elif damage == "flipped":
-            segment.write_bytes(content.replace(b"<body>e3</body>", b"<body>e#</body>"))
-        else:
-            segment.unlink()
-        await prosody.start()
-        feed = await prosody.component()
-        await feed.subscribe()
-        gap = await feed.event(lambda e: e.kind == "gap")
-        assert (gap.n, gap.stream, gap.element.get("reason")) == (1, feed.current, "torn")
-        bodies = [e.body for e in feed.events if e.body]
-        assert bodies[::2] == bodies[1::2] or damage == "flipped"
-        assert {"torn": "e4" in bodies, "flipped": "e2" in bodies and "e4" not in bodies, "lost": not bodies}[damage]
-        assert "Dropped" in prosody.log() or damage == "lost"
 
 
 async def test_a_full_outbox_begins_anew_with_a_gap(tmp_path: Path) -> None:

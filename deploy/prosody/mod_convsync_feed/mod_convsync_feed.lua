@@ -8,12 +8,14 @@
 --   MUC component:        rooms ─▶ members      ┴─▶ outbox (file) ─▶ subscription ─▶ component     requests: deliver, sessions,
 --                                                                                          accounts, account, archive
 --
--- Options (README.md explains them): convsync_feed_components, convsync_feed_outbox_max, convsync_feed_archive.
+-- Options (README.md explains them): convsync_feed_components, convsync_feed_outbox_max, convsync_feed_outbox_max_age,
+-- convsync_feed_archive.
 
 local st = require "util.stanza";
 local jid = require "util.jid";
 local set = require "util.set";
 local datamanager = require "util.datamanager";
+local monotonic = require "util.time".monotonic;
 
 local host = module.host;
 local has_rooms = module:get_host_type() == "component";
@@ -32,14 +34,17 @@ local source = module:require(has_rooms and "rooms" or "users");
 
 local xmlns_feed = "urn:convsync:feed:0";
 local VERSION = "0.3.0";
-local SAVE_SECONDS = 1; -- acks are written down this long after they came: a crash repeats at most one second of them
+local TICK_SECONDS = 1; -- acks are written down so long after they came: a crash repeats at most one second of them
+local SAVE_SECONDS = 600; -- and how long the outbox has run, by which the age of events is counted
+local FAILURE_SECONDS = 600; -- between gaps because of callbacks that fail
 
 local components = set.new();
 for name in module:get_option_set("convsync_feed_components", {}):items() do
 	components:add(assert(jid.prep(name), "convsync_feed_components: not a JID: " .. tostring(name)));
 end
 local archive_offered = module:get_option_boolean("convsync_feed_archive", true);
-local outbox_max = module:get_option_number("convsync_feed_outbox_max", 512) * 1024 * 1024;
+local max_bytes = math.max(module:get_option_number("convsync_feed_outbox_max", 512), 1) * 1024 * 1024;
+local max_age = module:get_option_number("convsync_feed_outbox_max_age", 30) * 86400; -- 0: none
 
 local function counter(name, description)
 	local metric = module:metric("counter", name, "", description, {}):with_labels();
@@ -50,7 +55,16 @@ local count_error = counter("errors", "Errors in the module's own callbacks: eve
 local count_refused = counter("refused", "Requests refused because of who asked or what was asked");
 local count_bad_ack = counter("bad_acks", "Acks that were ignored");
 local count_gap = counter("gaps", "Times events were given up and the component was told to start over");
-local measure_held = module:metric("gauge", "outbox_bytes", "bytes", "Size of the outbox", {}):with_labels();
+local count_lost = counter("lost", "Events that could not be written to the outbox");
+
+local function gauge(name, unit, description)
+	return module:metric("gauge", name, unit, description, {}):with_labels();
+end
+local measure_bytes = gauge("outbox_bytes", "bytes", "Size of the outbox");
+local measure_events = gauge("outbox_events", "", "Events in the outbox");
+local measure_age = gauge("outbox_age", "seconds", "Age of the oldest event in the outbox, to a minute");
+local measure_connected = gauge("connected", "", "Components that are connected");
+local measure_subscribed = gauge("subscribed", "", "Whether a component has subscribed");
 
 local outbox, subscription;
 
@@ -63,8 +77,9 @@ local function attempt(f, ...)
 	if ok then return result; end
 	count_error();
 	module:log("error", "A callback failed, an event may be missing: %s", result);
-	if outbox and os.time() - last_failure > 600 then
-		outbox.failed, last_failure = true, os.time();
+	if outbox and monotonic() - last_failure > FAILURE_SECONDS then
+		outbox:missed();
+		last_failure = monotonic();
 	end
 end
 
@@ -89,22 +104,25 @@ local function live()
 	return subscription;
 end
 
+local function send()
+	if not live() then return; end
+	if subscription.gone then
+		subscription.gone = nil;
+		subscription:forget_gone();
+	end
+	subscription:pump();
+end
+
 local function emit(rest)
 	if not outbox then return; end -- the server is stopping
 	if outbox:append(rest) then count_event(); end
-	if live() then
-		if subscription.gone then
-			subscription.gone = nil;
-			subscription:forget_gone();
-		end
-		subscription:pump();
-	end
+	send();
 end
 
 -- Who may ask: a configured component on its own connection.
 local function allowed(event)
 	local origin, from = event.origin, event.stanza.attr.from;
-	if origin.type == "component" and origin.conn and components:contains(from) then return true; end
+	if origin.type == "component" and origin.conn and origin.host == from and components:contains(from) then return true; end
 	count_refused();
 	module:log("warn", "Refused a request of %s", from);
 	if event.stanza.attr.type ~= "error" then
@@ -186,11 +204,40 @@ source.start({
 	ready = function () return outbox and outbox:ready(); end;
 });
 
-local reloading = false;
 local function stop(unloaded)
 	if not outbox then return; end
 	outbox:close(unloaded);
 	outbox, subscription = nil, nil;
+end
+
+local function connected(name)
+	local component = prosody.hosts[name] and prosody.hosts[name].modules.component;
+	return component ~= nil and component.connected == true;
+end
+
+local warned = false;
+local function warn_when_nearly_full(age)
+	local share = math.max(outbox.bytes / max_bytes, max_age > 0 and age / max_age or 0);
+	if share > 0.8 and not warned then
+		module:log("warn", "The outbox is nearly full: %d MB, the oldest event is %d hours old. Is the component running?",
+			outbox.bytes / 1048576, age / 3600);
+	end
+	warned = share > 0.8 or warned and share > 0.5;
+end
+
+local function tick()
+	if not outbox then return nil; end
+	if outbox:expire() then send(); end
+	if outbox.dirty or monotonic() - outbox.saved_at > SAVE_SECONDS then outbox:save(); end
+	local age, count = outbox:age() or 0, 0;
+	for name in components:items() do count = count + (connected(name) and 1 or 0); end
+	measure_bytes:set(outbox.bytes);
+	measure_events:set(outbox:count());
+	measure_age:set(age);
+	measure_connected:set(count);
+	measure_subscribed:set(live() and 1 or 0);
+	warn_when_nearly_full(age);
+	return TICK_SECONDS;
 end
 
 function module.load()
@@ -198,36 +245,27 @@ function module.load()
 		module:log("error", "convsync_feed_components is empty: events are kept and nobody may fetch them");
 	end
 	outbox = open_outbox(datamanager.getpath(nil, host, "convsync_feed", "d", true), {
-		host = host, max_bytes = outbox_max;
+		host = host, max_bytes = max_bytes, max_age = max_age > 0 and max_age or nil, reloaded = module.reloading;
 		log = function (...) module:log(...); end;
+		on_lost = count_lost;
 		on_gap = function ()
 			count_gap();
 			if subscription then subscription.gone = true; end
 		end;
 	});
-	module:add_timer(SAVE_SECONDS, function ()
-		if not outbox then return; end
-		if outbox.dirty then outbox:save(); end
-		measure_held:set(outbox.bytes);
-		return SAVE_SECONDS;
-	end);
+	module:add_timer(TICK_SECONDS, tick);
 	-- A component that is connected already has subscribed to a module that is no more.
 	for name in components:items() do
-		local component = prosody.hosts[name] and prosody.hosts[name].modules.component;
-		if component and component.connected then
+		if connected(name) then
 			module:send(st.message({ from = host, to = name }):tag("started", { xmlns = xmlns_feed }));
 		end
 	end
-end
-
-function module.save()
-	reloading = true;
-	return {};
 end
 
 module:hook_global("server-stopped", function () stop(false); end);
 
 function module.unload()
 	source.stop();
-	stop(not reloading);
+	-- Also when it is being reloaded: should the new module not load, events are missed from here on.
+	stop(true);
 end

@@ -8,22 +8,34 @@
 
 local lfs = require "lfs";
 local new_id = require "util.id".medium;
-local now = require "util.time".now;
+local time = require "util.time";
 local records = module:require "records";
+local recovery = module:require "recovery";
 
+local now, monotonic = time.now, time.monotonic;
 local SEGMENT_BYTES = 1024 * 1024; -- an acked file is removed whole, so a segment is also what may be held for nothing
+local MARK_SECONDS = 60; -- how exactly the age of events is known
+local RETRY_SECONDS = 1; -- between attempts to write where writing failed
 
 local outbox = {};
 local outbox_mt = { __index = outbox };
 
-function outbox:_new_stream()
-	local newest = self.streams[#self.streams];
-	local started = ("%016.0f"):format(now() * 1e6);
-	if newest and started <= newest.started then -- the clock went back; the order of streams must not
-		started = ("%016.0f"):format(tonumber(newest.started) + 1);
+-- A new current stream: behind all others, or right behind the one given.
+function outbox:_new_stream(behind)
+	local at = #self.streams;
+	if behind then
+		for i, stream in ipairs(self.streams) do
+			if stream == behind then at = i; end
+		end
 	end
-	local stream = { id = new_id(), started = started, acked = 0, high = 0, segments = {} };
-	table.insert(self.streams, stream);
+	local before = self.streams[at];
+	local started = ("%016.0f"):format(now() * 1e6);
+	-- When the clock went back the order of streams must not.
+	if before and (behind or started <= before.started) then
+		started = ("%016.0f"):format(tonumber(before.started) + (behind and 1 or 1000));
+	end
+	local stream = { id = new_id(), started = started, acked = 0, high = 0, segments = {}, marks = {} };
+	table.insert(self.streams, at + 1, stream);
 	self:_close_writer();
 	self.current = stream;
 	return stream;
@@ -50,43 +62,112 @@ function outbox:_write(record, n)
 	end
 	local ok, err = self.writer:write(record);
 	if ok then ok, err = self.writer:flush(); end
-	if not ok then return nil, err; end
+	if not ok then
+		self:_close_writer(); -- part of the record may be there: nothing may come behind it
+		if segment.bytes == 0 then
+			os.remove(segment.path);
+			table.remove(stream.segments);
+		end
+		return nil, err;
+	end
 	segment.last, segment.bytes = n, segment.bytes + #record;
 	self.bytes = self.bytes + #record;
 	return true;
 end
 
--- The stream that the next event will be of, after a gap that was due; nil while nothing can be written.
+-- Seconds that the outbox has been open, in all its life. The age of events is counted in these: a server's clock jumps.
+function outbox:ran()
+	return self.ran_before + monotonic() - self.opened_at;
+end
+
+function outbox:_mark(stream, n)
+	local marks, ran = stream.marks, self:ran();
+	if not marks[1] or ran - marks[#marks].ran >= MARK_SECONDS then table.insert(marks, { n = n, ran = ran }); end
+end
+
+-- The age in seconds of the oldest event that is held, nil when none is.
+function outbox:age()
+	for _, stream in ipairs(self.streams) do
+		if stream.high > stream.acked then
+			local marks = stream.marks;
+			while marks[2] and marks[2].n <= stream.acked + 1 do table.remove(marks, 1); end
+			return marks[1] and self:ran() - marks[1].ran or 0;
+		end
+	end
+end
+
+-- How many events are held.
+function outbox:count()
+	local count = 0;
+	for _, stream in ipairs(self.streams) do count = count + stream.high - stream.acked; end
+	return count;
+end
+
+-- Gives up everything when the oldest event is older than it may get. Returns whether that was so.
+function outbox:expire()
+	local age = self.max_age and self:age();
+	if not age or age <= self.max_age or self.failed then return false; end
+	self.log("error", "The oldest event of the feed has waited for %d hours", age / 3600);
+	self:gap("full");
+	return true;
+end
+
+-- The stream that the next event will be of, after a gap that was due; nil and why while nothing can be written.
 function outbox:ready()
-	if self.failed and not self:gap("write-failed") then return nil; end
-	if self.bytes > self.max_bytes then self:gap("full"); end
+	if self.failed then
+		if monotonic() < self.failed then return nil, "the outbox cannot be written"; end
+		local stream, err = self:gap("write-failed");
+		if not stream then return nil, err; end
+	end
+	if self.bytes > self.max_bytes then return self:gap("full"); end
 	return self.current;
 end
 
--- Appends an event, given without its opening `<event n='…'`. Returns n, or nil when nothing could be written.
-function outbox:append(rest)
-	local stream = self:ready();
-	if not stream then return nil; end
+-- An event is missing: a gap comes before the next one.
+function outbox:missed()
+	self.failed = self.failed or 0;
+end
+
+function outbox:_lose(err)
+	self.lost = self.lost + 1;
+	self.on_lost();
+	if not self.complained or monotonic() - self.complained >= RETRY_SECONDS then
+		self.log("error", "%d events were lost so far: %s", self.lost, err);
+		self.complained = monotonic();
+	end
+end
+
+function outbox:_append(stream, rest)
 	local n = stream.high + 1;
 	local payload = ("<event n='%d'%s"):format(n, rest);
 	local ok, err = self:_write(records.encode(n, payload), n);
 	if not ok then
-		self.log("error", "An event was lost, the outbox cannot be written: %s", err);
-		self.failed = true;
-		return nil;
+		self.failed = monotonic() + RETRY_SECONDS;
+		return nil, err;
 	end
-	stream.high = n;
+	self:_mark(stream, n);
+	stream.high, self.dirty = n, true;
 	self.last_payload = payload;
+	-- A file that goes missing must not go unnoticed, even if the server is killed next.
+	if stream.segments[#stream.segments].first == n then self:save(); end
 	return n;
 end
 
--- Opens a new stream whose first event says that events were lost before it. With "full" all that is held is given
--- up first: whoever has to start over from the archive gains nothing from the old half, and the newest events count.
-function outbox:gap(reason)
-	self.log("error", "The feed has a gap (%s): a new stream begins and the component starts over", reason);
-	self.on_gap(reason);
+-- Appends an event, given without its opening `<event n='…'`. Returns n, or nil when nothing could be written.
+function outbox:append(rest)
+	local stream, err = self:ready();
+	local n;
+	if stream then n, err = self:_append(stream, rest); end
+	if not n then self:_lose(err); end
+	return n;
+end
+
+-- Opens a new stream (behind the others, or behind the one given) whose first event says that events were lost before
+-- it. With "full" all that is held is given up first: whoever has to start over from the archive gains nothing from the
+-- old half, and the newest events count. Returns the stream, or nil when nothing could be written.
+function outbox:gap(reason, behind)
 	self.failed = nil;
-	local stream = self:_new_stream();
+	local stream = self:_new_stream(behind);
 	if reason == "full" then
 		for _, old in ipairs(self.streams) do
 			if old ~= stream then
@@ -95,10 +176,15 @@ function outbox:gap(reason)
 			end
 		end
 	end
-	local n = self:append((" kind='gap' account='%s' at='%.0f' reason='%s'/>"):format(self.host, now() * 1e6, reason));
-	self:_forget();
+	local n, err = self:_append(stream, (" kind='gap' account='%s' at='%.0f' reason='%s'/>")
+		:format(self.host, now() * 1e6, reason));
+	if not behind then self:_forget(); end
+	if not n then return nil, err; end
+	self.log("error", "The feed has a gap (%s): a new stream begins and the component starts over", reason);
+	self.lost = 0;
+	self.on_gap(reason);
 	self:save();
-	return n and stream;
+	return stream;
 end
 
 -- Removes the files whose events are all acked. The one that is being written stays until it is full.
@@ -204,13 +290,15 @@ function outbox:read(stream, n)
 	return payload;
 end
 
--- Writes the acks down.
+-- Writes down what is acked and how far the streams go.
 function outbox:save(unloaded)
-	local ok, err = records.save_state(self.dir, self.streams, unloaded);
+	self.saved_at = monotonic();
+	self:age(); -- so that the first of a stream's marks is that of its oldest event
+	local ok, err = records.save_state(self.dir, self.streams, self:ran(), unloaded);
 	if ok then
 		self.dirty = false;
 	else
-		self.log("error", "The feed's acks cannot be written, events may be sent twice: %s", err);
+		self.log("error", "The outbox's state cannot be written, events may be sent twice: %s", err);
 	end
 end
 
@@ -220,61 +308,21 @@ function outbox:close(unloaded)
 	self:_close_reader();
 end
 
--- Takes what is held of one stream into account; true when events of it were lost.
-function outbox:_recover(stream)
-	local claimed, lost, high = stream.high, false, nil;
-	local good = {};
-	for _, segment in ipairs(stream.segments) do
-		if lost or (high and segment.first ~= high + 1) then
-			lost = true; -- nothing after a hole can be sent: n has no gaps
-			self.log("error", "Dropped %s: it follows a broken part of its stream", segment.path);
-			os.remove(segment.path);
-		else
-			local last, bytes, broken, err = records.verify(segment.path, segment.first);
-			if broken then
-				lost = true;
-				self.log("error", "Dropped the broken end of %s after n=%s%s", segment.path, tostring(last or "-"),
-					err and (": " .. err) or "");
-				records.cut(segment.path, bytes);
-			end
-			if last then
-				segment.last, segment.bytes, high = last, bytes, last;
-				self.bytes = self.bytes + bytes;
-				table.insert(good, segment);
-			end
-		end
-	end
-	stream.segments = good;
-	stream.high = math.max(high or 0, stream.acked);
-	lost = lost or stream.high < claimed or (good[1] ~= nil and good[1].first > stream.acked + 1);
-	self:_remove_segments(stream, stream.acked);
-	return lost;
-end
-
--- Opens the outbox in dir (made when missing) and begins a new stream. options: host, max_bytes, log, on_gap.
+-- Opens the outbox in dir (made when missing) and begins a new stream. options: host, max_bytes, max_age (seconds that the
+-- server ran, or nil), reloaded, log, on_gap, on_lost.
 local function open(dir, options)
 	if lfs.attributes(dir, "mode") ~= "directory" then
 		local ok, err = lfs.mkdir(dir);
 		if not ok then error(("The feed's outbox %s cannot be made: %s"):format(dir, err), 0); end
 	end
 	local self = setmetatable({
-		dir = dir, host = options.host, max_bytes = options.max_bytes, log = options.log, on_gap = options.on_gap;
-		streams = {}, bytes = 0, dirty = false;
+		dir = dir, host = options.host, max_bytes = math.huge, max_age = options.max_age;
+		log = options.log, on_gap = options.on_gap, on_lost = options.on_lost;
+		streams = {}, bytes = 0, dirty = false, opened_at = monotonic(), ran_before = 0, lost = 0;
 	}, outbox_mt);
-	local known, unloaded = records.load(dir);
-	for _, stream in pairs(known) do table.insert(self.streams, stream); end
-	table.sort(self.streams, function (a, b) return a.started < b.started; end);
-	local lost = false;
-	for _, stream in ipairs(self.streams) do
-		lost = self:_recover(stream) or lost;
-	end
-	if lost then
-		self:gap("torn");
-	elseif unloaded then
-		self:gap("unloaded");
-	else
-		self:_new_stream();
-	end
+	local reason = recovery.run(self, options.reloaded);
+	self.max_bytes = options.max_bytes; -- not before everything is taken into account
+	if not (reason and self:gap(reason)) then self:_new_stream(); end
 	self:_forget();
 	self:save();
 	return self;

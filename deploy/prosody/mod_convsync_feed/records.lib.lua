@@ -5,6 +5,8 @@
 local lfs = require "lfs";
 local hashes = require "util.hashes";
 
+local FORMAT = 1; -- of the folder; one that says more is of a later module
+
 local function checksum(payload)
 	return hashes.sha1(payload, true):sub(1, 8);
 end
@@ -34,77 +36,123 @@ local function read_payload(file, length, sum)
 	return payload;
 end
 
--- Walks a segment and returns its last good n (nil: none), the bytes up to there, and whether the rest is broken.
-local function verify(path, first)
+-- A file's bytes, or nil and why it cannot be read.
+local function content_of(path)
 	local file, err = io.open(path, "rb");
-	if not file then return nil, 0, true, err; end
-	local last, good = nil, 0;
-	while true do
-		local n, length, sum = read_header(file);
-		if n ~= (last and last + 1 or first) or not read_payload(file, length, sum) then break; end
-		last, good = n, file:seek();
-	end
-	local broken = good ~= file:seek("end");
+	if not file then return nil, err; end
+	local content;
+	content, err = file:read("*a");
 	file:close();
-	return last, good, broken;
+	return content, err;
 end
 
--- Keeps the good head of a broken segment: Lua cannot truncate, so the head is copied and renamed into place.
-local function cut(path, good)
+-- The record at a place in a segment: its payload, n, and where the next begins; nil where there is none.
+local function record_at(content, place)
+	local n, length, sum, start = content:match("^(%d+) (%d+) (%x+)\n()", place);
+	if not n or #length > 9 then return nil; end
+	local stop = start + tonumber(length);
+	local payload = content:sub(start, stop - 1);
+	if content:sub(stop, stop) ~= "\n" or checksum(payload) ~= sum then return nil; end
+	return payload, tonumber(n), stop + 1;
+end
+
+-- Walks a segment that begins with event `first`. Returns its last good n (nil: none) and the bytes up to there.
+local function verify(content, first)
+	local last, place = nil, 1;
+	while true do
+		local payload, n, following = record_at(content, place);
+		if not payload or n ~= (last and last + 1 or first) then break; end
+		last, place = n, following;
+	end
+	return last, place - 1;
+end
+
+-- Calls f(payload) for each whole record after so many bytes, whatever lies between them.
+local function salvage(content, bytes, f)
+	local place = bytes + 1;
+	while true do
+		place = content:find("%d+ %d+ %x%x%x%x%x%x%x%x\n", place);
+		if not place then return; end
+		local payload, _, following = record_at(content, place);
+		if payload then f(payload); end
+		place = following or place + 1;
+	end
+end
+
+-- Keeps the good head of a broken segment: Lua cannot truncate, so the head is written anew and renamed into place.
+local function cut(path, content, good)
 	if good == 0 then return os.remove(path); end
-	local file = assert(io.open(path, "rb"));
-	local head = file:read(good);
-	file:close();
-	local copy = assert(io.open(path .. ".tmp", "wb"));
-	assert(copy:write(head));
+	local copy, err = io.open(path .. ".tmp", "wb");
+	if not copy then return nil, err; end
+	local ok, write_err = copy:write(content:sub(1, good));
 	copy:close();
+	if not ok then return nil, write_err; end
 	return os.rename(path .. ".tmp", path);
 end
 
--- The streams of a folder by id: what the state file says of them and their segments, unverified; and whether the
--- module was unloaded by an operator.
-local function load(dir)
-	local streams, unloaded = {}, false;
-	local file = io.open(dir .. "/state", "rb");
-	if file then
-		for line in file:lines() do
-			local started, id, acked, high = line:match("^stream (%d+) (%S+) (%d+) (%d+)$");
-			if id then
-				streams[id] = { id = id, started = started, acked = tonumber(acked), high = tonumber(high), segments = {} };
-			end
-			unloaded = unloaded or line == "unloaded";
+-- Reads `state` into the streams. Returns found: present (there is such a file), damaged (a line of it makes no sense),
+-- format, unloaded (an operator had unloaded the module), ran (seconds that the outbox had been open).
+local function load_state(dir, streams)
+	local content = content_of(dir .. "/state");
+	local found = { present = content ~= nil, damaged = content == "", format = FORMAT, unloaded = false, ran = 0 };
+	for line in (content or ""):gmatch("[^\n]*\n?") do
+		local started, id, acked, high, ran = line:match("^stream (%d+) (%S+) (%d+) (%d+) (%d+)\n$");
+		local format, total = line:match("^outbox (%d+) ran (%d+)");
+		if id then
+			streams[id] = {
+				id = id, started = started, acked = tonumber(acked), high = tonumber(high), segments = {};
+				marks = { { n = tonumber(acked) + 1, ran = tonumber(ran) } };
+			};
+		elseif format then
+			found.format, found.ran = tonumber(format), tonumber(total);
+		elseif line == "unloaded\n" then
+			found.unloaded = true;
+		elseif line ~= "" then
+			found.damaged = true;
 		end
-		file:close();
 	end
+	return found;
+end
+
+-- The streams of a folder by id: what the state file says of them and their segments, unverified; and what was found
+-- of the state file. A stream that it does not name is held to be acked up to where its files begin.
+local function load(dir)
+	local streams = {};
+	local found = load_state(dir, streams);
 	for name in lfs.dir(dir) do
 		local started, id, first = name:match("^(%d+)%.(%S+)%.(%d+)%.seg$");
 		if id then
-			streams[id] = streams[id] or { id = id, started = started, acked = 0, high = 0, segments = {} };
+			if not streams[id] then
+				streams[id] = { id = id, started = started, high = 0, segments = {}, marks = {}, unknown = true };
+			end
 			table.insert(streams[id].segments, { path = dir .. "/" .. name, first = tonumber(first) });
 		end
 	end
 	for _, stream in pairs(streams) do
 		table.sort(stream.segments, function (a, b) return a.first < b.first; end);
+		stream.acked = stream.acked or stream.segments[1].first - 1;
 	end
-	return streams, unloaded;
+	return streams, found;
 end
 
--- Writes the state: to a new file, renamed into place, so that a reader sees the old or the new one.
-local function save_state(dir, streams, unloaded)
-	local lines = {};
+-- Writes the state: to a new file, renamed into place, so that a reader sees the old or the new one. ran: seconds that
+-- the outbox has been open; each stream's `oldest`: what ran was at its oldest unacked event.
+local function save_state(dir, streams, ran, unloaded)
+	local lines = { ("outbox %d ran %d\n"):format(FORMAT, math.floor(ran)) };
 	for _, s in ipairs(streams) do
-		table.insert(lines, ("stream %s %s %d %d\n"):format(s.started, s.id, s.acked, s.high));
+		table.insert(lines, ("stream %s %s %d %d %d\n"):format(s.started, s.id, s.acked, s.high,
+			math.floor(s.marks[1] and s.marks[1].ran or ran)));
 	end
 	if unloaded then table.insert(lines, "unloaded\n"); end
 	local file, err = io.open(dir .. "/state.tmp", "wb");
 	if not file then return nil, err; end
 	local ok, write_err = file:write(table.concat(lines));
-	file:close();
-	if not ok then return nil, write_err; end
+	local closed, close_err = file:close(); -- what does not fit on the disk may show here only
+	if not ok or not closed then return nil, write_err or close_err; end
 	return os.rename(dir .. "/state.tmp", dir .. "/state");
 end
 
 return {
-	encode = encode, read_header = read_header, read_payload = read_payload;
-	segment_path = segment_path, verify = verify, cut = cut, load = load, save_state = save_state;
+	FORMAT = FORMAT, encode = encode, read_header = read_header, read_payload = read_payload, content_of = content_of;
+	segment_path = segment_path, verify = verify, salvage = salvage, cut = cut, load = load, save_state = save_state;
 };
