@@ -20,7 +20,7 @@ from xmpp_client import XmppClient
 from xmpp_component import FeedComponent
 
 from sync.sandbox import launch
-from sync.sandbox.ejabberd import CONFIGURATION, ejabberd, find_ejabberd
+from sync.sandbox.ejabberd import BEAMS, CONFIGURATION, ejabberd, find_ejabberd
 
 ROOT = Path(__file__).parent.parent.parent
 CONTROL = Path(__file__).parent / "ejabberd"
@@ -60,7 +60,7 @@ class Ejabberd:
             module_path=ROOT / "deploy" / "ejabberd",
             options=options,
         )
-        _compile(CONTROL / "mod_convsync_control.erl", folder / "ebin")
+        _compile(CONTROL / "mod_convsync_control.erl", folder / BEAMS)
         self._more(modules or {})
         self._argv, self._env = list(self.part.argv), dict(self.part.env)
         if node:

@@ -131,7 +131,7 @@ is_conversation(#message{type = Type, body = Body} = Message, #jid{lserver = Dom
     Covered = mod_convsync_feed_host:covered(Domain),
     not (is_component(Domain, Server)
          orelse (Covered andalso (Type =:= groupchat orelse is_notice(Message, Peer)))
-         orelse is_marked(Message, Peer)
+         orelse is_marked(Message)
          orelse (Body =:= [] andalso (has(Message, <<"event">>, ?NS_PUBSUB_EVENT) orelse is_archived_result(Message)))).
 
 -spec is_component(binary(), binary()) -> boolean().
@@ -150,10 +150,10 @@ is_notice(_, _) ->
 
 %% What the component says in a user's name by XEP-0356 and marks as its own: only a privileged entity can send from the
 %% bare address of an account of this server.
--spec is_marked(message(), jid()) -> boolean().
-is_marked(Message, #jid{luser = User, lserver = Server, lresource = <<>>}) when User =/= <<>> ->
+-spec is_marked(message()) -> boolean().
+is_marked(#message{from = #jid{luser = User, lserver = Server, lresource = <<>>}} = Message) when User =/= <<>> ->
     has(Message, <<"convsync">>, ?NS_FEED) andalso ejabberd_router:is_my_host(Server);
-is_marked(_, _) ->
+is_marked(_) ->
     false.
 
 -spec is_archived_result(message()) -> boolean().
