@@ -333,10 +333,12 @@ class Bootstrapper:
     async def _room(self, reading: Reading) -> None:
         """At the first contact its newest page, later what came since it was known to be whole."""
         if reading.row.start == 0:
-            page = await self._newest(reading)
-            reading.row = history.finished(reading.row)
+            row, page = reading.row, await self._newest(reading)
+            again = replace(row, start=max(row.since, self._start(row)))
+            reading.row = history.finished(row) if row.turn == 1 else again
             await self._store_room(reading, page)
-            return
+            if row.turn == 1:
+                return
         more = True
         while more:
             until = self._until()

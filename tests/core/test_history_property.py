@@ -1,0 +1,180 @@
+"""Random archives, read in pages of any size while their owner is written to, with events that the feed has lost: in
+the end the counters are a recount, and what is unread and last is what the archive says, however it came.
+
+`Truth` says it a second time, from the archive alone: what somebody wrote to Ann since the first contact, and did not
+take back, is unread behind the furthest of her markers; of before, what is behind the marker of her own storage.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sync.model.books import Keys
+from sync.model.conversation import ConversationKey, Direction
+from sync.model.event import Body, Correction, Displayed, FeedPosition, MessageEvent, Nothing, Reaction, Retraction
+from sync.rules.fold import Policies, take
+from sync.rules.wanted import keys
+from tests.contract.fakes_store import MemoryStore, SetClock
+from tests.contract.samples import ANN, BOB, CAT, NOW, seeing
+from tests.core.rule_feed import stanza
+from tests.core.rule_history import Archive
+from tests.core.rule_outcome import text_of, wrong
+
+PEERS = (BOB, CAT)
+
+
+@dataclass
+class Truth:
+    """One conversation, as the archive has it."""
+
+    order: list[MessageEvent] = field(default_factory=list)  # bodies
+    read: int = -1  # the furthest of `order` that is read
+    texts: dict[str, str] = field(default_factory=dict)
+    retracted: set[str] = field(default_factory=set)
+
+    @property
+    def unread(self) -> int:
+        behind = self.order[self.read + 1 :]
+        return sum(e.direction is Direction.IN and e.message_id not in self.retracted for e in behind)
+
+    @property
+    def last(self) -> str:
+        newest = self.order[-1].message_id or ""
+        return "" if newest in self.retracted else self.texts[newest]
+
+
+class Life:
+    """Ann's archive, and her account."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.clock = SetClock(NOW)
+        self.store = MemoryStore(self.clock)
+        self.store.apply(Keys(accounts=frozenset({ANN}), create=True), seeing())
+        self.archive = Archive(self.store, ANN, Policies())
+        self.truth = {peer: Truth() for peer in PEERS}
+        self.items: list[MessageEvent] = []
+        self.fed = self.taken = 0
+        before = random.randrange(12)
+        times = sorted(NOW - timedelta(microseconds=random.randrange(1, 10**9)) for _ in range(before))
+        for at in times:
+            self.happen(at)
+        for peer, truth in self.truth.items():
+            truth.read = len(truth.order) - 1
+            if truth.order and random.random() < 0.5:
+                truth.read = random.randrange(len(truth.order))
+                target = truth.order[truth.read].archive_id or ""
+                self.archive.marked[ConversationKey(ANN, peer)] = target
+                markers = [e for e in self.items if isinstance(e.content, Displayed) and e.peer == peer]
+                named = [n for n, e in enumerate(truth.order) for m in markers if e.message_id == m.content.target]  # type: ignore[union-attr]
+                truth.read = max([truth.read, *named])
+
+    def happen(self, at: datetime) -> MessageEvent:
+        """The next item of the archive."""
+        n, peer = len(self.items), self.random.choice(PEERS)
+        truth = self.truth[peer]
+        out = self.random.random() < 0.3
+        mine = [e for e in truth.order if (e.direction is Direction.OUT) is out and e.message_id not in truth.retracted]
+        dice = self.random.random()
+        content: Any = Body()
+        if dice < 0.12 and mine:
+            content = Correction(self.random.choice(mine).message_id or "")
+            truth.texts[content.target] = f"t{n}"
+        elif dice < 0.2 and mine:
+            content = Retraction(self.random.choice(mine).message_id or "")
+            truth.retracted.add(content.target)
+        elif dice < 0.25 and truth.order:
+            content = Reaction(self.random.choice(truth.order).message_id or "", ("x",))
+        elif dice < 0.4 and truth.order:
+            out, which = True, self.random.randrange(len(truth.order))
+            content = Displayed(truth.order[which].message_id or "")
+            truth.read = max(truth.read, which)
+        event = MessageEvent(
+            position=FeedPosition("example.org", "s", "0", n + 1),
+            account=ANN,
+            at=at,
+            direction=Direction.OUT if out else Direction.IN,
+            peer=peer,
+            sender=f"{ANN}/desk" if out else f"{peer}/desk",
+            content=content,
+            stanza=stanza(f"t{n}"),
+            archive_id=f"a{n}",
+            message_id=f"m{n}",
+        )
+        if isinstance(content, Body):
+            truth.order.append(event)
+            truth.texts[f"m{n}"] = f"t{n}"
+        self.items.append(event)
+        return event
+
+    def live(self, lost: int) -> None:
+        """Something happens, and the feed tells of it after a while, or loses it."""
+        self.clock.instant += timedelta(microseconds=self.random.randrange(20, 10**6))
+        event = self.happen(self.clock.instant)
+        self.clock.instant += timedelta(microseconds=self.random.randrange(20, 10**6))
+        if self.random.randrange(100) >= lost:
+            self.store.apply(keys([event]), lambda books: take([event], books, Policies()))
+
+    def page(self) -> None:
+        """The next items of the archive."""
+        size = self.random.randrange(1, 8)
+        some = [replace(e, position=FeedPosition("", "", "", 0)) for e in self.items[self.taken : self.taken + size]]
+        self.taken += len(some)
+        if some:
+            self.archive.page(some)
+        assert wrong(self.store.tables) == []
+
+    def read_again(self) -> None:
+        self.archive.begin()
+        self.taken = 0
+        while self.taken < len(self.items):
+            self.page()
+        nothing = replace(self.items[0], content=Nothing(""), direction=Direction.OUT, stanza="", rank=None)
+        self.archive.finish(nothing)
+
+    def seen(self) -> dict[str, tuple[int, str]]:
+        found = self.store.tables.conversations.values()
+        return {c.key.peer: (c.unread, text_of(c.last.stanza if c.last else None)) for c in found if c.last}
+
+    def expected(self) -> dict[str, tuple[int, str]]:
+        return {peer: (truth.unread, truth.last) for peer, truth in self.truth.items() if truth.order}
+
+
+def lived(random: Random, lost: int) -> Life:
+    life = Life(random)
+    for _ in range(random.randrange(2, 25)):
+        life.page() if random.random() < 0.4 else life.live(lost)
+    while life.taken < len(life.items):
+        life.page()
+    if life.items:
+        life.read_again()
+    return life
+
+
+@settings(max_examples=300)
+@given(random=st.randoms(use_true_random=False), lost=st.sampled_from([0, 50, 100]))
+def test_an_archive_and_live_traffic_in_any_order(random: Random, lost: int) -> None:
+    life = lived(random, lost)
+    assert life.seen() == life.expected()
+    assert life.store.tables.jobs == {}
+    if life.items:
+        index = dict(life.store.tables.messages)
+        life.read_again()
+        assert (life.seen(), life.store.tables.messages) == (life.expected(), index)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_longer_ones(seed: int) -> None:
+    life = lived(Random(seed), 30)  # noqa: S311 - a test
+    assert life.seen() == life.expected()
+
+
+def test_and_a_rule_that_counts_what_is_read_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync.rules.history.read_along", lambda before, *_: before.conversation)
+    wrong_ones = [seed for seed in range(40) if (life := lived(Random(seed), 30)).seen() != life.expected()]  # noqa: S311
+    assert wrong_ones
