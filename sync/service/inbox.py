@@ -1,11 +1,13 @@
 """Inboxes (XEP-0430): a message for each conversation to the session that asks, and then the answer with the counts.
 
 A page is one snapshot. Its messages are made one after the other and sent no faster than the server takes them; few
-pages are under way at a time, and the others wait their turn, so what they hold in memory is bounded. An inbox says
-nothing of calls: having asked for one is no proof that a phone knows why it was woken.
+pages are under way at a time, and the others wait their turn, so what they hold in memory is bounded. A session's
+requests are answered one after the other: an entry does not say to which of them it belongs. An inbox says nothing of
+calls: having asked for one is no proof that a phone knows why it was woken.
 """
 
 import asyncio
+from weakref import WeakValueDictionary
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import BadRequest, ItemNotFound
@@ -23,6 +25,7 @@ class Inboxes:
     def __init__(self, *, store: Store, live: Live) -> None:
         self._store, self._live = store, live
         self._turns = asyncio.Semaphore(MAX_PAGES)
+        self._sessions: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def answer(
         self, account: str, resource: str | None, payload: Element, *, kind: str, request_id: str
@@ -31,11 +34,13 @@ class Inboxes:
         query = inbox.decode_query(payload, account=account, kind=kind)
         if not resource:
             raise BadRequest("An inbox is sent to a session.")
-        async with self._turns:
+        session = f"{account}/{resource}"
+        alone = self._sessions.setdefault(session, asyncio.Lock())
+        async with alone, self._turns:
             page = await self._store.inbox(account, query)
             if begun(query) < page.floor:
                 raise ItemNotFound("The page to continue from is not there any more.")
-            messages = inbox.messages(page, to=f"{account}/{resource}", query_id=request_id)
+            messages = inbox.messages(page, to=session, query_id=request_id)
             await self._live.hand_all(account, resource, messages)
         return inbox.fin(page, account=account)
 
