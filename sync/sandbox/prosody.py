@@ -132,6 +132,7 @@ authentication = "internal_plain"
 storage = "internal"
 archive_expires_after = "never"
 storage_archive_item_limit = 1000000
+component_stanza_size_limit = 16777216
 network_settings = {{ nagle = false }}
 
 VirtualHost {_lua(domain)}
@@ -152,7 +153,6 @@ VirtualHost {_lua(domain)}
 Component {_lua(sync)}
   component_secret = {_lua(secret)}
   component_conflict_resolve = "kick_old"
-  component_stanza_size_limit = 16777216
   modules_enabled = {{ "delegation", "privilege" }}
 {more_hosts}"""
 

@@ -1,7 +1,7 @@
 """Asks the server what a working sync needs of it, without changing anything: no subscription, no message, nothing
 stored. For `convsync check`, by the running service on its own connection, or by a visitor when none runs.
 
-One page of one account's archive is asked for and not looked into: that it may be read is what counts.
+Of one account's archive the first microsecond of 1970 is asked for: that it may be read is what counts.
 """
 
 import asyncio
@@ -92,8 +92,8 @@ class Surveyor:
             return OLD
         if not names:
             return UNKNOWN
-        whole = archive.archive_request(names[0], start=0, end=2**62, after=None, limit=1)
-        answer = await self._ask(host, whole)
+        nothing = archive.archive_request(names[0], start=0, end=1, after=None, limit=1)
+        answer = await self._ask(host, nothing)
         if isinstance(answer, Element):
             return ""
         return UNKNOWN if answer == "item-not-found" else answer

@@ -9,14 +9,15 @@ from sync.model.survey import OLD, UNKNOWN, HostSurvey, Survey
 
 _PROSODY, _EJABBERD = "Prosody", "ejabberd"
 _NOT_LOADED = ("service-unavailable", "feature-not-implemented", "no-answer", "undefined-condition")
-_NO_HOST = ("remote-server-not-found", "item-not-found", "remote-server-timeout", "internal-server-error")
+_NO_HOST = ("remote-server-not-found", "item-not-found", "remote-server-timeout", "not-allowed")
 
 
 def server(survey: Survey) -> list[Finding]:
     """A finding or more for each host."""
     found = [finding for one in survey.hosts for finding in _host(one, survey.component)]
     if survey.large is False:
-        line = f'Component "{survey.component}": component_stanza_size_limit = 16 * 1024 * 1024'
+        # Not in the component's own section: mod_component is a global module and looks nowhere else.
+        line = "global section: component_stanza_size_limit = 16 * 1024 * 1024"
         words = "the server takes no stanza of a megabyte from us: a client that asks for a long list cuts us off"
         found.append(note("component", words, line=(f"prosody.cfg.lua, {line}",)))
     return found
