@@ -2,7 +2,8 @@
 
 A page is one snapshot. Its messages are made one after the other and sent no faster than the server takes them; few
 pages are under way at a time, and the others wait their turn, so what they hold in memory is bounded. A session's
-requests are answered one after the other: an entry does not say to which of them it belongs. An inbox says nothing of
+requests are answered one after the other: an entry does not say to which of them it belongs. (On ejabberd the next
+answer's entries may still overtake this one's last word, which goes by another process.) An inbox says nothing of
 calls: having asked for one is no proof that a phone knows why it was woken.
 """
 

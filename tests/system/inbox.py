@@ -82,10 +82,8 @@ async def inbox(
     answer = await asker.iq("get", f"<inbox xmlns='{INBOX}' {attributes}>{rsm}</inbox>", iq_id=query)
     since = asker.received[begin:]
     at = since.index(answer)
-    earlier = max((i for i, e in enumerate(since[:at]) if e.find(f"{{{INBOX}}}fin") is not None), default=-1)
-    messages = [e for e in since[earlier + 1 : at] if e.find(f"{{{INBOX}}}entry") is not None]
-    results = [r for e in since[at:] if (r := e.find(f"{{{MAM}}}result")) is not None]
-    assert query not in [result.get("queryid") for result in results], "entries behind the answer"
+    messages = [e for e in since[:at] if belongs(e, query)]
+    assert not any(belongs(e, query, sure=True) for e in since[at:]), "entries behind the answer"
     fin = answer.find(f"{{{INBOX}}}fin")
     assert fin is not None
     return Page(
@@ -96,15 +94,24 @@ async def inbox(
     )
 
 
+def belongs(message: ET.Element, query: str, *, sure: bool = False) -> bool:
+    """Whether it is an entry of this query's answer; one without a result does not say so, and is where it is."""
+    if message.find(f"{{{INBOX}}}entry") is None:
+        return False
+    result = message.find(f"{{{MAM}}}result")
+    return not sure if result is None else result.get("queryid") == query
+
+
 async def whole(
-    asker: Person, most: int, attributes: str = "", between: Callable[[], object] = lambda: None
-) -> tuple[list[Entry], Page]:
-    """Every page forwards, and the last one."""
-    found, after = [], None
+    asker: Person, most: int, *, after: str | None = None, between: Callable[[], object] = lambda: None
+) -> tuple[list[Entry], str | None]:
+    """Every page forwards from a place, and the place behind them."""
+    found = []
     while True:
-        page = await inbox(asker, attributes, most=most, after=after)
+        page = await inbox(asker, most=most, after=after)
         found += page.entries
         if not page.entries:
-            return found, page
+            assert (page.first, page.last) == (None, None)
+            return found, after
         after = page.last
         between()
