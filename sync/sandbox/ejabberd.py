@@ -26,6 +26,8 @@ from sync.sandbox.prosody import DELEGATED
 
 PACKAGES = "ejabberd erlang-p1-sqlite3"
 CONFIGURATION, DATABASE = "ejabberd.yml", "ejabberd.db"
+# Not "ebin": below a folder called "ejabberd" Erlang would take it for ejabberd's own, and miss its translations.
+BEAMS = "modules"
 COMPILE_SECONDS = 60.0
 # Libraries of Debian's packages and of a source installation; those of Erlang itself are below its own root.
 _PLACES = ("/usr/lib/*-linux-gnu", "/usr/local/lib", "/usr/lib64", "/usr/lib")
@@ -109,7 +111,7 @@ def ejabberd(
     installation = find_ejabberd()
     for directory in (folder, folder / "mnesia", folder / "logs"):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    compile_module(module_path / "mod_convsync_feed", folder / "ebin", installation)
+    compile_module(module_path / "mod_convsync_feed", folder / BEAMS, installation)
     _database(folder / DATABASE, installation.schema, accounts)
     file = folder / CONFIGURATION
     file.touch(mode=0o600)  # it has the component's secret
@@ -125,7 +127,7 @@ def ejabberd(
         name="server",
         # The process that is started is the server: `erl` replaces itself, and without -detached nothing forks.
         argv=(
-            *(str(installation.erl), "-noinput", "-pa", str(folder / "ebin")),
+            *(str(installation.erl), "-noinput", "-pa", str(folder / BEAMS)),
             *("-mnesia", "dir", _erlang(str(folder / "mnesia")), "-s", "ejabberd"),
         ),
         cwd=folder,

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -52,6 +53,7 @@ class Box:
         self.process, self.folder = process, folder
         self.file, self.data = folder / "ready.json", folder / "data"
         self.ready: dict[str, Any] = {}
+        self.deaths: list[tuple[str, float]] = []  # part, when it was killed
         self._next = 0
         self._people: list[Person] = []
 
@@ -80,6 +82,7 @@ class Box:
     async def killed(self, part: str) -> None:
         """kill -9; returns when its successor runs and the whole answers again."""
         pid = self.signal(part, signal.SIGKILL)
+        self.deaths.append((part, time.time()))
         await self.wait(lambda ready: ready["pids"][part] != pid)
         await self.whole()
 

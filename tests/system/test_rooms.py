@@ -2,6 +2,7 @@
 §5).
 """
 
+import pytest
 from room_client import rename
 
 from tests.system.box import Box
@@ -57,7 +58,8 @@ async def test_mentions_count_for_whom_they_mean(box: Box) -> None:
     await room.mention(alice, f"{room.jid}/Carol")
     await room.say(alice, "scarole is a salad")
     rows = [await room.row(one) for one in (alice, bob, carol)]
-    assert [(row["unread"], row["mentions"]) for row in rows] == [(0, 0), (4, 1), (4, 2)]
+    called = 2 if box.server == "prosody" else 0  # ejabberd keeps no nickname with an affiliation
+    assert [(row["unread"], row["mentions"]) for row in rows] == [(0, 0), (4, 1), (4, called)]
     await box.sound(alice.account, bob.account, carol.account)
 
 
@@ -221,6 +223,7 @@ async def test_corrected_reacted_to_and_taken_back(box: Box) -> None:
     await box.sound(alice.account, bob.account)
 
 
+@pytest.mark.without("ejabberd", "23.01 knows no moderation (XEP-0425)")
 async def test_a_moderator_takes_it_away(box: Box) -> None:
     room, alice, bob, carol = await household(box)
     desk = await box.person(carol.account, "desk")
