@@ -6,7 +6,7 @@
 
 -module(mod_convsync_feed_rooms).
 
--export([start/2, stop/2, accounts/3, exists/2, sweep/1]).
+-export([start/2, stop/2, accounts/3, exists/2]).
 -export([start_room/3, join_room/4, leave_room/4, room_destroyed/3, filter_message/3, filter_presence/3, process_iq/2,
          filter_packet/1, multicast_route/1]).
 
@@ -15,8 +15,7 @@
 -include("mod_muc_room.hrl").
 -include("convsync_feed.hrl").
 
--define(STARTED, {?MODULE, started}). % persistent_term: [{ServerHost, MucHost, Sweeps}]
--define(SWEEP_MS, 10000).
+-define(STARTED, {?MODULE, started}). % persistent_term: [{ServerHost, MucHost}]
 %% What surrounds a chat state that comes without anything else.
 -define(BESIDE_TYPING, [<<"urn:xmpp:hints">>, <<"urn:xmpp:sid:0">>, <<"urn:xmpp:occupant-id:0">>]).
 %% In muc_filter_message mod_mam archives at 50; whoever drops messages has done so.
@@ -27,15 +26,14 @@
 -spec start(binary(), binary()) -> ok.
 start(ServerHost, MucHost) ->
     each_hook(fun ejabberd_hooks:add/5, fun ejabberd_hooks:add/4, ServerHost),
-    {ok, Sweeps} = timer:apply_interval(?SWEEP_MS, ?MODULE, sweep, [MucHost]),
-    started([{ServerHost, MucHost, Sweeps} | started()]),
-    sweep(MucHost).
+    started([{ServerHost, MucHost} | started()]),
+    mod_convsync_feed_sweep:start(MucHost).
 
 %% The last host of a server host takes the hooks away.
 -spec stop(binary(), binary()) -> ok.
 stop(ServerHost, MucHost) ->
-    {Stopped, Others} = lists:partition(fun({S, M, _}) -> {S, M} =:= {ServerHost, MucHost} end, started()),
-    _ = [timer:cancel(Sweeps) || {_, _, Sweeps} <- Stopped],
+    mod_convsync_feed_sweep:stop(MucHost),
+    Others = lists:delete({ServerHost, MucHost}, started()),
     started(Others),
     OfHost = case lists:keymember(ServerHost, 1, Others) of
                  true -> fun(_, _, _, _, _) -> ok end;
@@ -62,19 +60,11 @@ each_hook(OfHost, Global, ServerHost) ->
     Global(filter_packet, ?MODULE, filter_packet, ?LAST),
     ok.
 
--spec started() -> [{binary(), binary(), term()}].
+-spec started() -> [{binary(), binary()}].
 started() -> persistent_term:get(?STARTED, []).
 
--spec started([{binary(), binary(), term()}]) -> ok.
+-spec started([{binary(), binary()}]) -> ok.
 started(Hosts) -> persistent_term:put(?STARTED, Hosts).
-
-%% Lets every room of this node look at itself. Admin commands and other programs change rooms without a word: where
-%% nobody is in the room, nothing else tells of it.
--spec sweep(binary()) -> ok.
-sweep(MucHost) ->
-    _ = [mod_convsync_feed_room:look_at(Process, jid:make(Name, MucHost))
-         || {Name, _, Process} <- mod_muc:get_online_rooms(MucHost), node(Process) =:= node()],
-    ok.
 
 %%% ---- which rooms there are ------------------------------------------------------------------------------------
 
@@ -86,11 +76,20 @@ accounts(MucHost, After, Max) ->
     Behind = lists:dropwhile(fun(Jid) -> Jid =< After end, All),
     {lists:sublist(Behind, Max), length(Behind) =< Max}.
 
+%% Names only: what else is stored of a room is large, and in SQL it takes more queries for each.
 -spec persistent(binary()) -> [binary()].
 persistent(MucHost) ->
     ServerHost = mod_convsync_feed_host:server_host(MucHost),
-    Database = gen_mod:db_mod(ServerHost, mod_muc),
-    [Name || #muc_room{name_host = {Name, _}} <- Database:get_rooms(ServerHost, MucHost)].
+    case gen_mod:db_mod(ServerHost, mod_muc) of
+        mod_muc_mnesia ->
+            mnesia:dirty_select(muc_room, [{{muc_room, {'$1', MucHost}, '_'}, [], ['$1']}]);
+        mod_muc_sql ->
+            Query = [<<"select name from muc_room where host='">>, ejabberd_sql:escape(MucHost), <<"'">>],
+            {selected, _, Rows} = ejabberd_sql:sql_query(ServerHost, Query),
+            lists:append(Rows);
+        Other ->
+            [Name || #muc_room{name_host = {Name, _}} <- Other:get_rooms(ServerHost, MucHost)]
+    end.
 
 -spec exists(binary(), binary()) -> boolean().
 exists(MucHost, Name) ->
