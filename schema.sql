@@ -206,7 +206,7 @@ CREATE TABLE room (
     fanned bigint NOT NULL DEFAULT 0,             -- rank up to which every member has taken all entries
     private boolean NOT NULL DEFAULT false,
     destroyed boolean NOT NULL DEFAULT false,
-    listing bigint,                               -- a list of all members has begun at that version
+    listing bigint,                               -- names the list of all members that has begun
     trim_at timestamptz NOT NULL DEFAULT now() + interval '1 day',
     CONSTRAINT room_is_bare CHECK (jid <> '' AND strpos(jid, '/') = 0 AND octet_length(jid) <= 3071),
     CONSTRAINT room_fanned_what_is_there CHECK (fanned <= version)

@@ -6,9 +6,10 @@ says something to a conversation only where there may be one: after an absence, 
 
 from dataclasses import replace
 from datetime import datetime
+from hashlib import sha256
 
 from sync.model.books import Unlisted
-from sync.model.event import Membership, RoomDestroyedEvent, RoomMembersEvent
+from sync.model.event import FeedPosition, Membership, RoomDestroyedEvent, RoomMembersEvent
 from sync.model.room import Affiliation, Departure, EntryKind, Room, RoomEntry, RoomMember
 from sync.rules.rooms import RoomAfter, RoomView, next_rank
 
@@ -22,11 +23,7 @@ def changed(before: RoomView, event: RoomMembersEvent, now: datetime) -> RoomAft
     if any(belongs(member) for member in event.members):
         room = replace(room, destroyed=False)  # somebody made it anew
     if event.begin:
-        # Another name than that of every list before, were they of one moment: also of those that named only who is not
-        # named now, hence the position.
-        former = max((member.listed for member in before.members.values()), default=0)
-        listing = max(next_rank(room, now) + event.position.n, former + 1, (room.listing or 0) + 1)
-        room = replace(room, listing=listing)
+        room = replace(room, listing=name_of_listing(event.position))
     members: list[RoomMember] = []
     entries: list[RoomEntry] = []
     for named in event.members:
@@ -74,6 +71,14 @@ def taken(
         entry = told(room, named, EntryKind.GONE, event, now)
         return replace(member, until=entry.rank), entry
     return replace(member, until=room.version), None
+
+
+def name_of_listing(position: FeedPosition) -> int:
+    """A list's number, out of the position at which it begins: unlike that of any list before, whatever the clock did
+    meanwhile. 63 bits, never 0.
+    """
+    where = f"{position.host}\0{position.stream}\0{position.shard}\0{position.n}"
+    return int.from_bytes(sha256(where.encode()).digest()[:8], "big") >> 1 | 1
 
 
 def belongs(named: Membership) -> bool:

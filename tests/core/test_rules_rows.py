@@ -35,7 +35,6 @@ from tests.contract.samples import (
     WITH_BOB,
     account,
     after,
-    member,
     message,
     room,
 )
@@ -313,14 +312,16 @@ def test_a_member_keeps_what_tells_it_apart_in_the_room() -> None:
     assert then("members ann=member/Lea#ob") == replace(then(), nick="Lea", occupant_id="ob")
 
 
-@pytest.mark.parametrize(
-    ("listing", "listed", "now"),
-    [(None, 0, AT + 1), (None, AT + 50, AT + 51), (AT + 70, AT + 50, AT + 71), (AT + 30, AT + 50, AT + 51)],
-)
-def test_a_listing_has_a_name_that_none_before_had(listing: int | None, listed: int, now: int) -> None:
-    before = RoomView(room=room(listing=listing), members={HIM: member(HIM, listed=listed)})
+def test_a_listing_has_a_name_that_none_before_had() -> None:
+    """docs/feed.md §1: a position is host, stream, shard and n; a new stream counts from 1 again."""
     event: Any = Feed(lambda: NOW).event("listing-begins", [], {})
-    assert changed(before, event, NOW).room.listing == now
+    positions = [
+        replace(event.position, **change)
+        for change in ({}, {"n": 70}, {"stream": "later"}, {"shard": "1"}, {"host": "rooms.example.net"})
+    ]
+    names = [changed(RoomView(room=room()), replace(event, position=p), NOW).room.listing for p in positions]
+    assert len(set(names)) == len(positions)
+    assert all(name is not None and 0 < name < 2**63 for name in names)
 
 
 def test_what_a_room_says_in_one_instant_has_ranks_in_its_order() -> None:

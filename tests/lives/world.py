@@ -160,6 +160,11 @@ class World:
         now = self.clock.now()
         self.keeping.trim_at = dict.fromkeys(jids, now)
         trimmed = self.keeping.tidy(now, keep, len(jids))
+        # A session id of which nothing is known any more is that of a new call.
+        calls, jobs = self.tables.calls, self.tables.jobs.values()
+        known = {(key.account, key.peer, key.sid) for key in calls} | {(j.account, j.peer, j.sid or "") for j in jobs}
+        for rung in [rung for rung in self.rung if (rung[0], *rung[2:]) not in known]:
+            del self.rung[rung]
         rows = {table: count for table, count in trimmed.rows.items() if count}
         self.acts.append(Tidy(at=now, jids=tuple(jids), keep=keep, rows=rows))
 
