@@ -141,8 +141,9 @@ class Box:
 
     @property
     def server_log(self) -> Path:
-        logs = {"prosody": "prosody.log", "ejabberd": "logs/ejabberd.log"}
-        return self.data / self.server / logs[self.server]
+        # ejabberd writes its own file some seconds late, and the same at once to its standard output.
+        logs = {"prosody": "prosody/prosody.log", "ejabberd": "logs/server.log"}
+        return self.data / logs[self.server]
 
     def component_connections(self) -> int:
         """How many connections came to the component's port since the sandbox was made."""

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sync.sandbox.folder import DataFolderError
 from tests.adapters.processes import REPOSITORY, WHO, gone, listens, modes, python
 
 PARTS = {"server", "component", "postgres", "redis", "apns"}
+SERVERS = ("prosody", "ejabberd")
 COMMAND = ("-m", "sync", "sandbox")
 
 Ready = dict[str, Any]
@@ -56,10 +57,11 @@ def ports(ready: Ready) -> set[int]:
 
 
 @asynccontextmanager
-async def started(folder: Path, who: str = WHO[0]) -> AsyncIterator[Box]:
+async def started(folder: Path, who: str = WHO[0], server: str = SERVERS[0]) -> AsyncIterator[Box]:
     os.makedirs(folder, exist_ok=True)
     process = await asyncio.create_subprocess_exec(
-        *(*python(who, folder), *COMMAND, "--data", str(folder / "data"), "--ready-file", str(folder / "ready.json")),
+        *(*python(who, folder), *COMMAND, "--server", server),
+        *("--data", str(folder / "data"), "--ready-file", str(folder / "ready.json")),
         cwd=REPOSITORY,
         env={**os.environ, "HOME": str(folder)},
     )
@@ -78,11 +80,30 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
+async def nobody_left(folder: Path) -> None:
+    """Until no process has the folder in its environment: also what a server had started by itself."""
+    needle = os.fsencode(folder) + b"/"
+
+    def left() -> list[str]:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if needle in (process / "environ").read_bytes() and process.name != str(os.getpid()):
+                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        return found
+
+    async with asyncio.timeout(5):
+        while left():  # noqa: ASYNC110 - another's processes: no event
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.parametrize("who", WHO)
-async def test_sigterm_leaves_no_process_no_port_no_opened_folder(who: str, place: Path) -> None:
-    async with started(place, who) as box:
+async def test_sigterm_leaves_no_process_no_port_no_opened_folder(who: str, name: str, place: Path) -> None:
+    async with started(place, who, name) as box:
         before = modes(place)
         ready = await box.ready()
+        assert ready["server"] == name
         assert set(ready["pids"]) == PARTS
         assert [account["jid"] for account in ready["accounts"]] == [
             f"{name}@localhost" for name in ("alice", "bob", "carol", "dave")
@@ -93,15 +114,17 @@ async def test_sigterm_leaves_no_process_no_port_no_opened_folder(who: str, plac
             assert await box.process.wait() == 0
         for pid in ready["pids"].values():
             await gone(pid)
+        await nobody_left(place)
         assert not any(listens(port) for port in ports(ready))
         assert not box.file.exists()
         assert modes(place) == before
 
 
-async def test_a_killed_part_is_back_within_two_seconds_on_its_port(tmp_path: Path) -> None:
-    async with started(tmp_path / "box") as box:
+@pytest.mark.parametrize(("name", "parts"), [(SERVERS[0], PARTS), (SERVERS[1], {"server"})], ids=SERVERS)
+async def test_a_killed_part_is_back_within_two_seconds_on_its_port(name: str, parts: set[str], tmp_path: Path) -> None:
+    async with started(tmp_path / "box", server=name) as box:
         first = ready = await box.ready()
-        for part in sorted(PARTS):
+        for part in sorted(parts):
             pid, killed_at = ready["pids"][part], time.monotonic()
             os.kill(pid, signal.SIGKILL)
             ready = await box.ready(lambda found, part=part, pid=pid: found["pids"][part] != pid)  # type: ignore[misc]
@@ -112,18 +135,21 @@ async def test_a_killed_part_is_back_within_two_seconds_on_its_port(tmp_path: Pa
             assert {**ready, "pids": None} == {**first, "pids": None}
 
 
-async def test_a_killed_sandbox_leaves_no_orphans(tmp_path: Path) -> None:
-    async with started(tmp_path / "box") as box:
+@pytest.mark.parametrize("name", SERVERS)
+async def test_a_killed_sandbox_leaves_no_orphans(name: str, tmp_path: Path) -> None:
+    async with started(tmp_path / "box", server=name) as box:
         ready = await box.ready()
         box.process.send_signal(signal.SIGKILL)
         for pid in ready["pids"].values():
             await gone(pid)
+    await nobody_left(tmp_path)
 
 
-async def test_data_and_ports_of_last_time_are_used_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SERVERS)
+async def test_data_and_ports_of_last_time_are_used_again(name: str, tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
-        async with started(tmp_path / "box") as box:
+        async with started(tmp_path / "box", server=name) as box:
             seen.append({**await box.ready(), "pids": None})
     assert seen[0] == seen[1]
 
