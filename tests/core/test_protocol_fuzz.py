@@ -17,7 +17,7 @@ from protocol_vectors import fed, load
 from sync.model.conversation import Direction
 from sync.model.errors import RequestError
 from sync.model.event import GapEvent, Malformed, RoomEvent
-from sync.protocol import commands, convsync, delegation, disco, forms, names, rewrite, rsm, synchronization
+from sync.protocol import commands, convsync, delegation, disco, forms, inbox, names, rewrite, rsm, synchronization
 from sync.protocol.feed import FRAME
 from sync.protocol.hello import HELLO, SESSIONS, decode_hello, decode_sessions
 from sync.protocol.names import clark
@@ -157,6 +157,8 @@ KEYS = st.sampled_from(
         "identity-category",
         "identity-type",
         "client-type",
+        "unread-only",
+        "messages",
     ]
 )
 _NAMESPACES = [value for value in vars(names).values() if isinstance(value, str) and ":" in value]
@@ -174,6 +176,7 @@ _LOCALS = [
     "set",
     "max",
     "after",
+    "before",
     "conversation",
     "command",
     "enable",
@@ -291,6 +294,7 @@ DECODERS: dict[str, tuple[str, str | None, Decode]] = {
     "convsync set": (convsync.SET, "convsync", lambda e: convsync.decode(e, kind="set")),
     "convsync changes": (convsync.CHANGES, "convsync", lambda e: convsync.decode(e, kind="get")),
     "convsync conversation": (convsync.CONVERSATION, None, lambda e: convsync.decode(e, kind="get")),
+    "inbox": (inbox.QUERY, "inbox", lambda e: inbox.decode_query(e, account=ANN, kind="get")),
     "push": (ENABLE, "push", lambda e: decode_push(e, kind="set", sender=f"{ANN}/web")),
     "command": (
         commands.COMMAND,
@@ -301,6 +305,7 @@ DECODERS: dict[str, tuple[str, str | None, Decode]] = {
     "items": (disco.ITEMS, None, lambda e: disco.items(e, component="sync.ex.org", commands=commands.NAMES)),
     "form": (forms.FORM, None, forms.read),
     "rsm": (rsm.SET, None, rsm.read),
+    "rsm backwards": (rsm.SET, None, lambda e: rsm.read(e, backwards=True)),
 }
 
 
