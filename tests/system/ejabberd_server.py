@@ -160,6 +160,18 @@ class Ejabberd:
         given = "".join(f" {name}='{value}'" for name, value in ({"module": "convsync_feed"} | attributes).items())
         await client.iq("set", f"<control xmlns='urn:convsync:test' do='{what}' host='{host}'{given}/>", to=DOMAIN)
 
+    async def status(self, client: XmppClient, host: str = DOMAIN) -> dict[str, int]:
+        """What the admin command says of a host's feed."""
+        answer = await client.iq("set", f"<control xmlns='urn:convsync:test' do='status' host='{host}'/>", to=DOMAIN)
+        return {name: int(value) for name, value in answer[0].attrib.items()}
+
+    def configure(self, module: str, **options: object) -> None:
+        """Changes the configuration file; see `reload-config`."""
+        file = self.folder / CONFIGURATION
+        settings = json.loads(file.read_text())
+        settings["modules"][module] |= options
+        file.write_text(json.dumps(settings, indent=1))
+
 
 async def _caught_up(feed: FeedComponent, told: dict[str, int]) -> dict[str, int]:
     await feed.subscribe(told)

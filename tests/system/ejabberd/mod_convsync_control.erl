@@ -35,6 +35,7 @@ decode_iq_subel(Element) -> Element.
 -spec process(iq()) -> iq().
 process(#iq{to = #jid{lserver = Host}, sub_els = [#xmlel{attrs = Attributes}]} = IQ) ->
     try act(fxml:get_attr_s(<<"do">>, Attributes), Host, fun(Name) -> fxml:get_attr_s(Name, Attributes) end) of
+        #xmlel{} = El -> xmpp:make_iq_result(IQ, El);
         _ -> xmpp:make_iq_result(IQ)
     catch
         _:Reason ->
@@ -51,6 +52,17 @@ act(<<"load">>, Host, Attribute) ->
 act(<<"reload">>, Host, Attribute) ->
     act(<<"unload">>, Host, Attribute),
     act(<<"load">>, Host, Attribute);
+act(<<"reload-config">>, _Host, _Attribute) ->
+    ok = ejabberd_config:reload();
+%% What the admin command says of the feed.
+act(<<"status">>, _Host, Attribute) ->
+    Counters = ejabberd_commands:execute_command2(convsync_feed_status, [Attribute(<<"host">>)], #{caller_module => ejabberd_ctl}),
+    #xmlel{name = <<"status">>, attrs = [{<<"xmlns">>, ?NS} | [{list_to_binary(N), integer_to_binary(V)} || {N, V} <- Counters]]};
+%% An event's row is lost, as by a damaged disk.
+act(<<"lose">>, Host, Attribute) ->
+    N = binary_to_integer(Attribute(<<"n">>)),
+    [Key] = [K || {H, _, M} = K <- mnesia:dirty_all_keys(convsync_event), H =:= Host, M =:= N],
+    mnesia:dirty_delete(convsync_event, Key);
 %% m0 … m<count-1> become members of the room, without a notice each.
 act(<<"affiliate">>, Host, Attribute) ->
     Members = [{{<<"m", (integer_to_binary(I))/binary>>, Host, <<>>}, {member, <<>>}}

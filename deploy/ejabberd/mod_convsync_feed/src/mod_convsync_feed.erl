@@ -85,6 +85,7 @@ start_link(Host, Opts) ->
 
 -spec init({binary(), gen_mod:opts()}) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init({Host, Opts}) ->
+    mod_convsync_feed_accounts:open(Host),
     Options = host_options(Opts),
     Kinds = [{users, Host} | [{rooms, H} || H <- rooms(Host, Opts)]],
     {ok, {#{strategy => one_for_one, intensity => 20, period => 60},

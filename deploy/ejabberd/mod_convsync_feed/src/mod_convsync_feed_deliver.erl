@@ -2,7 +2,7 @@
 %%% their own stanzas do, through stream management, and past every hook: no archive, no carbon, no event.
 -module(mod_convsync_feed_deliver).
 
--export([deliver/3]).
+-export([deliver/3, account/1]).
 
 -include("xmpp.hrl").
 -include("convsync_feed.hrl").
