@@ -1,11 +1,17 @@
-"""What the server's archive has becomes conversations, on a real server: at the first contact, on command, after a loss.
+"""What the server's archive has becomes conversations, on a real server: at the first contact, after a kill, after a loss.
 
 An account that Convsync has forgotten, while the server has not, is one that it meets for the first time.
 """
 
+import os
+import signal
+
+import pytest
+
 from sync.adapters.postgres.dossier import opened
 from tests.system.box import Box, Row, eventually
 from tests.system.person import Person
+from tests.system.room import Room
 
 
 async def forgotten(box: Box, *people: Person) -> None:
@@ -80,3 +86,91 @@ async def test_what_was_marked_as_read_says_what_is_unread(box: Box) -> None:
     assert listed is not None
     assert (listed.unread, listed.read_to, listed.body) == (2, archive[1][0], "four")
     await box.sound(ann.account)
+
+
+@pytest.mark.one_server
+async def test_what_the_outbox_lost_is_unread_all_the_same(box: Box) -> None:
+    """The component is away, people write, and the module's outbox is gone: the archive has it."""
+    ann, bob = await box.friends("desk", "desk")
+    first = bob.write(ann.account, "one")
+    await bob.fresh()
+    ann.displayed(bob.account, first)
+    await ann.fresh()
+    stamp = (await ann.sync()).stamp
+    await quiet(box)
+    os.kill(box.process.pid, signal.SIGSTOP)  # nobody starts again what dies
+    try:
+        box.signal("component", signal.SIGKILL)
+        bob.write(ann.account, "lost")
+        bob.write(ann.account, "lost, too")
+        await bob.ping()
+        box.signal("server", signal.SIGKILL)
+        for file in box.data.rglob("convsync_feed.d/*"):
+            if file.is_file():
+                file.unlink()
+    finally:
+        os.kill(box.process.pid, signal.SIGCONT)
+    await box.whole()
+    ann = await box.person(ann.account)
+
+    async def repaired() -> bool:
+        listed = (await ann.sync(stamp)).of(bob.account)
+        assert listed is not None
+        assert (listed.unread, listed.body) == (2, "lost, too")
+        return True
+
+    await eventually(repaired, 30)
+    assert (await read(box, ann.account))["turn"] > 1
+    await box.sound(ann.account)
+    assert await box.jobs(ann.account) == []
+
+
+async def test_whoever_is_killed_goes_on_behind_the_last_page(box: Box) -> None:
+    ann, bob = await box.friends("desk", "desk")
+    for number in range(500):
+        bob.write(ann.account, f"message {number}")
+    await bob.fresh()
+    await forgotten(box, ann, bob)
+    ann = await box.person(ann.account, presence=False)
+
+    async def under_way() -> bool:
+        rows = await box.sql("SELECT after FROM bootstrap WHERE account = $1 AND state = 'waiting'", ann.account)
+        return bool(rows) and rows[0]["after"] is not None
+
+    await eventually(under_way, 20)
+    await box.killed("component")
+    row = await read(box, ann.account)
+    assert (row["restored"], row["turn"]) == (500, 1)
+    stored = await box.sql("SELECT count(*) AS many FROM message WHERE account = $1", ann.account)
+    assert stored[0]["many"] == 500
+    await box.sound(ann.account)
+
+
+async def test_a_room_has_its_newest_messages_read(box: Box) -> None:
+    """Ann and Bob are forgotten, and so is the room: all meet anew."""
+    ann, bob = await box.friends("desk", "desk")
+    room = await Room.open(box, ann)
+    await room.admit(bob)
+    for text in ("one", "two", "three"):
+        await room.say(ann, text)
+    await ann.fresh()
+    await forgotten(box, ann, bob)
+    for table, column in (("room", "jid"), ("room_member", "room"), ("message", "account"), ("bootstrap", "account")):
+        await box.sql(f"DELETE FROM {table} WHERE {column} = $1", room.jid)  # noqa: S608 - names of ours
+    await box.killed("server")
+    ann, bob = await box.person(ann.account), await box.person(bob.account)
+    await room.enter(ann, "Owner")
+    row = await read(box, room.jid)
+    assert row["restored"] == 3
+
+    async def told() -> bool:
+        assert await room.told(bob) == (0, "three")
+        return True
+
+    await eventually(told)
+    await room.say(ann, "four")
+    assert await eventually(lambda: room.told(bob)) is not None
+    await bob.fresh()
+    assert await room.told(bob) == (1, "four")
+    await box.sound(ann.account, bob.account)
+    assert await box.jobs(bob.account) == []
