@@ -23,6 +23,7 @@ from sync import cli_sheet, console
 if TYPE_CHECKING:
     from sync.adapters.postgres.dossier import Dossier
     from sync.config import Config
+    from sync.model.event import Session
     from sync.rules.repair import Difference
 
 T = TypeVar("T")
@@ -55,12 +56,14 @@ def account_of(text: str) -> str:
 @click.option("--all", "everything", is_flag=True, help="All rows of every list, not only the newest.")
 def show(account: str, path: Path, *, machine: bool, everything: bool) -> None:
     """Show what is held on an account: never texts, tokens or digests."""
-    jid = account_of(account)
-    sight = _with_dossier(console.load(path), jid, lambda dossier: dossier.show(jid, everything=everything))
+    jid, config = account_of(account), console.load(path)
+    sight = _with_dossier(config, jid, lambda dossier: dossier.show(jid, everything=everything))
+    sessions = asyncio.run(_sessions(config.redis.url.get_secret_value(), jid)) if config.redis else None
     if machine:
-        click.echo(json.dumps(cli_sheet.as_json(sight), indent=1, ensure_ascii=False, default=cli_sheet.plain))
+        found = {**cli_sheet.as_json(sight), "sessions": cli_sheet.sessions_as_json(sessions)}
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False, default=cli_sheet.plain))
     else:
-        click.echo("\n".join(cli_sheet.lines(sight, datetime.now(UTC))))
+        click.echo("\n".join([*cli_sheet.lines(sight, datetime.now(UTC)), *cli_sheet.sessions_lines(sessions)]))
 
 
 @click.command()
@@ -120,6 +123,21 @@ def delete(account: str, path: Path, *, yes: bool) -> None:
     for line in cli_sheet.columns(("table", "rows"), [(table, str(rows)) for table, rows in gone.items()]):
         click.echo(line)
     click.echo(f"{jid} was deleted: {sum(gone.values())} rows.")
+
+
+async def _sessions(url: str, jid: str) -> "tuple[Session, ...] | None":
+    """Who of the account is online, as processes share it; None where it is not known."""
+    from sync import logs  # noqa: PLC0415
+    from sync.adapters.metrics import Metrics  # noqa: PLC0415
+    from sync.adapters.redis import Link, RedisPresence  # noqa: PLC0415
+
+    logs.configure("error", "console")  # a Redis that is away is no fault of this command
+    observer = Metrics()
+    link = Link(url, observer=observer)
+    try:
+        return await RedisPresence(link, observer=observer).sessions(jid)
+    finally:
+        await link.close()
 
 
 def _with_dossier(config: "Config", jid: str, work: "Callable[[Dossier], Awaitable[T]]") -> T:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sync.adapters.postgres.dossier import Sight
+    from sync.model.event import Session
 
 Row = Mapping[str, Any]
 Cells = tuple[str, ...]
@@ -112,6 +113,27 @@ def text(value: object) -> str:
 def named(*words: tuple[object, str]) -> str:
     """The words whose condition holds."""
     return ", ".join(word for holds, word in words if holds) or NOTHING
+
+
+# ---- who is online --------------------------------------------------------------------------------------------------
+
+
+def sessions_as_json(sessions: "Sequence[Session] | None") -> list[dict[str, object]] | None:
+    """By resource; None where it is not known, which is not nobody."""
+    if sessions is None:
+        return None
+    return [{"resource": one.resource, "state": one.state.value, "acked_at": one.acked_at} for one in sessions]
+
+
+def sessions_lines(sessions: "Sequence[Session] | None") -> Iterator[str]:
+    """`acked`: up to when the client of a hibernated session is known to have had what was sent to it."""
+    if sessions is None:
+        yield "\nsessions: not known"
+        return
+    yield f"\nsessions ({len(sessions)})"
+    if sessions:
+        rows = [(one.resource, one.state.value, at(one.acked_at)) for one in sessions]
+        yield from (f"  {line}" for line in columns(("resource", "state", "acked"), rows))
 
 
 # ---- the lists ------------------------------------------------------------------------------------------------------

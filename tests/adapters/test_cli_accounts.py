@@ -7,6 +7,8 @@ import pty
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -14,10 +16,13 @@ import pytest
 import pytest_asyncio
 from click.testing import CliRunner, Result
 
+from sync.adapters.redis import Link, RedisPresence
 from sync.cli import cli
 from sync.cli_accounts import account_of
+from sync.model.event import Session, SessionState
 from tests.adapters.account_rows import fill, installed
-from tests.adapters.test_cli import configuration
+from tests.adapters.test_cli import command, configuration
+from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.samples import ANN, EVE, TEA
 from tests.contract.stores import on_postgres
 
@@ -85,6 +90,33 @@ async def test_machines_are_told_the_same(path: Path) -> None:
     bob = next(one for one in shown["conversations"]["shown"] if one["peer"] == "bob@example.net")
     assert (bob["muted_until"], bob["last_archive_id"]) == ("infinity", "a1")
     assert shown["quarantine"]["shown"][0]["why"] == "malformed"
+
+
+async def test_who_is_online_is_shown_as_processes_share_it(
+    database: str, path: Path, tmp_path: Path, redis_url: str
+) -> None:
+    shared = configuration(tmp_path, dsn=database, more=f'[redis]\nurl = "{redis_url}"\n')
+    show = partial(asyncio.to_thread, command, "show", ANN, "--config", shared)
+    assert "sessions: not known" in (await show()).stdout
+    observer = RecordingObserver()
+    link = Link(redis_url, observer=observer)
+    acked = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    online = [Session("phone", SessionState.HIBERNATED, acked), Session("\x1bweb", SessionState.ACTIVE)]
+    await RedisPresence(link, observer=observer).reset("example.org", {ANN: online})
+    told = (await show()).stdout
+    assert "sessions (2)" in told
+    assert "  phone     hibernated  2026-01-02 03:04:05" in told
+    assert "\x1b" not in told
+    machine = json.loads((await asyncio.to_thread(command, "show", ANN, "--json", "--config", shared)).stdout)
+    assert {"resource": "phone", "state": "hibernated", "acked_at": acked.isoformat()} in machine["sessions"]
+    await link.close()
+
+
+async def test_a_redis_that_is_away_is_no_fault(database: str, path: Path, tmp_path: Path) -> None:
+    nowhere = configuration(tmp_path, dsn=database, more='[redis]\nurl = "redis://127.0.0.1:1/0"\n')
+    shown = await asyncio.to_thread(command, "show", ANN, "--json", "--config", nowhere)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert json.loads(shown.stdout)["sessions"] is None
 
 
 # ---- repair ---------------------------------------------------------------------------------------------------------
