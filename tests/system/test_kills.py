@@ -10,10 +10,11 @@ import random
 import signal
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -407,7 +408,13 @@ DISTURBANCES: dict[str, Callable[[Box], Awaitable[None]]] = {
 }
 
 
-@pytest.mark.parametrize("what", DISTURBANCES)
+def each(disturbances: Iterable[str]) -> list[Any]:
+    """Parameters: what does not disturb the feed is tried on one server."""
+    away = pytest.mark.one_server
+    return [pytest.param(what, marks=away if what.startswith(("postgres", "redis")) else ()) for what in disturbances]
+
+
+@pytest.mark.parametrize("what", each(DISTURBANCES))
 async def test_nothing_is_lost_nothing_doubled(what: str, box: Box) -> None:
     company = Company(box, what)
     await company.gather()

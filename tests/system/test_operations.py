@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.system.box import REPOSITORY, Box, eventually
 from tests.system.test_kills import Company
@@ -151,6 +152,7 @@ async def test_a_component_that_hangs_past_its_lease_comes_back_as_the_second(bo
         await company.check()
 
 
+@pytest.mark.one_server
 async def test_without_postgres_there_is_one_clear_sentence(box: Box, tmp_path: Path) -> None:
     async with standby(box, tmp_path, (r"(127\.0\.0\.1:)\d+(/postgres)", rf"\g<1>{free_port()}\2")) as other:
         assert await asyncio.wait_for(other.process.wait(), 20) == 1
@@ -158,6 +160,7 @@ async def test_without_postgres_there_is_one_clear_sentence(box: Box, tmp_path: 
     assert "Traceback" not in other.said()
 
 
+@pytest.mark.one_server
 async def test_without_redis_everything_goes_on(box: Box, tmp_path: Path) -> None:
     async with standby(
         box, tmp_path, (r'(\[redis\]\nurl = ")[^"]*', rf"\g<1>redis://127.0.0.1:{free_port()}")
@@ -190,6 +193,7 @@ async def test_a_wrong_secret_is_named_and_tried_again(box: Box, tmp_path: Path)
     assert "not the secret" not in other.said()
 
 
+@pytest.mark.one_server
 async def test_ready_says_when_postgres_is_away_and_back(box: Box) -> None:
     pid = box.signal("postgres", signal.SIGKILL)
 

@@ -119,6 +119,7 @@ async def test_several_properties_of_several_conversations_at_once(box: Box) -> 
     assert [again.get(key) for key in ("muted", "notify", "status", "pinned")] == [None, "default", "active", "0"]
 
 
+@pytest.mark.one_server
 async def test_what_stays_as_it_was_keeps_its_version_and_tells_nobody(box: Box) -> None:
     ann, bob = await box.friends("a", "b")
     other = await box.person(ann.account, "other")
@@ -129,6 +130,7 @@ async def test_what_stays_as_it_was_keeps_its_version_and_tells_nobody(box: Box)
     assert len(await noticed(other, 1)) == 1
 
 
+@pytest.mark.one_server
 async def test_a_conflict_changes_nothing_and_tells_nobody(box: Box) -> None:
     ann, bob, carl = await box.friends("a", "b", "c")
     other = await box.person(ann.account, "other")
@@ -150,6 +152,7 @@ async def test_a_conflict_changes_nothing_and_tells_nobody(box: Box) -> None:
     assert int(now) < versions[bob.account]
 
 
+@pytest.mark.one_server
 async def test_what_cannot_be_set(box: Box) -> None:
     ann, bob = await box.friends("a", "b")
     await written(ann, bob)
@@ -232,6 +235,7 @@ async def test_what_happened_in_a_conversation_since_a_version(box: Box) -> None
     assert (await log(ann, bob.account, 1)).get("reset") == "true"
 
 
+@pytest.mark.one_server
 async def test_logs_that_nobody_has(box: Box) -> None:
     ann, bob = await box.friends("a", "b")
     await written(ann, bob)
@@ -265,6 +269,7 @@ async def test_one_conversation_has_its_counters_and_pointers(box: Box) -> None:
     assert told == {"displayed": ids[mine[0]], "delivered": ids[mine[1]]}
 
 
+@pytest.mark.one_server
 async def test_a_deleted_conversation_says_so(box: Box) -> None:
     ann, bob = await box.friends("a", "b")
     await written(ann, bob)

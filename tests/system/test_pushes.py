@@ -99,6 +99,7 @@ async def test_an_unregistered_phone_is_silent(box: Box) -> None:
     assert await box.jobs(ann.account) == []
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize(
     ("fields", "condition"),
     [
@@ -165,6 +166,7 @@ async def test_a_message_wakes_and_says_nothing(box: Box) -> None:
     assert (await (await back(box, ann)).sync()).stamp >= push["payload"]["x"]["v"]
 
 
+@pytest.mark.one_server
 async def test_a_burst_is_one_push_at_once_and_at_most_one_more(box: Box) -> None:
     ann, bob, phone = await home(box)
     for number in range(20):
@@ -180,6 +182,7 @@ async def test_a_burst_is_one_push_at_once_and_at_most_one_more(box: Box) -> Non
     assert len(waiting) <= 1
 
 
+@pytest.mark.one_server
 async def test_a_fetch_makes_the_next_wake_immediate(box: Box) -> None:
     ann, bob, phone = await home(box)
     for number in range(1, 4):
@@ -378,6 +381,7 @@ async def devices(box: Box, account: str) -> int:
     return len(await box.sql("SELECT 1 FROM device WHERE account = $1", account))
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize(("age_seconds", "left"), [(-60, 0), (3600, 1)], ids=["newer", "older"])
 async def test_410_counts_only_if_it_is_newer_than_the_registration(age_seconds: int, left: int, box: Box) -> None:
     ann, bob, phone = await home(box)
@@ -394,6 +398,7 @@ async def test_410_counts_only_if_it_is_newer_than_the_registration(age_seconds:
     assert await devices(box, ann.account) == left
 
 
+@pytest.mark.one_server
 async def test_a_bad_token_is_removed(box: Box) -> None:
     ann, bob, phone = await home(box)
     await box.fault(kind="status", token=phone.token, status=400, reason="BadDeviceToken")
@@ -405,6 +410,7 @@ async def test_a_bad_token_is_removed(box: Box) -> None:
     await eventually(gone)
 
 
+@pytest.mark.one_server
 async def test_503_is_tried_again(box: Box) -> None:
     ann, bob, phone = await home(box)
     await box.fault(kind="status", token=phone.token, status=503, reason="ServiceUnavailable")
@@ -413,6 +419,7 @@ async def test_503_is_tried_again(box: Box) -> None:
     assert [push["status"] for push in box.pushes(phone.token, status=None)] == [503, 200]
 
 
+@pytest.mark.one_server
 async def test_503_for_a_call_may_go_again_since_it_was_not_taken(box: Box) -> None:
     ann, bob, phone = await home(box)
     await box.fault(kind="status", token=phone.voip, status=503, reason="ServiceUnavailable")
@@ -421,6 +428,7 @@ async def test_503_for_a_call_may_go_again_since_it_was_not_taken(box: Box) -> N
     assert [push["status"] for push in box.pushes(str(phone.voip), status=None)] == [503, 200]
 
 
+@pytest.mark.one_server
 async def test_an_uncertain_call_is_not_rung_again_but_shown(box: Box) -> None:
     ann, bob, phone = await home(box)
     await box.fault(kind="close", token=phone.voip)
@@ -432,6 +440,7 @@ async def test_an_uncertain_call_is_not_rung_again_but_shown(box: Box) -> None:
     assert (job["outcome"], job["attempts"]) == ("uncertain", 1)
 
 
+@pytest.mark.one_server
 async def test_a_component_that_dies_while_it_rings_does_not_ring_again(box: Box) -> None:
     ann, bob, phone = await home(box)
     await box.fault(kind="silent", token=phone.voip)
@@ -447,6 +456,7 @@ async def test_a_component_that_dies_while_it_rings_does_not_ring_again(box: Box
     assert box.pushes(str(phone.voip)) == []
 
 
+@pytest.mark.one_server
 async def test_one_provider_token_over_a_restart(box: Box) -> None:
     ann, bob, phone = await home(box)
     bob.write(ann.account, "before")

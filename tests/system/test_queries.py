@@ -116,6 +116,7 @@ async def both(person: Person) -> bool:
 BAD_STAMPS = ["abc", "-1", "1.5", "9" * 30, "9" * 5000, "1e3", " 1", "٣", "0x10", str(2**63)]
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("stamp", BAD_STAMPS, ids=lambda stamp: str(stamp)[:8])
 async def test_a_stamp_that_is_no_number(stamp: str, box: Box) -> None:
     ann = await box.person()
@@ -134,6 +135,7 @@ BAD_SETS = {
 }
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("what", BAD_SETS)
 async def test_malformed_result_sets(what: str, box: Box) -> None:
     ann = await box.person()
@@ -141,6 +143,7 @@ async def test_malformed_result_sets(what: str, box: Box) -> None:
     await refused(ann.sync(inner=f"<set xmlns='{RSM}'>{inner}</set>"), *conditions)
 
 
+@pytest.mark.one_server
 async def test_a_cursor_belongs_to_its_account(box: Box) -> None:
     ann, bob = await box.friends("a", "b")
     bob.write(ann.account, "one")
@@ -165,6 +168,7 @@ PROPERTIES = {
 }
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("what", PROPERTIES)
 async def test_a_property_is_set_and_the_other_resource_is_told(what: str, box: Box) -> None:
     ann, bob = await box.friends("a", "b")
@@ -211,6 +215,7 @@ async def test_deleted_is_a_tombstone_in_the_delta_and_comes_back_where_it_was_r
     assert (back.status, back.unread, back.read_to, back.body) == ("active", 1, read.read_to, "three")
 
 
+@pytest.mark.one_server
 async def test_what_cannot_be_set(box: Box) -> None:
     ann, bob = await box.friends("a", "b")
     bob.write(ann.account, "one")

@@ -17,7 +17,7 @@ from room_client import affiliate
 from tests.system.box import Box, eventually
 from tests.system.person import CORRECT, MARKERS, RETRACT, SID, STORE, Person, _ids
 from tests.system.room import Room, people
-from tests.system.test_kills import GONE, Watcher, cut_connection, killer
+from tests.system.test_kills import GONE, Watcher, cut_connection, each, killer
 from tests.system.xmpp_client import CLIENT, StanzaError
 
 CROWD = 130  # more than two chunks of the fan-out
@@ -192,7 +192,7 @@ class Party:
         return False
 
 
-@pytest.mark.parametrize("what", DISTURBANCES)
+@pytest.mark.parametrize("what", each(DISTURBANCES))
 async def test_every_member_has_what_the_others_said(what: str, box: Box) -> None:
     party = Party(box)
     await party.gather()
