@@ -276,6 +276,7 @@ TABLES = {  # section → table
     "devices": "device",
     "device_tokens": "device_token",
     "pushes": "push_job",
+    "bootstraps": "bootstrap",
     "room_memberships": "room_member",
     "quarantine": "quarantine",
 }

@@ -86,6 +86,9 @@ SELECT 'room' || n || '@rooms.example.org', 2, 1 + n % 2 FROM generate_series(1,
 INSERT INTO room_member (room, account, affiliation, present, since, nick, nick_key, occupant_id)
 SELECT room.jid, account.jid, 'member', false, 0, account.jid, account.jid, account.jid FROM room, account;
 INSERT INTO room_entry (room, rank, kind, at) SELECT jid, n, 'joined', now() FROM room, generate_series(1, 50) n;
+INSERT INTO bootstrap (account, since, due_at, state)
+SELECT 'user' || n || '@host' || n % 20, 1, now(), CASE WHEN n % 10 = 0 THEN 'waiting' ELSE 'done' END
+FROM generate_series(1, 5000) n;
 INSERT INTO feed_position (host, stream, shard, lane, n)
 SELECT 'host', 'stream' || s, 'main', l, 1 FROM generate_series(1, 20) s, generate_series(0, 15) l;
 ANALYZE"""

@@ -1,4 +1,4 @@
-"""What the server's archive has becomes conversations, on a real server: at the first contact, after a kill, after a loss.
+"""What the server's archive has becomes conversations, on a real server: first contact, a kill, a loss.
 
 An account that Convsync has forgotten, while the server has not, is one that it meets for the first time.
 """
