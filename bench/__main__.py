@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from bench import calls, ingest, memory, queries, report, rooms
+from bench import calls, feed, ingest, memory, queries, report, rooms
 
 Run = Callable[..., Awaitable[str]]
 SECTIONS: dict[str, Run] = {
@@ -16,6 +16,7 @@ SECTIONS: dict[str, Run] = {
     "calls": calls.run,
     "queries": queries.run,
     "memory": memory.run,
+    "feed": feed.run,
 }
 
 
