@@ -35,6 +35,9 @@ class Cursor:
     sort: SortKey
 
 
+EVERYTHING = 1  # as `since`: all that ever had a version, tombstones included
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
     """A list of conversations.
@@ -50,6 +53,16 @@ class ListQuery:
     archived: bool | None = None
     limit: int | None = None
     after: Cursor | None = None
+
+    @property
+    def whole_since(self) -> int:
+        """The version since which nothing may have been dropped, lest the answer leave something out: the client's own
+        stamp, tombstones behind which may stand on any page; of a list of everything that is continued, that of its
+        first page; 0 of one that begins.
+        """
+        if self.since > EVERYTHING:
+            return self.since
+        return self.after.newest if self.after else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from sync.model.books import Keys
 from sync.model.conversation import Account, Conversation, ConversationKey, Kind
 from sync.model.errors import ItemNotFound, Overloaded, StoreUnavailable
 from sync.model.query import (
+    EVERYTHING,
     ChangesQuery,
     ConversationPage,
     ConversationQuery,
@@ -32,7 +33,6 @@ from sync.service.live import Live
 log = logging.getLogger(__name__)
 
 MAX_RECORDING = 1000  # fetches that wait to be recorded
-EVERYTHING = 1  # as `since`: all that ever had a version, tombstones included
 
 
 class Queries:
@@ -56,9 +56,9 @@ class Queries:
         if owner is None:
             return ConversationPage(query=query, newest=0, items=(), total=0)
         if query.after is not None:
-            # A list that was begun in an earlier epoch cannot be continued: the client starts over (XEP-0059 §2.2).
+            # Begun in an earlier epoch, or what it lacks was dropped: the client starts over (XEP-0059 §2.2).
             page = await self._store.page(account, query)
-            if query.after.newest < page.floor:
+            if query.whole_since < page.floor:
                 raise ItemNotFound("The page to continue from is not there any more.")
             return page
         if query.since == owner.version > 0:
@@ -67,7 +67,7 @@ class Queries:
         if query.since and not owner.floor <= query.since <= owner.version:
             query = replace(query, since=EVERYTHING)
         page = await self._store.page(account, query)
-        if EVERYTHING < query.since < page.floor:
+        if 0 < query.whole_since < page.floor:
             # The epoch was raised between the two reads.
             page = await self._store.page(account, replace(query, since=EVERYTHING))
         return page

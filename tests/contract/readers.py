@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sync.model.conversation import Account, Base, Change, Conversation, ConversationKey, Status
-from sync.model.query import ChangesPage, ConversationPage, Cursor, ListQuery
+from sync.model.query import EVERYTHING, ChangesPage, ConversationPage, Cursor, ListQuery
 from tests.contract.fakes_store import sort_key
-
-EVERYTHING = 1  # sync/service/query.py: a stamp that is not valid any more asks for all, tombstones included
 
 
 def shown(conversation: Conversation) -> Conversation:
@@ -28,7 +26,7 @@ class Reader:
     def ask(self, owner: Account, limit: int | None = None) -> ListQuery:
         """The next page of a list that was begun, or the first one of what is new."""
         query = self._query
-        if query is None or query.after is None or query.after.newest < owner.floor:
+        if query is None or query.after is None or query.whole_since < owner.floor:
             valid = not self.stamp or owner.floor <= self.stamp <= owner.version
             query = ListQuery(since=self.stamp if valid else EVERYTHING)
             if query.since <= EVERYTHING:
@@ -41,7 +39,7 @@ class Reader:
         answer: the client starts over.
         """
         query, self._query = page.query, None
-        if EVERYTHING < (query.after.newest if query.after else query.since) < page.floor:
+        if 0 < query.whole_since < page.floor:
             return False
         for item in page.items:
             self._take(item.conversation)

@@ -12,7 +12,7 @@ from sync.adapters.memory import MemoryPresence
 from sync.model.conversation import ChangeKind, Kind, Status
 from sync.model.errors import Conflict, ItemNotFound, StoreUnavailable
 from sync.model.event import Session, SessionState
-from sync.protocol.names import CONVSYNC, FEED, JMI, MUC, SYNC, XABBER_CHAT, clark
+from sync.protocol.names import CONVSYNC, FEED, JMI, MUC, RSM, SYNC, XABBER_CHAT, clark
 from sync.protocol.serialise import parse
 from sync.service.live import Live
 from sync.service.query import Queries
@@ -217,3 +217,28 @@ async def test_a_mute_ends_by_itself(desk: Desk) -> None:
     )
     await desk.stores.clock.sleep(60)
     assert (await desk.ask(ask)).get("muted-until") is None
+
+
+# ---- pages -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_delta_goes_on_only_while_nothing_was_dropped_since_its_stamp(desk: Desk) -> None:
+    """The tombstone of whom the client still lists may have stood on the page to come (XEP-0059 §2.2)."""
+
+    async def page(attributes: str, after: str = "") -> tuple[list[str | None], str]:
+        rsm = f"<set xmlns='{RSM}'><max>1</max>{after}</set>"
+        answer = await desk.queries.conversations(
+            ANN, "desk", parse(f"<query xmlns='{SYNC}' {attributes}>{rsm}</query>")
+        )
+        last = answer.findtext(f"{clark(RSM, 'set')}/{clark(RSM, 'last')}")
+        return [item.get("jid") for item in answer.findall(clark(SYNC, "conversation"))], f"<after>{last}</after>"
+
+    jids, delta = await page("stamp='15'")
+    _, everything = await page("")
+    await desk.stores.put(accounts=[account(floor=15)])
+    goes_on, _ = await page("", delta)
+    assert len({*jids, *goes_on}) == 2
+    await desk.stores.put(accounts=[account(floor=16)])
+    with pytest.raises(ItemNotFound):
+        await page("", delta)
+    assert len((await page("", everything))[0]) == 1
