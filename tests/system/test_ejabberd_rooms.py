@@ -48,11 +48,9 @@ async def test_nobody_but_the_component_may_fetch_the_rooms(cast: Cast) -> None:
         await cast.ann.iq("set", f"<subscribe xmlns='{NS}' versions='1' buckets='0-255'/>", to=ROOMS)
 
 
-@pytest.mark.parametrize("database", ["mnesia", "sql"])
-async def test_the_rooms_are_the_accounts_of_their_host(tmp_path: Path, database: str) -> None:
+async def test_the_rooms_are_the_accounts_of_their_host(tmp_path: Path) -> None:
     """Those that are kept, asleep or not, and those that are there for now."""
-    modules = {"mod_muc": {"db_type": database, "preload_rooms": False}}
-    async with ejabberd_of_its_own(tmp_path, modules=modules) as server:
+    async with ejabberd_of_its_own(tmp_path, modules={"mod_muc": {"preload_rooms": False}}) as server:
         cast = Cast(server, await server.rooms())
         await cast.arrive()
         kept = [f"kept{i}@{ROOMS}" for i in range(3)]
@@ -60,7 +58,7 @@ async def test_the_rooms_are_the_accounts_of_their_host(tmp_path: Path, database
             await enter(cast.ann, room, "Ann")
             await configure(cast.ann, room)
             await leave(cast.ann, room, "Ann")
-        server.kill()
+        server.stop()
         await server.start()
         cast.feed = await server.rooms()
         await cast.arrive()
