@@ -9,7 +9,7 @@ from sync.rules.fold import Policies
 from sync.rules.payloads import Wording
 from sync.rules.view import CallPolicy, Conduct
 from sync.rules.wishes import WakePolicy
-from sync.service.bootstrap import Pace
+from sync.service.archives import Pace
 
 
 def policies(config: Config) -> Policies:

@@ -35,6 +35,7 @@ from sync.rules.view import After, Conduct, Decision, View, ignore, is_own, open
 from sync.rules.wanted import Wanted, wanted_ids
 
 Place = tuple[ConversationKey, int]
+SECOND = 1_000_000  # microseconds
 Marked = Mapping[ConversationKey, str]
 
 
@@ -292,14 +293,30 @@ def shown_again(before: View, content: Correction, event: MessageEvent, now: dat
 
 def moved(row: Bootstrap, last: tuple[str, int] | None, *, seen: int, until: int, limit: int) -> Bootstrap:
     """The row behind a page: `last` is the archive id and rank of its last item. An archive that goes on beyond `limit`
-    items is gone on with in the middle of what is left, so that its newest part is reached.
+    items is gone on with in the middle of the time that is left, so that its newest part is reached.
     """
     if last is None:
         return row
     row = replace(row, after=last[0], rank=last[1], seen=row.seen + seen, attempts=0)
     if row.seen < limit:
         return row
-    return replace(row, start=max((row.rank + until) // 2, row.rank), after=None, seen=0)
+    return replace(row, start=max((row.rank + until) // 2, row.rank + 1), after=None, seen=0)
+
+
+def nearer(row: Bootstrap, end: str | None) -> Bootstrap | None:
+    """The row after a step into the middle of the time that is left (`moved`) that found nothing: half as far, and in
+    the end behind the item `end`, from which it went. None: it was no such step, and the archive is read.
+    """
+    if row.after is not None or not 0 < row.rank < row.start:
+        return None
+    if row.start - row.rank > SECOND:
+        return replace(row, start=(row.rank + row.start) // 2)
+    return replace(row, start=before(row.rank), after=end)
+
+
+def before(rank: int) -> int:
+    """An archive time that is not behind the item of that rank, whose own time may be a whole second."""
+    return max(rank - SECOND, 1)
 
 
 def finished(row: Bootstrap, why: str | None = None) -> Bootstrap:

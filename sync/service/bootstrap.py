@@ -12,61 +12,44 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from xml.etree.ElementTree import Element
 
 from sync.model.bootstrap import Bootstrap, BootstrapState
 from sync.model.conversation import ConversationKey
 from sync.model.errors import Behind, Refused, StoreUnavailable
-from sync.model.event import MessageEvent, Nothing
+from sync.model.event import MessageEvent
 from sync.model.jid import domain
 from sync.ports import Bootstraps, Clock, Observer, Store, Wire
-from sync.protocol import archive, envelope
 from sync.protocol.archive import Item, Page
 from sync.protocol.feed import FrameError
 from sync.protocol.hello import Hello
 from sync.rules import history
 from sync.rules.fold import Policies
 from sync.rules.history import Past, Restored
-from sync.rules.times import instant, microseconds
+from sync.service.archives import Archives, Pace
 from sync.service.feed import HostFeed
 from sync.service.ingest import Ingest
 
 log = logging.getLogger(__name__)
 
-# What an archive has since so short a time may still be on its way to the feed, in a server whose parts run beside each
-# other. It comes by the feed.
-MARGIN = timedelta(seconds=2)
 LOOK_SECONDS = 1.0
 COUNT_EVERY = 30  # looks
 RETRY_SECONDS = 30.0  # and twice as long each time
 ATTEMPTS = 5
 SESSIONS = 1000  # made known at once
-LEGS = 40  # of the search for where a room's newest page begins; each halves what is left
 
 # docs/feed.md §8: switched off, of an older module, a host without an archive.
 NOT_HERE = frozenset({"forbidden", "service-unavailable", "feature-not-implemented", "not-allowed"})
 AWAY = frozenset({"disconnected", "not-connected", "no-answer"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How much of archives is read, and how fast. `window`: how far back; `messages`: of one account, beyond which only
-    the newer half of what is left is read; `room_messages`: of a room at the first contact.
-    """
-
-    enabled: bool = True
-    pages_per_second: float = 20.0
-    at_once: int = 2
-    window: timedelta = timedelta(days=90)
-    messages: int = 10_000
-    room_messages: int = 50
-
-
 @dataclass(slots=True)
 class Reading:
-    """An archive that is being read: its row as it stands, and the newest place of each conversation so far."""
+    """An archive that is being read: its row as it stands, the id of the newest item that was taken, and the newest
+    place of each conversation so far.
+    """
 
     row: Bootstrap
+    end: str | None = None
     floors: dict[ConversationKey, int] = field(default_factory=dict)
 
 
@@ -93,15 +76,16 @@ class Bootstrapper:
         leads: Callable[[], bool],
         owed: Callable[[Collection[str]], None],
     ) -> None:
-        self._component, self._store, self._bootstraps, self._wire = component, store, bootstraps, wire
-        self._feeds, self._ingest, self._clock, self._observer = feeds, ingest, clock, observer
+        self._store, self._bootstraps, self._feeds = store, bootstraps, feeds
+        self._clock, self._observer = clock, observer
         self._policies, self._pace, self._leads, self._owed = policies, pace, leads, owed
-        self._rooms = frozenset(host for host, feed in feeds.items() if feed.keeps_rooms)
+        self._archives = Archives(
+            component=component, wire=wire, feeds=feeds, ingest=ingest, clock=clock, observer=observer, pace=pace
+        )
         self._heard: dict[str, Hello] = {}
         self._off: set[str] = set()
         self._busy: set[str] = set()
         self._choosing = asyncio.Lock()
-        self._next_page_at = clock.now()
         self._looks = 0
 
     async def run(self) -> None:
@@ -193,7 +177,7 @@ class Bootstrapper:
     async def _all_of(self, reading: Reading) -> None:
         if "@" not in reading.row.account:
             await self._names(reading)
-        elif domain(reading.row.account) in self._rooms:
+        elif domain(reading.row.account) in self._archives.rooms:
             await self._room(reading)
         else:
             await self._account(reading)
@@ -231,68 +215,24 @@ class Bootstrapper:
             "an archive cannot be read", extra={"account": row.account, "reason": why, "attempts": row.attempts}
         )
 
-    async def _ask(self, host: str, payload: Element) -> Element:
-        """One request, at its turn."""
-        now = self._clock.now()
-        turn = max(now, self._next_page_at)
-        self._next_page_at = turn + timedelta(seconds=1 / self._pace.pages_per_second)
-        if turn > now:
-            await self._clock.sleep((turn - now).total_seconds())
-        request = envelope.iq("get", sender=self._component, to=host, request_id="archive", payload=payload)
-        answer = await self._wire.request(request)
-        if not len(answer):
-            raise FrameError("The answer is empty.")
-        return answer[0]
-
-    async def _caught_up(self, account: str) -> None:
-        """What came by the feed before the answer is committed: what is in the archive is known, or was lost."""
-        await self._feeds[domain(account)].fresh()
-        await self._ingest.barrier(account)
-
-    def _start(self, row: Bootstrap) -> int:
-        return row.start or max(microseconds(self._clock.now() - self._pace.window), 1)
-
-    async def _page(self, reading: Reading, until: int, limit: int = archive.MAX_ITEMS) -> Page:
-        """The next page. An item that is not in the archive any more is no place to go on from: its time is."""
-        row = reading.row
-        payload = archive.archive_request(row.account, start=self._start(row), end=until, after=row.after, limit=limit)
-        try:
-            answer = await self._ask(domain(row.account), payload)
-        except Refused as refused:
-            if refused.condition != "item-not-found" or row.after is None:
-                raise
-            reading.row = replace(row, after=None, start=max(row.rank, self._start(row)))
-            return await self._page(reading, until, limit)
-        page = archive.decode_archive(answer, account=row.account, until=until, muc_hosts=self._rooms)
-        await self._caught_up(row.account)
-        if page.left_out:
-            self._observer.ignored("archive-item", page.left_out)
-        return page
-
-    def _until(self) -> int:
-        return microseconds(self._clock.now() - MARGIN)
-
     # ---- an account -------------------------------------------------------------------------------------------------
 
     async def _account(self, reading: Reading) -> None:
-        past = Past(since=reading.row.since, marked=history.marked(await self._described(reading.row)))
+        past = Past(since=reading.row.since, marked=history.marked(await self._archives.described(reading.row)))
         more = True
         while more:
-            until = self._until()
-            page = await self._page(reading, until)
+            until = self._archives.until()
+            reading.row, page = await self._archives.page(reading.row, until)
             more = not page.last
             if page.items:
                 await self._take(reading, page, past, until)
+            elif (nearer := history.nearer(reading.row, reading.end)) is not None:
+                reading.row, more = nearer, True
         # Only now all that markers may name is known, and what was marked meanwhile is not forgotten.
-        described = await self._described(reading.row)
-        await self._caught_up(reading.row.account)
+        described = await self._archives.described(reading.row)
+        await self._archives.caught_up(reading.row.account)
         reading.row = history.finished(reading.row)
         await self._store_events(described, past, reading.row)
-
-    async def _described(self, row: Bootstrap) -> list[MessageEvent]:
-        answer = await self._ask(domain(row.account), archive.account_request(row.account))
-        events = archive.decode_account(answer, account=row.account, at=instant(self._start(row)))
-        return [event for event in events if not isinstance(event.content, Nothing)]
 
     async def _take(self, reading: Reading, page: Page, past: Past, until: int) -> None:
         """One page, and the row that says so with the last of it."""
@@ -311,7 +251,7 @@ class Bootstrapper:
         row = replace(row, restored=row.restored + restored.messages)
         if markers:
             await self._store_events(markers, past, row)
-        reading.row = row
+        reading.row, reading.end = row, page.items[-1].id
         reading.floors |= history.highest(events, known)
 
     async def _store_events(self, events: Sequence[MessageEvent], past: Past, row: Bootstrap | None) -> Restored:
@@ -333,36 +273,21 @@ class Bootstrapper:
     async def _room(self, reading: Reading) -> None:
         """At the first contact its newest page, later what came since it was known to be whole."""
         if reading.row.start == 0:
-            row, page = reading.row, await self._newest(reading)
-            again = replace(row, start=max(row.since, self._start(row)))
+            row, page = reading.row, await self._archives.newest(reading.row)
+            again = replace(row, start=max(row.since, self._archives.start(row)))
             reading.row = history.finished(row) if row.turn == 1 else again
             await self._store_room(reading, page)
             if row.turn == 1:
                 return
         more = True
         while more:
-            until = self._until()
-            page = await self._page(reading, until)
+            until = self._archives.until()
+            reading.row, page = await self._archives.page(reading.row, until)
             more = not page.last
             row, end = reading.row, end_of(page.items, ())
-            row = history.moved(row, end, seen=len(page.items), until=until, limit=self._pace.messages)
+            row = replace(row, after=end[0], rank=end[1], seen=row.seen + len(page.items)) if end else row
             reading.row = row if more else history.finished(row)
             await self._store_room(reading, page)
-
-    async def _newest(self, reading: Reading) -> Page:
-        """Archives are read from the old end: where a page does not reach the new one, halve what is left."""
-        until, limit, row = self._until(), self._pace.room_messages, reading.row
-        search = Reading(replace(row, start=self._start(row), after=None))
-        page = await self._page(search, until, limit)
-        for _ in range(LEGS):
-            if page.last or not page.items:
-                break
-            search.row = replace(search.row, start=(page.items[-1].at + until) // 2 + 1)
-            newer = await self._page(search, until, limit)
-            if not newer.items:
-                break
-            page = newer
-        return page
 
     async def _store_room(self, reading: Reading, page: Page) -> None:
         row = reading.row
@@ -379,14 +304,13 @@ class Bootstrapper:
         host = reading.row.account
         last = False
         while not last:
-            answer = await self._ask(host, archive.accounts_request(reading.row.after))
-            names = archive.decode_accounts(answer, host=host)
+            names = await self._archives.names(host, reading.row.after)
             last = names.last
             row = replace(
                 reading.row, after=names.jids[-1] if names.jids else None, seen=reading.row.seen + len(names.jids)
             )
             reading.row = history.finished(row) if last else row
-            make = host not in self._rooms
+            make = host not in self._archives.rooms
             await self._bootstraps.enrol(reading.row, names.jids, self._clock.now(), make=make)
 
 

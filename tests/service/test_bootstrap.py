@@ -1,0 +1,308 @@
+"""What reads archives: what it asks, how it goes on, and what it does where it may not, or cannot."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import pytest
+
+from sync.model.bootstrap import BootstrapState
+from sync.model.conversation import ConversationKey, Kind
+from sync.model.event import Session, SessionState
+from sync.protocol.hello import PresentSession
+from sync.rules.times import microseconds
+from tests.contract.samples import ANN, EVE, NOW, TEA, WITH_BOB, member, owned, seeing, storing
+from tests.service.archives import HOST, ROOMS, House
+
+
+def known(house: House, *accounts: str) -> None:
+    house.store.apply(owned(*(accounts or (ANN,))), seeing())
+
+
+def talk(house: House, many: int, account: str = ANN, days: float = 10) -> None:
+    """So many messages, an hour apart, the first so many days ago."""
+    for n in range(many):
+        house.server.said(account, f"a{n}", house.ago(days) + n * 3_600_000_000, f"text {n}")
+
+
+def of_kind(house: House, name: str) -> list[Element]:
+    return [asked for asked in house.server.asked if asked.tag.endswith("}" + name)]
+
+
+def refusing(name: str, condition: str) -> Any:
+    return lambda asked: condition if asked.tag.endswith("}" + name) else None
+
+
+async def test_an_archive_is_read_page_by_page() -> None:
+    house = House()
+    known(house)
+    talk(house, 120)
+    await house.until(house.done)
+    assert (house.row().restored, house.row().after) == (120, "a119")
+    assert [asked.get("after") for asked in of_kind(house, "archive")] == [None, "a49", "a99"]
+    conversation = house.store.tables.conversations[WITH_BOB]
+    assert conversation.last is not None
+    assert (conversation.unread, conversation.last.archive_id, conversation.read.id) == (0, "a119", "a119")
+    assert house.outcomes() == ["done"]
+    assert sum(int(str(told["messages"])) for told in house.observer.told("restored")) == 120
+
+
+async def test_it_is_asked_how_far_back_and_not_up_to_now() -> None:
+    house = House()
+    known(house)
+    await house.until(house.done)
+    (asked,) = of_kind(house, "archive")
+    assert abs(int(asked.get("start", "")) - house.ago(90)) < 10_000_000
+    assert int(asked.get("end", "")) <= microseconds(house.clock.now()) - 2_000_000
+
+
+async def test_what_is_newer_than_was_asked_for_is_left_to_the_feed() -> None:
+    house = House()
+    known(house)
+    house.server.said(ANN, "old", house.ago(1))
+    house.server.archives[ANN].append(("new", house.ago(-1), house.server.archives[ANN][0][2]))
+    house.server.archive = lambda _: (  # type: ignore[method-assign]
+        "<archive xmlns='urn:convsync:feed:0'>"
+        + "".join(f"<item id='{i}' at='{at}'>{xml}</item>" for i, at, xml in house.server.archives[ANN])
+        + "</archive>"
+    )
+    await house.until(house.done)
+    assert house.row().restored == 1
+
+
+async def test_storage_is_asked_before_and_after() -> None:
+    house = House()
+    known(house)
+    talk(house, 3)
+    mark = (
+        "<pep node='urn:xmpp:mds:displayed:0' item='bob@example.net'><displayed xmlns='urn:xmpp:mds:displayed:0'>"
+        f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ANN}' id='a0'/></displayed></pep>"
+    )
+    house.server.storage[ANN] = mark
+    house.server.answered = lambda asked: (
+        house.server.storage.update({ANN: mark.replace("a0", "a1")}) if asked.tag.endswith("}archive") else None
+    )
+    await house.until(house.done)
+    conversation = house.store.tables.conversations[WITH_BOB]
+    assert (conversation.unread, conversation.read.id) == (1, "a1")
+
+
+async def test_whoever_is_connected_is_met() -> None:
+    house = House()
+    house.feeds[HOST].hello(PresentSession(EVE, Session("phone", SessionState.ACTIVE)))
+    await house.until(lambda: house.done(EVE))
+    assert EVE in house.store.tables.accounts
+
+
+@pytest.mark.parametrize("condition", ["forbidden", "service-unavailable", "feature-not-implemented"])
+@pytest.mark.parametrize("request_", ["account", "archive"])
+async def test_a_module_that_gives_none_is_left_alone_until_we_subscribe_again(
+    condition: str, request_: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House()
+    known(house, ANN, EVE)
+    talk(house, 3)
+    house.server.refuse = refusing(request_, condition)
+    started = house.clock.now()
+    with caplog.at_level(logging.WARNING):
+        await house.until(lambda: (house.clock.now() - started).total_seconds() > 100)
+    assert [record.__dict__["reason"] for record in caplog.records] == [condition]
+    assert house.outcomes() == [condition]
+    assert {row.state for row in house.store.tables.bootstraps.values()} == {BootstrapState.WAITING}
+    house.server.refuse = lambda _: None
+    house.feeds[HOST].hello()
+    await house.until(lambda: house.done(ANN) and house.done(EVE))
+
+
+async def test_an_item_that_is_gone_is_replaced_by_its_time() -> None:
+    house = House()
+    known(house)
+    talk(house, 20)
+    at = house.server.archives[ANN][9][1]
+    house.store.tables.bootstraps[ANN] = replace(house.row(), after="expired", rank=at)
+    await house.until(house.done)
+    assert [asked.get("after") for asked in of_kind(house, "archive")] == ["expired", None]
+    assert house.row().restored == 11
+
+
+async def test_an_account_that_the_server_has_not_is_done() -> None:
+    house = House()
+    known(house)
+    house.server.refuse = refusing("account", "item-not-found")
+    await house.until(house.done)
+    assert house.row().why == "no-account"
+    assert house.outcomes() == ["no-account"]
+
+
+async def test_what_fails_is_tried_a_few_times(caplog: pytest.LogCaptureFixture) -> None:
+    house = House()
+    known(house)
+    house.server.refuse = refusing("archive", "internal-server-error")
+    await house.until(lambda: house.row().state is BootstrapState.FAILED)
+    assert (house.row().attempts, house.row().why) == (5, "internal-server-error")
+    assert len(house.outcomes()) == 5
+    assert (house.clock.now() - NOW).total_seconds() > 30 * (1 + 2 + 4 + 8)
+    assert {record.__dict__["account"] for record in caplog.records} == {ANN}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<other xmlns='urn:convsync:feed:0'/>",
+        "<archive xmlns='urn:convsync:feed:0'><item id='a' at='soon'/></archive>",
+        "<archive xmlns='urn:convsync:feed:0'><item at='1'/></archive>",
+    ],
+)
+async def test_an_answer_that_is_none(answer: str) -> None:
+    house = House()
+    known(house)
+    house.server.archive = lambda _: answer  # type: ignore[method-assign]
+    await house.until(lambda: house.row().state is BootstrapState.FAILED)
+    assert house.row().why == "bad-answer"
+
+
+async def test_an_item_that_cannot_be_read_is_left_out() -> None:
+    house = House()
+    known(house)
+    talk(house, 2)
+    house.server.archives[ANN].insert(1, ("odd", house.server.archives[ANN][0][1], "<x xmlns='jabber:client'/>"))
+    await house.until(house.done)
+    assert house.row().restored == 2
+    assert {"why": "archive-item", "count": 1} in house.observer.told("ignored")
+
+
+async def test_an_account_that_is_deleted_meanwhile() -> None:
+    house = House()
+    known(house, ANN, EVE)
+    talk(house, 3)
+    house.server.answered = lambda asked: (
+        house.store.apply(owned(ANN, create=False), storing(deleted_accounts=[ANN]))
+        if asked.get("account") == ANN and asked.tag.endswith("}archive")
+        else None
+    )
+    await house.until(lambda: house.done(EVE) and house.row(ANN) is None)
+    assert house.store.tables.conversations == {}
+
+
+async def test_nothing_is_taken_while_the_feed_is_behind() -> None:
+    house = House()
+    known(house)
+    talk(house, 3)
+    house.feeds[HOST].behind = 3
+    await house.until(house.done)
+    assert len(of_kind(house, "archive")) == 4
+    assert house.row().attempts == 0
+
+
+async def test_only_who_speaks_for_the_component_reads() -> None:
+    house = House()
+    known(house)
+    house.leads = False
+    await house.until(lambda: (house.clock.now() - NOW).total_seconds() > 60)
+    assert house.server.asked == []
+
+
+async def test_where_it_is_switched_off_nothing_is_asked() -> None:
+    house = House(enabled=False)
+    known(house)
+    with pytest.raises(AssertionError, match="not in time"):
+        await house.until(house.done, turns=200)
+    assert house.server.asked == []
+
+
+async def test_pages_have_their_pace() -> None:
+    house = House(pages_per_second=2.0)
+    known(house)
+    talk(house, 500, days=60)
+    await house.until(house.done)
+    assert (house.clock.now() - NOW).total_seconds() >= (10 + 2) / 2
+
+
+async def test_of_a_long_archive_the_newest_part_is_complete() -> None:
+    house = House(messages=100)
+    known(house)
+    talk(house, 1000, days=60)
+    await house.until(house.done)
+    ids = {message.archive_id for message in house.store.tables.messages.values()}
+    assert {f"a{n}" for n in range(950, 1000)} <= ids
+    assert len(ids) < 700
+
+
+async def test_who_is_asked_for_anew_is_read_anew() -> None:
+    house = House()
+    known(house)
+    talk(house, 120)
+    asked_again: list[bool] = []
+
+    def ask(asked: Element) -> None:
+        if asked.get("after") == "a49" and not asked_again:
+            asked_again.append(True)
+            row = house.row()
+            house.store.tables.bootstraps[ANN] = replace(row, turn=row.turn + 1, after=None, rank=0, seen=0)
+
+    house.server.answered = ask
+    await house.until(house.done)
+    assert [asked.get("after") for asked in of_kind(house, "archive")].count(None) == 2
+    assert len(house.store.tables.messages) == 120
+
+
+async def test_a_host_is_listed_and_read() -> None:
+    house = House()
+    house.server.most = 2
+    house.server.names = [f"user{n}@{HOST}" for n in range(5)] + ["strange@elsewhere.example", f"x@{HOST}/r"]
+    talk(house, 1, "user3@" + HOST)
+    await house.store.ask([HOST], NOW)
+    users = [f"user{n}@{HOST}" for n in range(5)]
+    await house.until(lambda: all(house.done(name) for name in [HOST, *users]))
+    assert set(house.store.tables.accounts) == set(users)
+    assert house.row(f"user3@{HOST}").restored == 1
+
+
+def room(house: House, many: int) -> None:
+    house.store.apply(owned(ANN, rooms={TEA}), storing(members=[member()]))
+    for n in range(many):
+        house.server.said(TEA, f"r{n}", house.ago(30) + n * 600_000_000, f"text {n}", f"{TEA}/Bob")
+
+
+@pytest.mark.parametrize("many", [3, 50, 51, 2000])
+async def test_of_a_room_the_newest_page_is_read(many: int) -> None:
+    house = House()
+    room(house, many)
+    await house.until(lambda: house.done(TEA))
+    entries = [entry for _, entry in sorted(house.store.tables.entries.items())]
+    assert entries[-1].archive_id == f"r{many - 1}"
+    assert 1 <= len(entries) <= 50
+    assert {(entry.past, entry.counted) for entry in entries} == {(True, False)}
+    assert house.owed == {TEA}
+    assert len(of_kind(house, "archive")) < 30
+
+
+async def test_what_a_room_lost_is_unread() -> None:
+    house = House()
+    room(house, 3)
+    house.store.tables.bootstraps[TEA] = replace(house.row(TEA), turn=2, start=house.ago(40))
+    for n in range(120):
+        house.server.said(TEA, f"l{n}", microseconds(NOW) + n + 1, f"lost {n}", f"{TEA}/Bob")
+    house.clock.instant = NOW.replace(minute=30)
+    await house.until(lambda: house.done(TEA))
+    counted = [entry.counted for _, entry in sorted(house.store.tables.entries.items())]
+    assert counted == [False] * 3 + [True] * 120
+
+
+async def test_a_room_that_is_gone() -> None:
+    house = House()
+    room(house, 0)
+    house.server.refuse = refusing("archive", "item-not-found")
+    await house.until(lambda: house.done(TEA))
+    assert house.row(TEA).why == "no-account"
+
+
+async def test_each_host_for_itself() -> None:
+    house = House()
+    room(house, 3)
+    house.server.refuse = lambda asked: "forbidden" if asked.get("account") == TEA else None
+    await house.until(house.done)
+    assert house.row(TEA).state is BootstrapState.WAITING
+    assert ConversationKey(ANN, TEA, Kind.GROUP) not in house.store.tables.conversations
+    assert ROOMS in house.feeds
