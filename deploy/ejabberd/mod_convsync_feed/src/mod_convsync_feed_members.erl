@@ -4,7 +4,7 @@
 
 -module(mod_convsync_feed_members).
 
--export([view/2, is_private/1, is_same/2, listing/2, changes/4, thrown_out/3]).
+-export([view/2, is_same/2, listing/2, changes/4, thrown_out/3]).
 -export_type([view/0, account/0, why/0]).
 
 -include("xmpp.hrl").
@@ -38,9 +38,6 @@ view(#state{users = Users, affiliations = Affiliations, config = Config, muc_sub
               end,
     #view{private = Config#config.members_only, affiliations = Affiliations, users = Users, present = Present,
           subscribers = Subscriptions#muc_subscribers.subscribers}.
-
--spec is_private(view()) -> boolean().
-is_private(#view{private = Private}) -> Private.
 
 %% Cheap where nothing happened: terms that are the same are not compared any further.
 -spec is_same(view(), view()) -> boolean().
