@@ -42,6 +42,9 @@ mutants: setup ## Change the rules in one place at a time: does a test notice? (
 bench: setup ## Measurements, side by side with what users have today
 	$(BIN)/python -m bench
 
+soak: setup ## Everything dies while people talk, for SECONDS with SERVER and SEED (docs/reliability.md)
+	$(BIN)/python -m tests.chaos --write --server $(or $(SERVER),prosody) --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
 lock: ## Resolve the dependencies again, with hashes for every platform (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev --custom-compile-command "make lock" \
 		--output-file requirements.lock pyproject.toml

@@ -3,6 +3,9 @@
 An item is *sure* when the server gave its word on it. What it was doing in the moment of its own death it may have put
 into the archive without an event, or the other way round: such items are *unsure*, both outcomes are right, and the
 index says which one came about. Everything else must be as the archive says.
+
+Where the server works on several things at once (ejabberd), what crosses within a moment may be archived in one order
+and told in another: then the order of the index counts, see `in_order` and `Crossings`.
 """
 
 import itertools
@@ -17,6 +20,7 @@ from tests.system.xmpp_client import CLIENT
 
 DELAY = "{urn:xmpp:delay}delay"
 RING_SECONDS = 60
+CROSSING_SECONDS = 2.0
 DOUBT_SECONDS = 30  # a call that was proposed longer ago may have run out before what ended it was taken
 
 # (state, sent by the account itself, step) → the state that follows; anything else changes nothing.
@@ -110,48 +114,82 @@ class Chat:
         return len([a for a in self.order[place:] if self.author[a] != reader and a not in self.retracted])
 
 
-Sure = Mapping[str, bool]  # archive id → is it sure? An id that is not there is
+@dataclass
+class Word:
+    """What is known beside an archive. `sure`: archive id → is it? An id that is not there is. `indexed`: archive ids
+    in the message index, in its order. `loose`: the server does several things at once.
+    """
+
+    indexed: Collection[str]
+    sure: Mapping[str, bool]
+    loose: bool = False
+    retracted: dict[str, float] = field(default_factory=dict)  # what a retraction names → when
+
+    def told(self, item: Item) -> bool:
+        return self.sure.get(item.archive_id, True)
+
+    def has(self, item: Item) -> bool:
+        return self.told(item) or item.archive_id in self.indexed
+
+    def crossed(self, item: Item, *names: str) -> bool:
+        """True for a change that was not taken, and need not be: its message was retracted at the same moment."""
+        if not self.loose or item.archive_id in self.indexed:
+            return False
+        return any(abs(self.retracted[one] - item.at) < CROSSING_SECONDS for one in names if one in self.retracted)
+
+    def in_order(self, archive: Iterable[Item]) -> list[Item]:
+        """The archive; in loose times, what the index has is in the index's order."""
+        items = list(archive)
+        for item in items:
+            if (element := item.tags.get(f"{{{RETRACT}}}retract")) is not None:
+                self.retracted.setdefault(element.get("id", ""), item.at)
+        if not self.loose:
+            return items
+        by_id = {item.archive_id: item for item in items}
+        ranked = iter([by_id[one] for one in self.indexed if one in by_id])
+        known = set(self.indexed)
+        return [next(ranked) if item.archive_id in known else item for item in items]
 
 
-def chats(owner: str, archive: Iterable[Item], indexed: Collection[str], sure: Sure) -> dict[str, Chat]:
+def chats(owner: str, archive: Iterable[Item], word: Word) -> dict[str, Chat]:
     """One-to-one conversations of an account, by peer."""
     found: dict[str, Chat] = {}
-    for item in archive:
+    markers: list[tuple[Chat, Item, str, str]] = []
+    for item in word.in_order(archive):
         out = item.bare("from") == owner
         peer = item.bare("to" if out else "from")
         chat = found.setdefault(peer, Chat())
-        told = sure.get(item.archive_id, True)
         steps = [child for child in item.message if child.tag.startswith(f"{{{JMI}}}")]
         if (marker := item.tags.get(f"{{{MARKERS}}}displayed")) is not None:
-            target = marker.get("id", "")
             if out:
-                chat.mark(owner, chat.newest(target, peer) or chat.newest(target), sure=told)
+                markers.append((chat, item, marker.get("id", ""), peer))
         elif steps:
-            step = Step(out, steps[0].tag.rpartition("}")[2], item.at, told)
+            step = Step(out, steps[0].tag.rpartition("}")[2], item.at, word.told(item))
             chat.calls.setdefault(steps[0].get("id", ""), []).append(step)
-        elif told or item.archive_id in indexed:
-            take(chat, item, item.bare("from"), by_stanza_id=False)
+        elif word.has(item):
+            take(chat, item, item.bare("from"), word, by_stanza_id=False)
         else:
             chat.dropped.append(item)
+    for chat, item, target, peer in markers:
+        chat.mark(owner, chat.newest(target, peer) or chat.newest(target), sure=word.told(item))
     return found
 
 
-def room(archive: Iterable[Item], indexed: Collection[str], sure: Sure, accounts: Mapping[str, str]) -> Chat:
+def room(archive: Iterable[Item], word: Word, accounts: Mapping[str, str]) -> Chat:
     """A room; `accounts` by nick."""
     chat = Chat()
-    for item in archive:
+    for item in word.in_order(archive):
         author = accounts.get(item.message.get("from", "").partition("/")[2], "")
-        told = sure.get(item.archive_id, True)
         if (marker := item.tags.get(f"{{{MARKERS}}}displayed")) is not None:
-            chat.mark(author, marker.get("id", ""), sure=told)
-        elif told or item.archive_id in indexed:
-            take(chat, item, author, by_stanza_id=True)
+            chat.mark(author, marker.get("id", ""), sure=word.told(item))
+        elif word.has(item):
+            take(chat, item, author, word, by_stanza_id=True)
         else:
             chat.dropped.append(item)
     return chat
 
 
-def take(chat: Chat, item: Item, author: str, *, by_stanza_id: bool) -> None:
+def take(chat: Chat, item: Item, author: str, word: Word, *, by_stanza_id: bool) -> None:
     """A message, or what its author did to one; retractions name a room's stanza-id, or else a message id."""
     tags = item.tags
     if f"{{{HINTS}}}no-store" in tags:
@@ -164,12 +202,12 @@ def take(chat: Chat, item: Item, author: str, *, by_stanza_id: bool) -> None:
             chat.index.append(item.archive_id)
     elif (element := tags.get(f"{{{CORRECT}}}replace")) is not None:
         target = chat.newest(element.get("id", ""), author)
-        if target is not None and target not in chat.retracted:
+        if open_to(chat, target, item, word):
+            assert target is not None
             chat.text[target] = item.body
             chat.index.append(item.archive_id)
     elif (element := tags.get(f"{{{REACTIONS}}}reactions")) is not None:
-        target = chat.newest(element.get("id", ""))
-        if target is not None and target not in chat.retracted:
+        if open_to(chat, chat.newest(element.get("id", "")), item, word):
             chat.index.append(item.archive_id)
     elif item.body:
         chat.order.append(item.archive_id)
@@ -178,14 +216,33 @@ def take(chat: Chat, item: Item, author: str, *, by_stanza_id: bool) -> None:
         chat.index.append(item.archive_id)
 
 
-def ends(steps: list[Step]) -> set[str | None]:
+def open_to(chat: Chat, target: str | None, item: Item, word: Word) -> bool:
+    """Can the message still be changed by that item?"""
+    if target is None or target in chat.retracted:
+        return False
+    return not word.crossed(item, target, chat.id[target])
+
+
+def ends(steps: list[Step], *, loose: bool = False) -> set[str | None]:
     """The states in which a call may be; None: there is none."""
+    if loose:
+        return set().union(*(ends(order) for order in orders(steps)))
     unsure = [number for number, step in enumerate(steps) if not step.sure]
     found = set()
     for many in range(len(unsure) + 1):
         for missing in itertools.combinations(unsure, many):
             kept = [step for number, step in enumerate(steps) if number not in missing]
             found |= {end(kept, ran_out=False), end(kept, ran_out=True)}
+    return found
+
+
+def orders(steps: list[Step]) -> list[list[Step]]:
+    """The orders in which these may have been told: what is a moment apart may have crossed."""
+    found = []
+    for order in itertools.permutations(steps):
+        pairs = itertools.combinations(order, 2)
+        if all(first.at - second.at < CROSSING_SECONDS for first, second in pairs):
+            found.append(list(order))
     return found
 
 
