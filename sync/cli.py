@@ -173,10 +173,12 @@ async def _taken(config: "Config", holders: list[str] | None) -> "list[Finding]"
 
 async def _surveyed(config: "Config", running: bool) -> "list[Finding]":
     """What the server's side lacks: told by the running service, or seen by a visit."""
+    from sync import logs  # noqa: PLC0415
     from sync.adapters import checks  # noqa: PLC0415
     from sync.app import survey  # noqa: PLC0415
     from sync.model.errors import StoreUnavailable  # noqa: PLC0415
 
+    logs.configure("error", "console")  # what is wrong is said by the findings
     try:
         return checks.server(await (survey.running(config) if running else survey.visit(config)))
     except (survey.NoSurvey, StoreUnavailable) as reason:

@@ -13,7 +13,7 @@ import pytest
 from sync.adapters.xmpp.link import BACK_OFF_SECONDS, BackOff, Link, Stream, Tls
 from sync.model.errors import Refused
 from sync.protocol.serialise import parse, serialise
-from tests.adapters.component_port import SECRET, Port, certified, listening
+from tests.adapters.component_port import HEADER, SECRET, Port, certified, listening
 from tests.conftest import free_port
 
 LIMIT = 10
@@ -166,6 +166,33 @@ async def test_only_who_was_asked_answers() -> None:
         answer = await asyncio.wait_for(asking, LIMIT)
         assert answer.get("from") == "x"
         assert it.stanzas.empty()
+
+
+async def test_what_comes_with_the_handshake_is_answered() -> None:
+    """ejabberd asks at once what it is to delegate, and delegates nothing without an answer."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def hasty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"to=")
+        await reader.readuntil(b">")
+        writer.write(HEADER.encode())
+        await reader.readuntil(b"</handshake>")
+        writer.write(b"<handshake/><iq type='get' id='q' from='x' to='sync.x'><query xmlns='urn:x'/></iq>")
+        await heard.put(await reader.readuntil(b"/>"))
+        writer.close()
+
+    async with listening(hasty) as number:
+        it = Ends(number)
+        link = it.link
+
+        def answer(stanza: Element) -> None:
+            link.send(parse(f"<iq xmlns='jabber:component:accept' type='result' id='{stanza.get('id')}'/>"))  # type: ignore[arg-type]
+
+        link._on_stanza = answer
+        running = asyncio.ensure_future(link.run())
+        assert b'id="q"' in await asyncio.wait_for(heard.get(), LIMIT)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_refusal_carries_what_was_said() -> None:

@@ -74,7 +74,9 @@ def station(folder: Path, server: Prosody, dsn: str, **options: object) -> Stati
 def paragraph(output: str, subject: str) -> str:
     """A finding with its further lines."""
     lines = output.splitlines()
-    start = next(i for i, line in enumerate(lines) if line[6:].startswith(f"{subject}: "))
+    found = [i for i, line in enumerate(lines) if line[6:].startswith(f"{subject}: ")]
+    assert found, (subject, output)
+    start = found[0]
     end = next((i for i in range(start + 1, len(lines)) if not lines[i].startswith(" ")), len(lines))
     return "\n".join(lines[start:end])
 

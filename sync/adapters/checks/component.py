@@ -58,6 +58,9 @@ async def component(
         return [fault("component", words, "component.tls_name" if "mismatch" in words else "component.tls_ca")]
     except ssl.SSLError as error:
         return [fault("component", f"no TLS at {server}:{port}: {error.reason or 'refused'}", "component.tls")]
+    except ConnectionResetError:
+        words = f"{server}:{port} ends the connection at once: has it a certificate?"
+        return [fault("component", words if tls else f"{server}:{port} ends the connection at once", "component.tls")]
     except OSError as error:
         words = "nobody listens there" if isinstance(error, ConnectionRefusedError) else (error.strerror or "no way")
         return [fault("component", f"cannot connect to {server}:{port}: {words}", "component.server")]
@@ -86,6 +89,8 @@ async def _handshake(
                 writer.write(f"<handshake>{digest}</handshake>".encode())
             elif event == "end" and element.tag == f"{_ACCEPT}handshake":
                 writer.write(b"</stream:stream>")
+                # Until the server has let go, too: ejabberd may take the next connection's questions to this one.
+                await reader.read()
                 return ok("component", f"{jid} is accepted by {address}")
             elif event == "end" and element.tag == f"{_STREAMS}error":
                 return _refused(element)

@@ -102,10 +102,12 @@ def _section(host: str, rooms: bool) -> str:
 
 
 def _module_line(host: str, rooms: bool, component: str) -> dict[str, str]:
+    section, more = _section(host, rooms), ", rooms: true" if rooms else ""
     return {
-        _PROSODY: f'{_section(host, rooms)}: modules_enabled = {{ …; "convsync_feed" }}; '
+        _PROSODY: f'{section}: modules_enabled = {{ …; "convsync_feed" }}; '
         f'convsync_feed_components = {{ "{component}" }}',
-        _EJABBERD: f'modules: mod_convsync_feed: components: ["{component}"]',
+        # One module for a host and its rooms.
+        _EJABBERD: f'modules: mod_convsync_feed: components: ["{component}"]{more}',
     }
 
 

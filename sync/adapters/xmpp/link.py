@@ -127,6 +127,7 @@ class Link:
         self._count = 0
         self._paused = False
         self.up = False
+        self._since = 0.0  # when it came up last
         self.refused: str | None = None  # why the server does not take us, while it does not
         self._said: str | None = None  # of that, what is in the log already
 
@@ -179,9 +180,8 @@ class Link:
             while True:
                 stood = 0.0
                 if await self._connect():
-                    since = self._monotonic()
                     await self._down.wait()
-                    stood = self._monotonic() - since
+                    stood = self._monotonic() - self._since
                 await self._sleep(self._back_off.pause(stood))
         finally:
             self.close()
@@ -206,13 +206,17 @@ class Link:
             if not ready.done():
                 ready.set_result(value)
 
-        stream.add_event_handler("session_start", lambda _: settle(True))
+        def taken(_: object) -> None:
+            # At once: ejabberd's first questions may come in the same packet, and an answer that is not sent is missed.
+            self._came_up()
+            settle(True)
 
         def lost(_: object) -> None:
             settle(False)
             if self._stream is stream:
                 self._lost()
 
+        stream.add_event_handler("session_start", taken)
         stream.add_event_handler("stream_error", self._refuse)
         stream.add_event_handler("disconnected", lost)
         self._stream = stream
@@ -231,11 +235,13 @@ class Link:
             if stream.transport is not None:
                 stream.transport.abort()
             return False
-        self.up, self._said = True, None
+        return True
+
+    def _came_up(self) -> None:
+        self.up, self._said, self._since = True, None, self._monotonic()
         log.info("connected to the server")
         self._read(not self._paused)
         self._on_up()
-        return True
 
     def _say(self, reason: str) -> None:
         """In the log once for each reason: attempts go on for as long as the server is away."""
