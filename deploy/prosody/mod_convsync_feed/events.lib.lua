@@ -115,12 +115,15 @@ end
 -- An error that this server itself answers goes straight to the sender's session, past every hook.
 function events.bounce(stanza, session)
 	if stanza.name ~= "message" or stanza.attr.type ~= "error" or seen[stanza] then return; end
-	if session.host ~= host or not session.full_jid or session.resending_unacked then return; end
-	local from = stanza.attr.from;
+	if session.host ~= host or not session.full_jid then return; end
+	local from, account = stanza.attr.from, session.username .. "@" .. host;
+	-- mod_smacks stamps what it keeps for resending in the account's name.
+	local delay = stanza:get_child("delay", "urn:xmpp:delay");
+	if delay and delay.attr.from == account then return; end
 	if not from or stanza:get_child("received", "urn:xmpp:carbons:2") or stanza:get_child("sent", "urn:xmpp:carbons:2") then
 		return;
 	end
-	if jid.bare(from) == session.username .. "@" .. host then return; end
+	if jid.bare(from) == account then return; end
 	local error = stanza:get_child("error");
 	-- The account blocks the peer: this error is about a message that never left, and its `out` was no event either.
 	if error and error:get_child("blocked", "urn:xmpp:blocking:errors") then return; end

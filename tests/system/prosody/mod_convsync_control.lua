@@ -1,5 +1,5 @@
--- For tests only: lets a client tell Prosody to unload, load or reload a module or to fill a room with members, and breaks
--- a callback.
+-- For tests only: lets a client tell Prosody to unload, load or reload a module, to fill a room with members, to flood an
+-- account with messages, and breaks a callback.
 local modulemanager = require "core.modulemanager";
 local st = require "util.stanza";
 local jid = require "util.jid";
@@ -21,10 +21,26 @@ end
 -- Whoever is answered here has had what was sent before.
 function actions.settle() return true; end
 
+-- Messages from another server to an account, that nobody archives, `count` of them; answers when the last is through.
+function actions.flood(attr, done)
+	local sent = 0;
+	module:add_timer(0, function ()
+		for _ = 1, math.min(500, attr.count - sent) do
+			sent = sent + 1;
+			module:send(st.message({ from = "x@elsewhere.example/y", to = attr.to, type = "headline", id = "flood" .. sent })
+				:tag("body"):text("what somebody writes who has a little to say, number " .. sent):up());
+		end
+		if sent < tonumber(attr.count) then return 0.001; end
+		done();
+	end);
+	return true;
+end
+
 module:hook("iq-set/host/urn:convsync:test:control", function (event)
 	local origin, stanza = event.origin, event.stanza;
 	local attr = stanza.tags[1].attr;
-	local ok, err = actions[attr["do"]](attr);
+	local ok, err = actions[attr["do"]](attr, function () origin.send(st.reply(stanza)); end);
+	if ok and attr["do"] == "flood" then return true; end
 	origin.send(ok and st.reply(stanza) or st.error_reply(stanza, "cancel", "internal-server-error", tostring(err)));
 	return true;
 end);
