@@ -18,8 +18,6 @@ from tests.system.box import Box, boxed
 
 ACCOUNTS = 1000
 SERVERS = ("prosody", "ejabberd")
-if not (Path(__file__).parents[2] / "deploy/ejabberd/mod_convsync_feed/src/mod_convsync_feed.erl").exists():
-    SERVERS = ("prosody",)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
