@@ -24,7 +24,7 @@ def decode_survey(text: str) -> Survey:
         found: Any = json.loads(text)
         hosts = tuple(HostSurvey(**{**one, **{name: tuple(one[name]) for name in _LISTS}}) for one in found["hosts"])
         return Survey(component=found["component"], hosts=hosts, large=found["large"])
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise ValueError("no survey") from error
 
 

@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from sync.adapters import checks
 from sync.adapters.checks import Level
 from sync.adapters.postgres.migrate import VERSION
+from sync.model.survey import OLD, HostSurvey, Survey
+from sync.protocol.survey import decode_survey, encode_survey
+from tests.adapters.component_port import certified as named
 from tests.conftest import free_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
@@ -198,6 +201,105 @@ async def test_something_else_at_the_port_is_named(answer: bytes) -> None:
 async def test_nobody_at_the_servers_port() -> None:
     (found,) = await checks.component(jid="sync.x", secret="x", server="127.0.0.1", port=free_port(), holders=[])
     assert (found.level, found.field) == (Level.FAULT, "component.server")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "name", "field"),
+    [(True, "xmpp.x", None), (False, "xmpp.x", "component.tls_ca"), (True, "other.x", "component.tls_name")],
+)
+async def test_tls_to_the_component_port(tmp_path: Path, trusted: bool, name: str, field: str | None) -> None:
+    context, pem = named(tmp_path, "xmpp.x")
+    ours = ssl.create_default_context(cafile=pem if trusted else None)
+    async with serving(Server(), context) as port:
+        (found,) = await checks.component(
+            jid="sync.x", secret="hush", server="127.0.0.1", port=port, holders=[], tls=(ours, name)
+        )
+    assert (found.level, found.field) == (Level.OK if field is None else Level.FAULT, field)
+
+
+async def test_a_port_without_tls_is_named() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(HEADER.encode())
+        writer.close()
+
+    async with serving(plain) as port:
+        (found,) = await checks.component(
+            jid="sync.x",
+            secret="hush",
+            server="127.0.0.1",
+            port=port,
+            holders=[],
+            tls=(ssl.create_default_context(), "x"),
+        )
+    assert (found.level, found.field) == (Level.FAULT, "component.tls")
+
+
+# ---- the server's side -----------------------------------------------------------------------------------------------
+
+
+def seen(**changes: object) -> str:
+    """What is said of a users' host on which nothing is wrong but that."""
+    well: dict[str, object] = {"host": "ex.org", "rooms": False, "server": "Prosody", "archive": ""}
+    survey = Survey(component="sync.x", hosts=(HostSurvey(**(well | changes)),))  # type: ignore[arg-type]
+    return "\n".join(map(str, checks.server(survey)))
+
+
+def test_a_host_where_nothing_is_missing() -> None:
+    assert seen(module_version="0.3.0").splitlines() == [
+        "ok    feed ex.org: the feed module 0.3.0 answers on Prosody",
+        "ok    archive ex.org: may be read for a first contact and for repair",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "line"),
+    [
+        ({"module": "service-unavailable"}, "fault feed ex.org: no answer", '"convsync_feed"'),
+        ({"module": "forbidden"}, "fault feed ex.org: the feed module does not let", "convsync_feed_components"),
+        ({"module": "no-answer"}, "fault feed ex.org: no answer", '"convsync_feed"'),
+        ({"module": "remote-server-not-found"}, "fault feed ex.org: the server does not know", "→ component.hosts"),
+        ({"module": "conflict"}, "fault feed ex.org: the feed module refuses: conflict", ""),
+        ({"why": "the module speaks version 2"}, "fault feed ex.org: the module speaks version 2", ""),
+        ({"archive": "forbidden"}, "ok    feed", "convsync_feed_archive = true"),
+        ({"archive": "feature-not-implemented"}, "ok    feed", 'modules_enabled = { …; "mam" }'),
+        ({"archive": "feature-not-implemented", "rooms": True}, "ok    feed", 'modules_enabled = { …; "muc_mam" }'),
+        ({"archive": OLD}, "ok    feed", "copy deploy/prosody/mod_convsync_feed"),
+        ({"archive": "resource-constraint"}, "ok    feed", "cannot be read: resource-constraint"),
+        ({"missing": ("urn:x",)}, "ok    feed", '["urn:x"] = { jid = "sync.x" }'),
+        ({"uncovered": ("rooms.ex.org",)}, "ok    feed", 'Component "rooms.ex.org" "muc"'),
+    ],
+)
+def test_each_thing_that_is_missing_has_its_line(changes: dict[str, object], first: str, line: str) -> None:
+    said = seen(**changes)
+    assert said.startswith(first)
+    assert line in said
+    assert "ejabberd.yml" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"module": "service-unavailable"}, 'modules: mod_convsync_feed: components: ["sync.x"]'),
+        ({"archive": "forbidden"}, "modules: mod_convsync_feed: archive: true"),
+        ({"archive": "feature-not-implemented"}, "modules: mod_mam: {}"),
+        ({"missing": ("urn:x",)}, 'modules: mod_delegation: namespaces: "urn:x": access: convsync'),
+    ],
+)
+def test_and_ejabberd_has_lines_of_its_own(changes: dict[str, object], line: str) -> None:
+    said = seen(server="ejabberd", **changes)
+    assert f"ejabberd.yml, {line}" in said
+    assert "prosody.cfg.lua" not in said
+    assert {"ejabberd.yml", "prosody.cfg.lua"} <= set(seen(server="", **changes).replace(",", " ").split())
+
+
+def test_a_survey_comes_back_as_it_went() -> None:
+    one = HostSurvey(host="ex.org", rooms=True, missing=("a", "b"), uncovered=("c",), why="w")
+    survey = Survey(component="sync.x", hosts=(one,), large=False)
+    assert decode_survey(encode_survey(survey)) == survey
+    for nonsense in ("", "{}", "[]", "null", '{"component": "x", "hosts": [{}], "large": null}', '{"hosts": 1}'):
+        with pytest.raises(ValueError, match="no survey"):
+            decode_survey(nonsense)
 
 
 # ---- APNs ------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ somebody holds the lease nothing is connected, and the holder is named instead.
 
 import asyncio
 import ssl
+from contextlib import suppress
 from hashlib import sha1
 from typing import Any
 from xml.etree.ElementTree import ParseError, XMLPullParser
@@ -16,6 +17,8 @@ from sync.adapters.checks.finding import LIMIT_SECONDS, Finding, fault, note, ok
 _STREAMS = "{http://etherx.jabber.org/streams}"
 _ACCEPT = "{jabber:component:accept}"
 _MAX_BYTES = 65536  # a stream header and one answer are below 1 kB
+
+GOODBYE_SECONDS = 1.0
 
 _CONDITIONS = {  # RFC 6120 §4.9.3, as the servers use them here
     "not-authorized": ("the server refuses the secret", "component.secret"),
@@ -90,7 +93,9 @@ async def _handshake(
             elif event == "end" and element.tag == f"{_ACCEPT}handshake":
                 writer.write(b"</stream:stream>")
                 # Until the server has let go, too: ejabberd may take the next connection's questions to this one.
-                await reader.read()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(GOODBYE_SECONDS):
+                        await reader.read()
                 return ok("component", f"{jid} is accepted by {address}")
             elif event == "end" and element.tag == f"{_STREAMS}error":
                 return _refused(element)
