@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 from ejabberd_server import Ejabberd, ejabberd_of_its_own
-from prosody_server import DOMAIN
 from xmpp_component import FEED, FeedComponent
 
 pytest_plugins = ("ejabberd_feed",)

@@ -55,14 +55,14 @@ stop(Host) ->
             ok
     end,
     %% The listeners go first when the whole server stops; nothing can be missed then.
-    whereis(ejabberd_listener) =/= undefined andalso lists:foreach(fun mod_convsync_feed_host:unload/1, Hosts),
+    whereis(ejabberd_listener) =/= undefined andalso lists:foreach(fun mod_convsync_feed_owner:unload/1, Hosts),
     _ = supervisor:terminate_child(ejabberd_gen_mod_sup, supervisor_name(Host)),
     ok.
 
 -spec reload(binary(), gen_mod:opts(), gen_mod:opts()) -> ok.
 reload(Host, New, _Old) ->
     Options = host_options(New),
-    [mod_convsync_feed_host:reload(H, Options)
+    [mod_convsync_feed_owner:reload(H, Options)
      || H <- mod_convsync_feed_host:hosts(), mod_convsync_feed_host:server_host(H) =:= Host],
     ok.
 
@@ -89,7 +89,7 @@ init({Host, Opts}) ->
     Options = host_options(Opts),
     Kinds = [{users, Host} | [{rooms, H} || H <- rooms(Host, Opts)]],
     {ok, {#{strategy => one_for_one, intensity => 20, period => 60},
-          [#{id => H, start => {mod_convsync_feed_host, start_link, [Kind, {H, Host}, Options]}} || {Kind, H} <- Kinds]}}.
+          [#{id => H, start => {mod_convsync_feed_owner, start_link, [Kind, {H, Host}, Options]}} || {Kind, H} <- Kinds]}}.
 
 -spec supervisor_name(binary()) -> atom().
 supervisor_name(Host) ->

@@ -1,0 +1,271 @@
+%%% One host's feed: a process on every node, of which one in the cluster owns the stream.
+%%%
+%%% The owner (a global name) numbers the events of all nodes, writes them down, sends them and takes the acks; the others
+%%% wait to take over. When it moves, a new stream begins, and what the outbox holds of the old one is still sent. Events
+%%% that come together are written together. Refuses to know what an event says.
+-module(mod_convsync_feed_owner).
+-behaviour(gen_server).
+
+-export([start_link/3, reload/2, unload/1, resolve/3]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
+
+-include("logger.hrl").
+-include("xmpp.hrl").
+-include("convsync_feed.hrl").
+
+-define(SAVE, 1000).           % acks are written down this long after they came, ms
+-define(GROUP, 500).           % requests that are written together
+-define(FAILURES, 600000).     % a gap because of a failed callback comes at most this often, ms
+
+-type request() :: {gen_server:from(), any | binary(), [binary()]}.
+-record(state, {host :: binary(),
+                options :: map(),
+                owner = none :: owner | {pid(), reference()} | none,
+                outbox :: undefined | mod_convsync_feed_outbox:outbox(),
+                window :: undefined | mod_convsync_feed_window:window(),
+                waiting = [] :: [request()],
+                failed = none :: none | 'write-failed' | unloaded,
+                failure = none :: none | integer()}).
+
+%% options: those of the outbox and `components` (JIDs).
+-spec start_link(users | rooms, {binary(), binary()}, map()) -> {ok, pid()} | {error, term()}.
+start_link(Kind, {Host, ServerHost}, Options) ->
+    gen_server:start_link({local, mod_convsync_feed_host:local(Host)}, ?MODULE, {Kind, Host, ServerHost, Options}, []).
+
+-spec reload(binary(), map()) -> ok.
+reload(Host, Options) ->
+    gen_server:cast(mod_convsync_feed_host:local(Host), {options, Options}).
+
+%% The module stops while the server runs on.
+-spec unload(binary()) -> ok.
+unload(Host) ->
+    mod_convsync_feed_host:close(Host),
+    mod_convsync_feed_outbox:unloaded(Host).
+
+%% Two owners after a partition or a join: the one on the lower node stays.
+-spec resolve(term(), pid(), pid()) -> pid().
+resolve(_, One, Other) ->
+    {Stays, Goes} = case node(One) < node(Other) of
+                        true -> {One, Other};
+                        false -> {Other, One}
+                    end,
+    Goes ! deposed,
+    Stays.
+
+-spec init({users | rooms, binary(), binary(), map()}) -> {ok, #state{}}.
+init({Kind, Host, ServerHost, Options}) ->
+    process_flag(trap_exit, true),
+    mod_convsync_feed_guard:open(Host),
+    mod_convsync_feed_host:open(Kind, Host, ServerHost),
+    mnesia:subscribe(system),
+    net_kernel:monitor_nodes(true),
+    erlang:send_after(?SAVE, self(), save),
+    global:sync(),
+    {ok, claim(#state{host = Host, options = Options})}.
+
+%% Becomes the owner, or watches the one there is.
+-spec claim(#state{}) -> #state{}.
+claim(#state{host = Host} = State) ->
+    Name = mod_convsync_feed_host:name(Host),
+    case global:register_name(Name, self(), fun ?MODULE:resolve/3) of
+        yes ->
+            own(State#state{owner = owner});
+        no ->
+            case global:whereis_name(Name) of
+                undefined -> claim(State);
+                Pid -> forward(State#state{owner = {Pid, erlang:monitor(process, Pid)}})
+            end
+    end.
+
+-spec own(#state{}) -> #state{}.
+own(#state{host = Host, options = Options} = State) ->
+    Outbox = mod_convsync_feed_outbox:open(Host, Options),
+    ?INFO_MSG("The feed of ~ts is written on this node", [Host]),
+    [ejabberd_router:route(started(Host, Component))
+     || Component <- maps:get(components, Options), ejabberd_router:is_my_route(Component#jid.lserver)],
+    State#state{outbox = Outbox}.
+
+-spec started(binary(), jid()) -> message().
+started(Host, Component) ->
+    Started = #xmlel{name = <<"started">>, attrs = [{<<"xmlns">>, ?NS_FEED}]},
+    #message{from = jid:make(Host), to = Component, sub_els = [Started]}.
+
+%% A failure that happened here while somebody else was, or became, the owner.
+-spec forward(#state{}) -> #state{}.
+forward(#state{failed = none} = State) ->
+    State;
+forward(#state{failed = Reason, owner = {Pid, _}} = State) ->
+    gen_server:cast(Pid, {fail, Reason}),
+    State#state{failed = none}.
+
+%%% Callbacks. None may take the process down: it would take the subscription along.
+
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}} | {noreply, #state{}}.
+handle_call(_, _, #state{owner = Owner} = State) when Owner =/= owner ->
+    {reply, {error, 'not-owner'}, State};
+handle_call({put, Stream, Texts}, From, #state{waiting = Waiting} = State) ->
+    Waiting =:= [] andalso (self() ! commit),
+    Queued = State#state{waiting = [{From, Stream, Texts} | Waiting]},
+    case length(Queued#state.waiting) >= ?GROUP of
+        true -> {noreply, commit(Queued)};
+        false -> {noreply, Queued}
+    end;
+handle_call(stream, _, State) ->
+    Ready = ready(commit(State)),
+    #{id := Id} = mod_convsync_feed_outbox:current(Ready#state.outbox),
+    {reply, {ok, Id}, pump(Ready)};
+handle_call({subscribe, #iq{from = From} = IQ, Connection, {Told, Answer}}, _, State) ->
+    Ready = ready(commit(State)),
+    forget(Ready#state.window),
+    {Window, Outbox} = mod_convsync_feed_window:new(Ready#state.outbox, Connection, From, Told),
+    [?WARNING_MSG("~ts has lost memory of stream ~ts of ~ts: was its database restored?",
+                  [jid:encode(From), Id, Ready#state.host]) || Id <- maps:get(regressed, Window)],
+    Hello = mod_convsync_feed_window:hello(Window, Outbox, Answer),
+    mod_convsync_feed_host:send(Connection, xmpp:make_iq_result(IQ, Hello)),
+    {reply, ok, pump(Ready#state{window = Window, outbox = Outbox})};
+handle_call({reply, Connection, Answer}, _, State) ->
+    Done = commit(State),
+    mod_convsync_feed_host:send(Connection, Answer),
+    {reply, ok, Done};
+handle_call(status, _, #state{outbox = #{bytes := Bytes, streams := Streams}, window = Window} = State) ->
+    Held = lists:sum([High - Acked || #{high := High, acked := Acked} <- Streams]),
+    Subscribed = case Window of undefined -> 0; _ -> 1 end,
+    {reply, [{outbox_bytes, Bytes}, {outbox_events, Held}, {subscribed, Subscribed}], State};
+handle_call(_, _, State) ->
+    {reply, {error, unknown}, State}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({fail, Reason}, #state{owner = owner, failure = Last} = State) ->
+    Now = erlang:monotonic_time(millisecond),
+    case Last of
+        _ when is_integer(Last), Now - Last < ?FAILURES -> {noreply, State};
+        _ -> {noreply, State#state{failed = Reason, failure = Now}}
+    end;
+handle_cast({fail, Reason}, #state{owner = {_, _}} = State) ->
+    {noreply, forward(State#state{failed = Reason})};
+handle_cast({fail, Reason}, State) ->
+    {noreply, State#state{failed = Reason}};
+handle_cast({ack, Connection, Stream, N}, #state{owner = owner} = State) ->
+    {noreply, take_ack(Connection, Stream, N, State)};
+handle_cast({options, Options}, #state{outbox = undefined} = State) ->
+    {noreply, State#state{options = Options}};
+handle_cast({options, Options}, #state{outbox = Outbox} = State) ->
+    {noreply, State#state{options = Options, outbox = Outbox#{options := Options}}};
+handle_cast(_, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
+handle_info(commit, State) ->
+    {noreply, commit(State)};
+handle_info(save, #state{owner = owner, outbox = Outbox} = State) ->
+    erlang:send_after(?SAVE, self(), save),
+    {noreply, State#state{outbox = mod_convsync_feed_outbox:save(Outbox)}};
+handle_info(save, State) ->
+    erlang:send_after(?SAVE, self(), save),
+    {noreply, State};
+handle_info({'DOWN', Ref, process, Pid, _}, #state{owner = {Pid, Ref}} = State) ->
+    {noreply, claim(State#state{owner = none})};
+handle_info({'DOWN', Ref, process, _, _}, #state{window = #{monitor := Ref}} = State) ->
+    {noreply, State#state{window = undefined}};
+%% Sessions of a node that is gone end without an event: the component asks anew what there is.
+handle_info({nodedown, _}, #state{owner = owner, host = Host, window = #{connection := Connection} = Window} = State) ->
+    mod_convsync_feed_host:send(Connection, started(Host, mod_convsync_feed_window:component(Window))),
+    forget(Window),
+    {noreply, State#state{window = undefined}};
+handle_info(deposed, #state{owner = owner} = State) ->
+    [gen_server:reply(From, {error, deposed}) || {From, _, _} <- State#state.waiting],
+    forget(State#state.window),
+    {noreply, claim(State#state{owner = none, outbox = undefined, window = undefined, waiting = []})};
+handle_info({mnesia_system_event, {inconsistent_database, _, Node}}, #state{owner = owner, host = Host} = State) ->
+    ?ERROR_MSG("The cluster was parted from ~ts: events of ~ts may be missing", [Node, Host]),
+    {noreply, State#state{failed = 'write-failed'}};
+handle_info(_, State) ->
+    {noreply, State}.
+
+-spec terminate(term(), #state{}) -> ok.
+terminate(_, #state{owner = owner, outbox = Outbox} = State) ->
+    catch commit(State),
+    catch mod_convsync_feed_outbox:save(Outbox),
+    ok;
+terminate(_, _) ->
+    ok.
+
+-spec code_change(term(), #state{}, term()) -> {ok, #state{}}.
+code_change(_, State, _) ->
+    {ok, State}.
+
+%%% The owner's work
+
+%% Begins the stream that is due after events were lost or given up.
+-spec ready(#state{}) -> #state{}.
+ready(#state{failed = none, outbox = Outbox} = State) ->
+    case mod_convsync_feed_outbox:full(Outbox) of
+        true -> State#state{outbox = mod_convsync_feed_outbox:gap(Outbox, full)};
+        false -> State
+    end;
+ready(#state{failed = Reason, outbox = Outbox} = State) ->
+    ready(State#state{failed = none, outbox = mod_convsync_feed_outbox:gap(Outbox, Reason)}).
+
+%% Writes what waits, sends what may be sent, and then tells those who wait.
+-spec commit(#state{}) -> #state{}.
+commit(#state{waiting = []} = State) ->
+    State;
+commit(#state{waiting = Waiting} = State) ->
+    Ready = ready(State#state{waiting = []}),
+    #{id := Id} = mod_convsync_feed_outbox:current(Ready#state.outbox),
+    {Mine, Others} = lists:partition(fun({_, S, _}) -> S =:= any orelse S =:= Id end, lists:reverse(Waiting)),
+    [gen_server:reply(From, {other, Id}) || {From, _, _} <- Others],
+    case Mine =/= [] andalso mod_convsync_feed_outbox:append(Ready#state.outbox, lists:append([T || {_, _, T} <- Mine])) of
+        false ->
+            pump(Ready);
+        {ok, Outbox} ->
+            Sent = pump(Ready#state{outbox = Outbox}),
+            [gen_server:reply(From, {ok, Id}) || {From, _, _} <- Mine],
+            Sent;
+        {error, _} = Error ->
+            [gen_server:reply(From, Error) || {From, _, _} <- Mine],
+            Ready#state{failed = 'write-failed'}
+    end.
+
+-spec pump(#state{}) -> #state{}.
+pump(#state{window = undefined} = State) ->
+    State;
+pump(#state{host = Host, window = Window, outbox = Outbox} = State) ->
+    {Result, Batches, Sent} = mod_convsync_feed_window:pump(Window, Outbox),
+    Message = #message{from = jid:make(Host), to = mod_convsync_feed_window:component(Sent)},
+    lists:foreach(fun({_, Feed}) ->
+                          mod_convsync_feed_host:send(mod_convsync_feed_window:connection(Sent), Message#message{sub_els = [Feed]})
+                  end, Batches),
+    case Result of
+        ok ->
+            State#state{window = Sent};
+        {unreadable, Id, N} ->
+            ?ERROR_MSG("Event ~b of stream ~ts of ~ts cannot be read", [N, Id, Host]),
+            pump(State#state{window = Sent, outbox = mod_convsync_feed_outbox:give_up(Outbox, Id, N)})
+    end.
+
+-spec take_ack(pid(), binary(), binary(), #state{}) -> #state{}.
+take_ack(Connection, Stream, N, #state{host = Host, window = #{connection := Connection} = Window, outbox = Outbox} = State) ->
+    case mod_convsync_feed_window:ack(Window, Outbox, Stream, N) of
+        {ok, Window1, Outbox1} ->
+            pump(State#state{window = Window1, outbox = Outbox1});
+        {error, Why} ->
+            bad_ack(Host, Stream, N, Why),
+            State
+    end;
+take_ack(_, Stream, N, #state{host = Host} = State) ->
+    bad_ack(Host, Stream, N, "no subscription"),
+    State.
+
+-spec bad_ack(binary(), binary(), binary(), string()) -> ok.
+bad_ack(Host, Stream, N, Why) ->
+    mod_convsync_feed_guard:count(Host, bad_acks),
+    ?WARNING_MSG("Ignored an ack for ~ts (stream ~ts, n ~ts): ~ts", [Host, short(Stream), short(N), Why]).
+
+-spec short(binary()) -> binary().
+short(Text) ->
+    binary:part(Text, 0, min(byte_size(Text), 40)).
+
+-spec forget(undefined | mod_convsync_feed_window:window()) -> true.
+forget(undefined) -> true;
+forget(Window) -> erlang:demonitor(mod_convsync_feed_window:monitor(Window), [flush]).

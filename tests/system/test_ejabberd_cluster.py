@@ -1,0 +1,124 @@
+"""Two nodes of ejabberd and one feed: whichever node dies, no event is lost and the component hears of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+from ejabberd_server import Ejabberd, epmd_of_its_own
+from prosody_server import DOMAIN, ROOMS
+from room_client import configure, enter
+from xmpp_component import FEED, FeedComponent, states
+
+BODY = "{jabber:client}body"
+SESSIONS = "<sessions xmlns='urn:convsync:feed:0'/>"
+
+
+@pytest_asyncio.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[tuple[Ejabberd, Ejabberd]]:
+    """The first owns the feed; the second has joined. Both know the same accounts."""
+    with epmd_of_its_own() as epmd:
+        one, two = (Ejabberd(tmp_path / name, node=f"{name}@localhost", epmd=epmd) for name in ("one", "two"))
+        try:
+            await one.start()
+            await two.start()
+            assert two.call("ejabberd_cluster", "join", f"['{one.node}']") == "ok"
+            async with asyncio.timeout(30):
+                while not await two.part.answers():  # noqa: ASYNC110 - a listening socket has no event to wait for
+                    await asyncio.sleep(0.05)
+            assert owner(one, two) == one.node
+            yield one, two
+        finally:
+            one.kill()
+            two.kill()
+
+
+def owner(*alive: Ejabberd) -> str:
+    """The node whose process numbers the events of the users' host, as all see it."""
+    (found,) = {server.call("mod_convsync_feed_host", "owner", f'[<<"{DOMAIN}">>]') for server in alive}
+    return found.strip("'")
+
+
+async def test_events_of_both_nodes_come_in_one_stream(nodes: tuple[Ejabberd, Ejabberd]) -> None:
+    one, two = nodes
+    feed = await two.component()  # not where the feed is written
+    await feed.subscribe()
+    ann, bob = await one.client(f"u1@{DOMAIN}/a"), await two.client(f"u2@{DOMAIN}/b")
+    for i in range(10):
+        ann.chat(bob.account, f"from one {i}")
+        bob.chat(ann.account, f"from two {i}")
+    for client, word in ((ann, "two"), (bob, "one")):
+        await client.wait_for(lambda e, w=word: e.findtext(BODY) == f"from {w} 9", past=True)
+    await feed.message("from one 9")
+    event = await feed.message("from two 9")
+    assert states(event) == {"a": "active"}
+    messages = [e for e in feed.events if e.kind == "message"]
+    assert len(messages) == 40
+    assert {e.stream for e in messages} == {feed.current}
+    listed = {s.get("jid") for s in await feed.ask("get", SESSIONS)}
+    assert {ann.jid, bob.jid} <= listed
+    note = f"<message xmlns='jabber:client' type='headline' id='n1' from='u1@{DOMAIN}'><body>note</body></message>"
+    assert await feed.deliver(ann.account, note, "a") == 1  # a session of the other node
+    await ann.wait_for(lambda e: e.get("id") == "n1", past=True)
+
+
+async def test_when_the_owner_dies_the_other_sends_what_was_not_acked(nodes: tuple[Ejabberd, Ejabberd]) -> None:
+    one, two = nodes
+    feed = await two.component()
+    await feed.subscribe()
+    ann, bob = await one.client(f"u1@{DOMAIN}/a"), await two.client(f"u2@{DOMAIN}/b")
+    for i in range(20):
+        ann.chat(bob.account, f"kept {i}")
+    await feed.message("kept 19")
+    await feed.message("kept 19", "out")
+    old, known = feed.current, [(e.n, e.what) for e in feed.events]
+    feed.ack(old, 5)
+    await feed.caught_up()
+    one.kill()
+    bob.chat(f"u3@{DOMAIN}", "after the death")
+    await feed.wait_for(lambda e: e.find(f"{FEED}started") is not None, past=True)
+    feed.events.clear()
+    hello = await feed.subscribe({old: 5})
+    await feed.message("after the death")
+    assert hello.find(f"{FEED}regressed") is None
+    assert feed.streams()[0] == (old, 6, known[-1][0], 5)
+    assert feed.current != old
+    assert [(e.n, e.what) for e in feed.events if e.stream == old] == known[5:]
+    assert not [e for e in feed.events if e.kind == "gap"]
+    assert {s.get("jid") for s in hello.iter(f"{FEED}session")} == {bob.jid}
+    await one.start()  # it comes back, and takes part
+    again = await one.client(f"u1@{DOMAIN}/again")
+    again.chat(bob.account, "back")
+    await feed.message("back")
+    assert owner(one, two) == two.node
+
+
+async def test_when_another_node_dies_the_component_asks_who_is_left(nodes: tuple[Ejabberd, Ejabberd]) -> None:
+    one, two = nodes
+    feed = await one.component()
+    await feed.subscribe()
+    ann, bob = await one.client(f"u1@{DOMAIN}/a"), await two.client(f"u2@{DOMAIN}/b")
+    ann.chat(bob.account, "here")
+    await feed.message("here")
+    stream = feed.current
+    two.kill()
+    await feed.wait_for(lambda e: e.find(f"{FEED}started") is not None, past=True)
+    feed.events.clear()
+    hello = await feed.subscribe({})
+    assert {s.get("jid") for s in hello.iter(f"{FEED}session")} == {ann.jid}
+    ann.chat(bob.account, "gone")
+    assert (await feed.message("gone")).stream == stream == feed.current
+
+
+async def test_rooms_have_one_feed_too(nodes: tuple[Ejabberd, Ejabberd]) -> None:
+    one, two = nodes
+    rooms: FeedComponent = await one.component(ROOMS)
+    await rooms.subscribe()
+    ann, bob = await one.client(f"u1@{DOMAIN}/a"), await two.client(f"u2@{DOMAIN}/b")
+    room = f"tea@{ROOMS}"
+    await enter(bob, room, "Bob")  # the room's process is on the second node
+    await configure(bob, room)
+    await enter(ann, room, "Ann")
+    ann.message(room, "<body>hello</body>", kind="groupchat")
+    said = await rooms.event(lambda e: e.body == "hello")
+    assert said.element.get("author") == ann.account
