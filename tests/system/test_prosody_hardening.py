@@ -315,3 +315,16 @@ async def test_a_component_that_does_not_read_costs_bounded_memory(tmp_path: Pat
             feed.ack_all()
             await feed.until(lambda seen=seen: len(feed.events) > seen)  # type: ignore[misc]
         assert len(heard(feed)) == 2002
+
+
+async def test_a_component_that_is_away_costs_no_memory(tmp_path: Path) -> None:
+    async with prosody_of_its_own(tmp_path) as prosody:
+        client = await prosody.client(f"{prosody.name()}/a")
+        to = prosody.name()
+        await prosody.control(client, "flood", to=to, count="1000")
+        before = prosody.resident()
+        await prosody.control(client, "flood", to=to, count="8000")
+        assert prosody.resident() - before < 3_000_000
+        feed = await everything(prosody)
+        assert prosody.resident() - before < 12_000_000  # what is on its way to a slow reader
+        assert len(heard(feed)) == 9_001
