@@ -134,17 +134,28 @@ class InboxEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxPage:
-    """An answer. `newest`: the version at which the inbox was begun. The whole inbox, whatever was asked for, has
-    `total` conversations, `unread_conversations` of them with the `unread` messages. `floor`: as in `ConversationPage`.
+    """An answer. `version` is the account's. The whole inbox, whatever was asked for, has `total` conversations,
+    `unread_conversations` of them with the `unread` messages. `floor`: as in `ConversationPage`.
     """
 
     query: InboxQuery
-    newest: int = 0
+    version: int = 0
     items: tuple[InboxEntry, ...] = ()
     total: int = 0
     unread_conversations: int = 0
     unread: int = 0
     floor: int = 0
+
+    @property
+    def newest(self) -> int:
+        """The version at which the inbox was begun."""
+        return self.query.after.newest if self.query.after else self.version
+
+    @property
+    def stands(self) -> bool:
+        """False where it goes on from a place of an earlier epoch, or of a future that the database has lost."""
+        place = self.query.after or self.query.before
+        return place is None or self.floor <= place.newest <= self.version >= place.version
 
     @property
     def count(self) -> int:

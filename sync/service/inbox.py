@@ -12,7 +12,6 @@ from weakref import WeakValueDictionary
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import BadRequest, ItemNotFound
-from sync.model.query import InboxQuery
 from sync.ports import Store
 from sync.protocol import inbox
 from sync.service.live import Live
@@ -39,14 +38,8 @@ class Inboxes:
         alone = self._sessions.setdefault(session, asyncio.Lock())
         async with alone, self._turns:
             page = await self._store.inbox(account, query)
-            if begun(query) < page.floor:
+            if not page.stands:
                 raise ItemNotFound("The page to continue from is not there any more.")
             messages = inbox.messages(page, to=session, query_id=request_id)
             await self._live.hand_all(account, resource, messages)
         return inbox.fin(page, account=account)
-
-
-def begun(query: InboxQuery) -> float:
-    """The version at which the inbox was begun that a query goes on with; without end where it begins one."""
-    place = query.after or query.before
-    return float("inf") if place is None else place.newest

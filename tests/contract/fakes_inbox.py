@@ -14,7 +14,7 @@ def inbox(tables: Tables, account: str, query: InboxQuery) -> InboxPage:
     listed = sorted((c for c in whole if c.unread or not query.unread_only), key=place)
     return InboxPage(
         query=query,
-        newest=query.after.newest if query.after else owner.version,
+        version=owner.version,
         items=tuple(entry(tables, c, query) for c in page(listed, query)),
         total=len(whole),
         unread_conversations=owner.unread_conversations,

@@ -34,7 +34,7 @@ def _entry(key: ConversationKey = BOB, **fields: Any) -> InboxEntry:
 
 
 def _page(*items: InboxEntry, **fields: Any) -> InboxPage:
-    counts = {"newest": 9, "total": 120, "unread_conversations": 4, "unread": 17}
+    counts = {"version": 9, "total": 120, "unread_conversations": 4, "unread": 17}
     return InboxPage(**{"query": InboxQuery(limit=9), "items": items} | counts | fields)
 
 

@@ -174,6 +174,24 @@ async def test_a_place_is_good_for_as_long_as_its_epoch(hall: Hall, floor: int, 
         await asked
 
 
+async def test_a_place_of_a_lost_future_names_nothing(hall: Hall) -> None:
+    """The database was restored from an older copy: what it will say was never said to whoever comes from there."""
+    await hall.fill(2, version=2000)
+    place = (await hall.ask()).findtext(f".//{clark(RSM, 'last')}")
+    await hall.stores.put(accounts=[account(version=1999)])
+    for direction in ("after", "before"):
+        with pytest.raises(ItemNotFound):
+            await hall.ask(f"<set xmlns='{RSM}'><{direction}>{place}</{direction}></set>")
+
+
+async def test_an_unknown_account_has_no_places(hall: Hall) -> None:
+    await hall.fill(2)
+    place = (await hall.ask()).findtext(f".//{clark(RSM, 'last')}")
+    hall.stores.store.tables.accounts.clear()  # type: ignore[attr-defined]
+    with pytest.raises(ItemNotFound):
+        await hall.ask(f"<set xmlns='{RSM}'><after>{place}</after></set>")
+
+
 async def test_a_sessions_answers_do_not_mix(hall: Hall) -> None:
     await hall.fill(3)
     hall.module.at_once = False

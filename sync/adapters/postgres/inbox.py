@@ -90,7 +90,7 @@ def inbox_page(query: InboxQuery, found: Sequence[rows.Row]) -> InboxPage:
     first = found[0]
     return InboxPage(
         query=query,
-        newest=query.after.newest if query.after else first["newest"],
+        version=first["newest"],
         items=tuple(_entry(row) for row in found if row["peer"] is not None),
         total=first["total"],
         unread_conversations=first["unread_conversations"],
