@@ -145,7 +145,7 @@ class Bootstrap(Section):
     """How the server's archives become conversations: at the first contact, after a loss, and on command."""
 
     enabled: bool = True
-    pages_per_second: float = Field(default=20.0, ge=0.1, le=1000)  # of 50 messages: about a tenth of a core
+    pages_per_second: float = Field(default=10.0, ge=0.1, le=1000)  # of 50 messages: about a tenth of a core
     at_once: int = Field(default=2, ge=1, le=16)  # archives
     days: int = Field(default=90, ge=1, le=36_500)  # as message_days of [retention]: what is older would go again
     messages: int = Field(default=10_000, ge=50, le=10_000_000)  # of an account; beyond it only the newer part

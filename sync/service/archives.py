@@ -36,7 +36,7 @@ class Pace:
     """
 
     enabled: bool = True
-    pages_per_second: float = 20.0
+    pages_per_second: float = 10.0
     at_once: int = 2
     window: timedelta = timedelta(days=90)
     messages: int = 10_000

@@ -26,8 +26,8 @@ HOSTS = ("localhost", "conference%2elocalhost")  # as Prosody writes them
 class Lives:
     """One data folder, and who talks in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, server: str) -> None:
+        self.folder, self.server = folder, server
         self.data, self.copies = folder / "data", folder / "copies"
         self.said = 0
         self.stamp: int | None = None  # the token that a client of ann's keeps
@@ -37,7 +37,7 @@ class Lives:
     async def life(self, *, crash: bool = False) -> AsyncIterator[Box]:
         """The sandbox; `crash`: it ends by kill -9 of everything."""
         (self.folder / "ready.json").unlink(missing_ok=True)  # of a life that ended by kill -9
-        async with boxed(self.folder, accounts=4) as box:
+        async with boxed(self.folder, 4, self.server) as box:
             yield box
             if crash:
                 pids = [*box.ready["pids"].values()]
@@ -68,12 +68,20 @@ class Lives:
     def freeze(self, box: Box) -> None:
         """The component hangs: what the server takes from now on stays in its outbox."""
         box.signal("component", signal.SIGSTOP)
-        self.fetched = self.segments()[-1].stat().st_size
+        self.fetched = self.newest().stat().st_size
 
     # ---- the files, while nothing runs -------------------------------------------------------------------------------
 
     def outboxes(self) -> list[Path]:
+        """The folders that hold them. ejabberd keeps its outbox beside its other tables, which come with it."""
+        if self.server == "ejabberd":
+            return [self.data / "ejabberd" / "mnesia"]
         return [self.data / "prosody" / "data" / host / "convsync_feed.d" for host in HOSTS]
+
+    def newest(self) -> Path:
+        """The file to which the users' host's events are written."""
+        (folder, *_), pattern = self.outboxes(), "LATEST.LOG" if self.server == "ejabberd" else "*.seg"
+        return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime_ns)
 
     def copy(self, *folders: Path) -> None:
         for folder in folders:
@@ -87,11 +95,6 @@ class Lives:
             shutil.rmtree(folder)
             shutil.copytree(copied, folder, symlinks=True)
             own(folder, copied)
-
-    def segments(self) -> list[Path]:
-        """The outbox's files of the users' host that hold events, oldest first."""
-        found = [path for path in self.outboxes()[0].iterdir() if path.suffix == ".seg" and path.stat().st_size]
-        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
 
     # ---- what must hold ----------------------------------------------------------------------------------------------
 
@@ -161,10 +164,10 @@ def own(folder: Path, like: Path) -> None:
 
 
 @pytest.fixture
-def lives() -> Iterator[Lives]:
+def lives(server: str) -> Iterator[Lives]:
     folder = Path(tempfile.mkdtemp(prefix="convsync-lives-"))
     folder.chmod(0o755)  # Postgres may run as somebody else
-    yield Lives(folder)
+    yield Lives(folder, server)
     shutil.rmtree(folder)
 
 
@@ -208,14 +211,14 @@ def deleted(lives: Lives) -> None:
 
 def torn(lives: Lives) -> None:
     """In the middle of an event that nobody has fetched."""
-    newest = lives.segments()[-1]
+    newest = lives.newest()
     size = newest.stat().st_size
     os.truncate(newest, size - (size - lives.fetched) // 3)
 
 
 def zeroed(lives: Lives) -> None:
     """The file's length had reached the disk, its newest content had not."""
-    newest = lives.segments()[-1]
+    newest = lives.newest()
     size = newest.stat().st_size
     os.truncate(newest, size - 2000)
     os.truncate(newest, size)
@@ -223,12 +226,12 @@ def zeroed(lives: Lives) -> None:
 
 def cut_off(lives: Lives) -> None:
     """What nobody had fetched never reached the disk, to the byte."""
-    os.truncate(lives.segments()[-1], lives.fetched)
+    os.truncate(lives.newest(), lives.fetched)
 
 
 def emptied(lives: Lives) -> None:
     """Not one event reached the disk."""
-    os.truncate(lives.segments()[-1], 0)
+    os.truncate(lives.newest(), 0)
 
 
 @pytest.mark.parametrize("damage", [deleted, torn, zeroed, cut_off, emptied])
