@@ -27,8 +27,11 @@ VirtualHost "example.org"
 
 	-- Who may fetch the feed. Nobody else's requests are answered.
 	convsync_feed_components = { "sync.example.org" }
-	-- MB of events to keep for a component that is away. See "When the outbox is full".
+	-- MB of events to keep for a component that is away, and days. See "When it is full or too old".
 	convsync_feed_outbox_max = 512
+	convsync_feed_outbox_max_age = 30
+	-- It may read what the server has kept of the time before it: rosters, bookmarks, archives.
+	convsync_feed_archive = true
 
 	-- What clients ask their own account goes to the component (XEP-0355).
 	delegations = {
