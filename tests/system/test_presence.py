@@ -2,7 +2,6 @@
 server, the component or Redis have died, been emptied, or been put back from an older copy.
 """
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -121,4 +120,3 @@ async def test_presence_is_right_after_the_server_died(box: Box) -> None:
     await until(box, account, desk="active")
     await back.close()
     await eventually(nobody, 15)
-    await asyncio.sleep(0)
