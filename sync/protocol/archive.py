@@ -6,6 +6,7 @@ protocol is left out and counted, its place in the archive stays. What the modul
 """
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from xml.etree.ElementTree import Element
@@ -93,9 +94,10 @@ def decode_account(answer: Element, *, account: str, at: datetime) -> list[Messa
         raise FrameError("'jid' is not the account.")
     events: list[MessageEvent] = []
     for child in answer.iterfind(_PEP):
-        item = Element(_EVENT, {"action": "publish"} | child.attrib)
+        item = Element(_EVENT, child.attrib | {"action": "publish"})
         item.extend(child)
-        events.append(decode_pep(item, _nowhere(account), account, at))
+        with suppress(Refused):
+            events.append(decode_pep(item, _nowhere(account), account, at))
     return events
 
 

@@ -39,7 +39,7 @@ SESSIONS = 1000  # made known at once
 
 # docs/feed.md §8: switched off, of an older module, a host without an archive.
 NOT_HERE = frozenset({"forbidden", "service-unavailable", "feature-not-implemented", "not-allowed"})
-AWAY = frozenset({"disconnected", "not-connected", "no-answer"})
+AWAY = frozenset({"disconnected", "not-connected"})
 
 
 @dataclass(slots=True)
