@@ -162,31 +162,32 @@ async def _start(
     redis = valkey.valkey(folder / "redis", port=ports.redis, password=known.redis_password)
     apns = component.apns(apns_folder, port=ports.apns, control_port=ports.apns_control, public_key=public_key)
 
-    async def server() -> None:
-        made = asyncio.to_thread(
-            SERVERS[known.server],
-            folder / known.server,
-            domain=DOMAIN,
-            accounts=list(known.accounts.items()),
-            c2s_port=ports.c2s,
-            component_port=ports.component,
-            component_secret=known.component_secret,
-            module_path=_modules(known.server),
-        )
-        await supervisor.start(await _to_its_end(made))
-
     try:
         # (2) side by side: none needs another
         async with asyncio.TaskGroup() as group:
             group.create_task(timed("Postgres, with its schema", database()))
             group.create_task(timed("Valkey", supervisor.start(redis)))
             group.create_task(timed("APNs simulator", supervisor.start(apns)))
-            group.create_task(timed(TITLES[known.server], server()))
+            group.create_task(timed(TITLES[known.server], _start_server(folder, known, ports, supervisor)))
     except ExceptionGroup as several:
         raise several.exceptions[0] from None
     # (3) needs all of them
     itself = component.component(folder, configuration=configuration, http_port=ports.http)
     await timed("Convsync", supervisor.start(itself))
+
+
+async def _start_server(folder: Path, known: Identity, ports: Ports, supervisor: Supervisor) -> None:
+    made = asyncio.to_thread(
+        SERVERS[known.server],
+        folder / known.server,
+        domain=DOMAIN,
+        accounts=list(known.accounts.items()),
+        c2s_port=ports.c2s,
+        component_port=ports.component,
+        component_secret=known.component_secret,
+        module_path=_modules(known.server),
+    )
+    await supervisor.start(await _to_its_end(made))
 
 
 async def _install_schema(folder: Path, configuration: Path) -> None:
