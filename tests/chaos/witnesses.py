@@ -17,6 +17,8 @@ ANSWER_SECONDS = 3  # what a dead component was asked is never answered: clients
 LOOK_SECONDS = 0.05
 AUDIT_SECONDS = 0.1
 
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 # What a user would see of a conversation; if any of it changes, so must the version.
 VISIBLE = """
     SELECT account, peer, kind, version, md5(row(activity, status, pinned, muted_until, notify, read_id, displayed_id,
@@ -124,7 +126,7 @@ class Auditor:
                 if connection is None:
                     connection = await asyncpg.connect(self.box.ready["postgres"], timeout=2)
                 await self.look(connection)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except AWAY:
                 connection = await _dropped(connection)
             with suppress(TimeoutError):
                 await asyncio.wait_for(until.wait(), AUDIT_SECONDS)
