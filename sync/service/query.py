@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 from sync.model.books import Keys
 from sync.model.conversation import Account, Conversation, ConversationKey, Kind
-from sync.model.errors import ItemNotFound, Overloaded, StoreUnavailable
+from sync.model.errors import BadRequest, ItemNotFound, StoreUnavailable
 from sync.model.query import (
     EVERYTHING,
     ChangesQuery,
@@ -146,10 +146,11 @@ class Queries:
         """Rewrite, get: headlines to the asking session, then the result."""
         query = rewrite.decode_query(payload, kind=kind)
         page = await self._store.rewrites(account, query)
-        for headline in rewrite.headlines(page, account=account, to=f"{account}/{resource or ''}"):
-            # A client that stores the result's version never asks for these again.
-            if not self._live.hand(account, resource, headline, kind="rewrite"):
-                raise Overloaded
+        if not resource:
+            raise BadRequest("Headlines are sent to a session.")
+        # A client that stores the result's version never asks for these again.
+        headlines = rewrite.headlines(page, account=account, to=f"{account}/{resource}")
+        await self._live.hand_all(account, resource, headlines)
         return rewrite.result(page)
 
     def _record(self, account: str, resource: str, version: int) -> None:
