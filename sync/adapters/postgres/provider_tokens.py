@@ -13,6 +13,7 @@ from typing import Protocol
 
 import asyncpg
 
+from sync.adapters.postgres.pool import UNAVAILABLE
 from sync.model.errors import SealBroken
 from sync.ports import Clock
 
@@ -91,7 +92,7 @@ class PostgresProviderTokens:
                 return token.text  # someone else in this process was first
             try:
                 self._token = await self._shared(_RENEW_AFTER)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as wrong:
+            except UNAVAILABLE as wrong:
                 if token is None or not token.younger_than(_USABLE_FOR, self._clock.now()):
                     raise
                 logger.warning("provider token not renewed, the old one goes on: %s", type(wrong).__name__)
