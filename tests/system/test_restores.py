@@ -209,15 +209,26 @@ def deleted(lives: Lives) -> None:
         shutil.rmtree(folder)
 
 
+def another_boot(lives: Lives) -> None:
+    """The machine was started anew: what the outbox remembers of it, if it does, is another machine's life."""
+    this = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    for folder in lives.outboxes():
+        for path in folder.rglob("*"):
+            if path.is_file() and this in (content := path.read_bytes()):
+                path.write_bytes(content.replace(this, b"0123abcd-4567-89ab-cdef-0123456789ab"))
+
+
 def torn(lives: Lives) -> None:
-    """In the middle of an event that nobody has fetched."""
+    """A power cut, in the middle of an event that nobody has fetched."""
+    another_boot(lives)
     newest = lives.newest()
     size = newest.stat().st_size
     os.truncate(newest, size - (size - lives.fetched) // 3)
 
 
 def zeroed(lives: Lives) -> None:
-    """The file's length had reached the disk, its newest content had not."""
+    """A power cut: the file's length had reached the disk, its newest content had not."""
+    another_boot(lives)
     newest = lives.newest()
     size = newest.stat().st_size
     os.truncate(newest, size - 2000)
@@ -225,12 +236,14 @@ def zeroed(lives: Lives) -> None:
 
 
 def cut_off(lives: Lives) -> None:
-    """What nobody had fetched never reached the disk, to the byte."""
+    """A power cut: what nobody had fetched never reached the disk, to the byte."""
+    another_boot(lives)
     os.truncate(lives.newest(), lives.fetched)
 
 
 def emptied(lives: Lives) -> None:
-    """Not one event reached the disk."""
+    """A power cut: not one event reached the disk."""
+    another_boot(lives)
     os.truncate(lives.newest(), 0)
 
 
