@@ -170,6 +170,12 @@ class Service:
             wire=self._link,
             feeds=self._feeds,
             ingest=self._ingest,
+            live=Live(
+                component=self._config.component.jid,
+                wire=self._link,
+                presence=self._drivers.presence,
+                observer=self._drivers.metrics,
+            ),
             clock=self._drivers.clock,
             observer=self._drivers.metrics,
             policies=self._policies,

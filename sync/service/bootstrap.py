@@ -18,7 +18,9 @@ from sync.model.conversation import ConversationKey
 from sync.model.errors import Behind, Refused, StoreUnavailable
 from sync.model.event import MessageEvent
 from sync.model.jid import domain
+from sync.model.query import ListQuery
 from sync.ports import Bootstraps, Clock, Observer, Store, Wire
+from sync.protocol import conversations
 from sync.protocol.archive import Item, Page
 from sync.protocol.feed import FrameError
 from sync.protocol.hello import Hello
@@ -28,6 +30,7 @@ from sync.rules.history import Past, Restored
 from sync.service.archives import Archives, Pace
 from sync.service.feed import HostFeed
 from sync.service.ingest import Ingest
+from sync.service.live import Live
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ COUNT_EVERY = 30  # looks
 RETRY_SECONDS = 30.0  # and twice as long each time
 ATTEMPTS = 5
 SESSIONS = 1000  # made known at once
+TOLD = 20  # conversations that connected clients are shown in the end
 
 # docs/feed.md §8: switched off, of an older module, a host without an archive.
 NOT_HERE = frozenset({"forbidden", "service-unavailable", "feature-not-implemented", "not-allowed"})
@@ -69,6 +73,7 @@ class Bootstrapper:
         wire: Wire,
         feeds: Mapping[str, HostFeed],
         ingest: Ingest,
+        live: Live,
         clock: Clock,
         observer: Observer,
         policies: Policies,
@@ -77,7 +82,7 @@ class Bootstrapper:
         owed: Callable[[Collection[str]], None],
     ) -> None:
         self._store, self._bootstraps, self._feeds = store, bootstraps, feeds
-        self._clock, self._observer = clock, observer
+        self._live, self._clock, self._observer = live, clock, observer
         self._policies, self._pace, self._leads, self._owed = policies, pace, leads, owed
         self._archives = Archives(
             component=component, wire=wire, feeds=feeds, ingest=ingest, clock=clock, observer=observer, pace=pace
@@ -218,6 +223,7 @@ class Bootstrapper:
     # ---- an account -------------------------------------------------------------------------------------------------
 
     async def _account(self, reading: Reading) -> None:
+        before = reading.row.restored
         past = Past(since=reading.row.since, marked=history.marked(await self._archives.described(reading.row)))
         more = True
         while more:
@@ -231,8 +237,27 @@ class Bootstrapper:
         # Only now all that markers may name is known, and what was marked meanwhile is not forgotten.
         described = await self._archives.described(reading.row)
         await self._archives.caught_up(reading.row.account)
-        reading.row = history.finished(reading.row)
+        new, reading.row = reading.row.restored - before, history.finished(reading.row)
         await self._store_events(described, past, reading.row)
+        if new:
+            await self._tell(reading.row.account)
+
+    async def _tell(self, account: str) -> None:
+        """Whoever is connected sees the newest conversations now. They bear the oldest stamp that a client may have:
+        with its next query it gets the others.
+        """
+        page = await self._store.page(account, ListQuery(limit=TOLD))
+        notices = [
+            conversations.notice(
+                item,
+                account=account,
+                newest=page.floor,
+                now=self._clock.now(),
+                request_id=f"archive-{item.conversation.version}",
+            )
+            for item in reversed(page.items)
+        ]
+        await self._live.notices(account, notices, kind="synchronization", beside=None)
 
     async def _take(self, reading: Reading, page: Page, past: Past, until: int) -> None:
         """One page, and the row that says so with the last of it."""

@@ -1,7 +1,7 @@
 """A module's archives, for tests of what reads them: plays `Wire`, stands in for the feed and for what commits it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from xml.etree.ElementTree import Element
@@ -17,6 +17,7 @@ from sync.service.archives import Pace
 from sync.service.bootstrap import Bootstrapper
 from sync.service.feed import HostFeed
 from sync.service.ingest import Ingest
+from sync.service.live import Live
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, BOB, NOW
@@ -132,6 +133,17 @@ class Committing:
     async def barrier(self, account: str) -> None: ...
 
 
+class Telling:
+    """Stands in for live notices: (account, stamp, peer)."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str]] = []
+
+    async def notices(self, account: str, stanzas: Sequence[Element], *, kind: str, beside: str | None) -> None:
+        assert (kind, beside) == ("synchronization", None)
+        self.told += [(account, stanza[0].get("stamp", ""), stanza[0][0].get("jid", "")) for stanza in stanzas]
+
+
 class House:
     """A bootstrapper with what is around it."""
 
@@ -140,6 +152,7 @@ class House:
         self.store = MemoryStore(self.clock)
         self.feeds = {HOST: Feeding(), ROOMS: Feeding(keeps_rooms=True)}
         self.owed: set[str] = set()
+        self.live = Telling()
         self.leads = True
         self._pace = Pace(**pace)
 
@@ -155,6 +168,7 @@ class House:
             wire=self.server,
             feeds=cast("dict[str, HostFeed]", self.feeds),
             ingest=cast("Ingest", Committing()),
+            live=cast("Live", self.live),
             clock=self.clock,
             observer=self.observer,
             policies=Policies(),

@@ -88,6 +88,28 @@ async def test_storage_is_asked_before_and_after() -> None:
     assert (conversation.unread, conversation.read.id) == (1, "a1")
 
 
+async def test_in_the_end_clients_are_shown_the_newest_conversations() -> None:
+    house = House()
+    known(house)
+    for n in range(30):
+        house.server.said(ANN, f"a{n}", house.ago(10) + n, author=f"peer{n:02}@example.net")
+    await house.until(house.done)
+    await house.until(lambda: house.live.told)
+    floor = str(house.store.tables.accounts[ANN].floor)
+    assert house.live.told == [(ANN, floor, f"peer{n:02}@example.net") for n in range(10, 30)]
+
+
+async def test_where_nothing_is_new_nobody_is_told() -> None:
+    house = House()
+    known(house, ANN, EVE)
+    talk(house, 1)
+    await house.until(lambda: house.done() and house.live.told)
+    await house.store.ask([ANN], NOW)
+    house.live.told.clear()
+    await house.until(lambda: house.done() and house.outcomes().count("done") == 3)
+    assert house.live.told == []
+
+
 async def test_whoever_is_connected_is_met() -> None:
     house = House()
     house.feeds[HOST].hello(PresentSession(EVE, Session("phone", SessionState.ACTIVE)))

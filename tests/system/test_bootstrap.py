@@ -10,7 +10,7 @@ import pytest
 
 from sync.adapters.postgres.dossier import opened
 from tests.system.box import Box, Row, eventually
-from tests.system.person import Person
+from tests.system.person import SYNC, Person
 from tests.system.room import Room
 
 
@@ -59,6 +59,8 @@ async def test_a_first_contact_has_its_archive(box: Box) -> None:
     ann = await box.person(ann.account)
     row = await read(box, ann.account)
     assert (row["why"], row["restored"]) == (None, 8)
+    shown = await ann.wait_for(lambda e: e.get("type") == "set" and e.find(f"{{{SYNC}}}query") is not None)
+    assert [element.get("jid") for element in shown[0]] == [bob.account]
     listed = (await ann.sync()).of(bob.account)
     assert listed is not None
     assert (listed.unread, listed.retracted) == (0, True)
