@@ -94,7 +94,7 @@ async def test_other_methods_are_refused(house: House, method: str) -> None:
 
 
 async def test_a_port_in_use_is_an_os_error(house: House) -> None:
-    other = Pages(readiness=house.readiness, exposition=bytes, content_type=CONTENT_TYPE)
+    other = Pages(readiness=house.readiness, survey=house.survey, exposition=bytes, content_type=CONTENT_TYPE)
     with pytest.raises(OSError, match="in use"):
         await other.start("127.0.0.1", int(house.base.rpartition(":")[2]))
     await other.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -150,6 +151,18 @@ async def test_whoever_waits_for_an_answer_learns_of_the_loss_at_once() -> None:
             await asyncio.wait_for(asking, LIMIT)
         with pytest.raises(Refused, match="not-connected"):
             await it.link.request(parse("<iq to='x' type='get' id='a'><q/></iq>"))
+
+
+async def test_a_peer_that_is_gone_without_a_word_is_noticed() -> None:
+    port = Port()
+    async with listening(port) as number, ends(number) as it:
+        assert await it.change()
+        stream = it.link._stream
+        assert stream is not None
+        connection = stream.transport.get_extra_info("socket")
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000
 
 
 async def test_only_who_was_asked_answers() -> None:

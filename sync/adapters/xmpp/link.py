@@ -10,6 +10,7 @@ against it.
 import asyncio
 import logging
 import random
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -32,6 +33,8 @@ STANZA_TAGS = frozenset(clark(COMPONENT, name) for name in ("iq", "message", "pr
 BACK_OFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # between attempts to connect, each with up to half as much again
 STOOD_SECONDS = 2.0  # a connection that stood so long was a good one: the next failure is a first one
 CONNECT_SECONDS = 5.0
+# Ask after 30 s of silence, three times; what we wrote is to be received within 45 s (milliseconds there).
+KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 45_000))
 REQUEST_SECONDS = 10.0  # for the server's answer to a request of ours
 
 
@@ -59,6 +62,7 @@ class Stream(ComponentXMPP):
         """Open the stream. slixmpp's own takes a connection that is encrypted from its first byte for one given up."""
         del send_event
         self.transport = transport
+        keep_alive(transport.get_extra_info("socket"))
         self.init_parser()
         self.send_raw(self.stream_header)
 
@@ -280,6 +284,17 @@ class Link:
             transport.resume_reading()
         else:
             transport.pause_reading()
+
+
+def keep_alive(connection: Any) -> None:
+    """A peer that is gone without a word is noticed, though nothing is to be said: within a minute."""
+    options = (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        *((socket.IPPROTO_TCP, name, value) for name, value in KEEP_ALIVE),
+    )
+    for level, name, value in options:
+        if hasattr(socket, name):  # their names are the system's own
+            connection.setsockopt(level, getattr(socket, name), value)
 
 
 def worded(error: Exception) -> str:
