@@ -209,7 +209,7 @@ def _compile(source: Path, target: Path) -> None:
 
 @asynccontextmanager
 async def ejabberd_of_its_own(
-    folder: Path, *, modules: dict[str, dict[str, Any]] | None = None, **options: object
+    folder: Path, *, modules: dict[str, dict[str, Any]] | None = None, **options: Any
 ) -> AsyncIterator[Ejabberd]:
     """For a test that kills it, damages it, or configures it."""
     server = Ejabberd(folder, modules=modules, **options)

@@ -122,3 +122,42 @@ async def test_rooms_have_one_feed_too(nodes: tuple[Ejabberd, Ejabberd]) -> None
     ann.message(room, "<body>hello</body>", kind="groupchat")
     said = await rooms.event(lambda e: e.body == "hello")
     assert said.element.get("author") == ann.account
+
+
+async def test_an_owner_that_hangs_holds_up_nobody_and_is_a_gap(nodes: tuple[Ejabberd, Ejabberd]) -> None:
+    one, two = nodes
+    feed = await two.component()
+    await feed.subscribe()
+    ann, bob = await one.client(f"u1@{DOMAIN}/a"), await two.client(f"u2@{DOMAIN}/b")
+    await feed.event(lambda e: e.element.get("state") == "available" and e.element.get("account") == bob.account)
+    name = f'{{global, {{mod_convsync_feed_host, <<"{DOMAIN}">>}}}}'
+    assert two.call("sys", "suspend", f"[{name}]") == "ok"
+    ann.chat(bob.account, "first")  # waits a while, on both sides
+    await bob.wait_for(lambda e: e.findtext(BODY) == "first", past=True, timeout=10)
+    began = asyncio.get_running_loop().time()
+    ann.chat(bob.account, "second")  # nobody waits again
+    await bob.wait_for(lambda e: e.findtext(BODY) == "second", past=True)
+    assert asyncio.get_running_loop().time() - began < 1.5
+    assert two.call("sys", "resume", f"[{name}]") == "ok"
+    async with asyncio.timeout(30):
+        while not [e for e in feed.events if e.kind == "gap"]:
+            ann.chat(bob.account, "later")
+            await asyncio.sleep(0.2)  # the time for which nobody waits has to pass
+    assert await one.logged("An event of localhost was lost")
+
+
+async def test_a_node_that_leaves_in_order_hands_over_what_it_has(nodes: tuple[Ejabberd, Ejabberd]) -> None:
+    one, two = nodes
+    ann, bob = await one.client(f"u1@{DOMAIN}/a"), await two.client(f"u2@{DOMAIN}/b")
+    for i in range(5):
+        ann.chat(bob.account, f"kept {i}")
+    await bob.wait_for(lambda e: e.findtext(BODY) == "kept 4", past=True)
+    await asyncio.to_thread(one.stop)
+    feed = await two.component()
+    await feed.subscribe()
+    bob.chat(f"u3@{DOMAIN}", "alone")
+    await feed.message("alone", "out")
+    for account, direction in ((ann.account, "out"), (bob.account, "in")):
+        said = [e.body for e in feed.events if e.body and e.what[:2] == (account.partition("@")[0], direction)]
+        assert said == [f"kept {i}" for i in range(5)]
+    assert not [e for e in feed.events if e.kind == "gap"]

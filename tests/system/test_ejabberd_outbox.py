@@ -8,6 +8,8 @@ from xmpp_component import FEED, FeedComponent
 
 pytest_plugins = ("ejabberd_feed",)
 
+BODY = "{jabber:client}body"
+
 
 async def test_a_killed_server_loses_no_event(tmp_path: Path) -> None:
     async with ejabberd_of_its_own(tmp_path) as ejabberd:
@@ -31,6 +33,25 @@ async def test_a_killed_server_loses_no_event(tmp_path: Path) -> None:
         await again.until(lambda: again.events[-1:] != [] and again.events[-1].n == sent[-1][0])
         assert [(e.n, e.what) for e in again.events] == sent[10:]
         assert again.hello.find(f"{FEED}regressed") is None
+
+
+async def test_what_a_client_has_seen_is_in_the_feed_after_a_kill_under_load(tmp_path: Path) -> None:
+    async with ejabberd_of_its_own(tmp_path) as ejabberd:
+        sender, reader = [await ejabberd.client(f"{ejabberd.name()}/a") for _ in range(2)]
+        for i in range(2000):
+            sender.chat(reader.account, f"kept {i}")
+        await reader.wait_for(lambda e: e.findtext(BODY) == "kept 300", past=True)
+        ejabberd.kill()
+        seen = {e.findtext(BODY) for e in reader.received if e.findtext(BODY)}
+        assert len(seen) < 2000
+        await ejabberd.start()
+        feed = await ejabberd.component()
+        await feed.subscribe()
+        await feed.caught_up()
+        feed.ack_all()
+        for direction in ("out", "in"):
+            told = {e.body for e in feed.events if e.body and e.element.get("direction") == direction}
+            assert seen <= told
 
 
 async def test_events_wait_for_a_component_that_is_away(ejabberd: Ejabberd) -> None:

@@ -106,10 +106,9 @@ acked(#{mgmt_queue := Queue}) ->
 acked(_) ->
     mod_convsync_feed_event:clock().
 
-%% Newer versions of ejabberd keep ms here.
--spec sent(erlang:timestamp() | integer()) -> integer().
-sent({Mega, Seconds, Micro}) -> (Mega * 1000000 + Seconds) * 1000000 + Micro;
-sent(Milliseconds) -> Milliseconds * 1000.
+-spec sent(erlang:timestamp()) -> integer().
+sent({Mega, Seconds, Micro}) ->
+    (Mega * 1000000 + Seconds) * 1000000 + Micro.
 
 -spec resumed(c2s()) -> c2s().
 resumed(State) ->
