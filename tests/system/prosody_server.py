@@ -89,6 +89,11 @@ class Prosody:
         self._process.kill()
         self._process.wait(10)
 
+    def died(self) -> None:
+        """Returns when it has, by itself."""
+        assert self._process is not None
+        self._process.wait(10)
+
     def resident(self) -> int:
         """Bytes of memory that it holds."""
         line = next(x for x in Path(f"/proc/{self.pid}/status").read_text().splitlines() if x.startswith("VmRSS"))

@@ -11,7 +11,7 @@ import pytest
 from prosody_server import COMPONENT, DOMAIN, PASSWORD, ROOMS, Prosody, prosody_of_its_own
 from room_client import configure, enter
 from xmpp_client import StreamClosed, XmppClient
-from xmpp_component import FEED, FeedComponent, settled
+from xmpp_component import FEED, NS, FeedComponent, settled
 
 HOST_OF_A_MODULE = f'Component "{ROOMS}" "muc"'
 
@@ -80,6 +80,44 @@ async def test_killed_under_traffic_again_and_again(tmp_path: Path) -> None:
         assert len(bodies) == len(set(bodies))
         assert set(done) <= set(bodies)
         assert "has a gap" not in prosody.log()
+
+
+@pytest.mark.parametrize("side", ["out", "in", "room"])
+async def test_killed_between_the_archive_and_the_outbox(tmp_path: Path, side: str) -> None:
+    async with prosody_of_its_own(tmp_path) as prosody:
+        one, other, room = prosody.name(), prosody.name(), f"tea@{ROOMS}"
+        client = await prosody.client(f"{one}/a")
+        await enter(client, room, "Ann")
+        await configure(client, room)
+        client.chat(other, "before")
+        client.message(room, "<body>before</body>", kind="groupchat")
+        await client.ping()
+        fatal = f"<body>fatal</body><die xmlns='urn:convsync:test' side='{side}'/>"
+        client.message(room if side == "room" else other, fatal, kind="groupchat" if side == "room" else "chat")
+        await asyncio.to_thread(prosody.died)
+        for again in range(2):
+            await prosody.start()
+            feed = await prosody.component(ROOMS if side == "room" else DOMAIN)
+            await feed.subscribe()
+            await feed.caught_up()
+            fatals = [e for e in feed.events if e.body == "fatal"]
+            if side == "room":
+                assert [(e.kind, e.element.get("author")) for e in fatals] == [("room-message", one)]
+            else:
+                directions = ["out"] if side == "out" else ["out", "in"]
+                assert [e.element.get("direction") for e in fatals] == directions
+                assert fatals[-1].element.get("account") == (one if side == "out" else other)
+            (archived,) = (
+                item
+                for item in await feed.ask(
+                    "get", f"<archive xmlns='{NS}' account='{fatals[-1].element.get('account')}'/>"
+                )
+                if item.findtext("{jabber:client}message/{jabber:client}body") == "fatal"
+            )
+            assert archived.get("id") == fatals[-1].element.get("archive-id")
+            assert not [e for e in feed.events if e.kind == "gap"]
+            if not again:
+                prosody.kill()
 
 
 async def test_reloading_under_traffic_loses_nothing(tmp_path: Path) -> None:

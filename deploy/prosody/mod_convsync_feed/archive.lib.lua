@@ -158,4 +158,11 @@ function archive.page(event, exists)
 		:format(xmlns_feed, xml.attribute("last", last), table.concat(parts)));
 end
 
+-- The newest message of an account or room: its id and the message; nil where there is none.
+function archive.newest(username)
+	if not store or type(store.find) ~= "function" then return nil; end
+	local find = store:find(username, { limit = 1, reverse = true, with = has_rooms and "message<groupchat" or nil });
+	if find then return find(); end
+end
+
 return archive;

@@ -22,9 +22,10 @@ local events = {};
 local seen = setmetatable({}, { __mode = "k" });
 local existing = cache.new(4096);
 
--- components: set of JIDs that are never a peer; emit: takes an event's XML from after its n.
-function events.start(components, emit)
-	events.components, events.emit = components, emit;
+-- feed: components (set of JIDs that are never a peer), emit (takes an event's XML from after its n), expect (takes the
+-- account whose message may be archived next).
+function events.start(feed)
+	events.components, events.emit, events.expect = feed.components, feed.emit, feed.expect;
 end
 
 function events.exists(username, account)
@@ -110,6 +111,30 @@ end
 function events.message_out(event)
 	local origin, to = event.origin, event.stanza.attr.to;
 	if origin.username and to then emit_message(event, "out", origin.username, to, origin.resource); end
+end
+
+-- Before mod_mam sees either.
+function events.expect_in(event)
+	local username = jid.node(event.stanza.attr.to) or event.origin.username;
+	if username then events.expect(username .. "@" .. host); end
+end
+
+function events.expect_out(event)
+	if event.origin.username then events.expect(event.origin.username .. "@" .. host); end
+end
+
+-- The newest message of an account's archive, which may have been archived and no event yet when the server was killed.
+function events.replay(account, id, stanza)
+	local username, from, to = jid.node(account), stanza.attr.from, stanza.attr.to or account;
+	local direction = jid.bare(from) == account and jid.bare(to) ~= account and "out" or "in";
+	local peer = jid.bare(direction == "out" and to or from);
+	if stanza:get_child("convsync", xmlns_feed) or not is_conversation(stanza, peer) then return; end
+	events.emit(table.concat {
+		xml.head("message", account, table.pack(
+			"direction", direction, "archive-id", id, "resource", jid.resource(direction == "out" and from or to),
+			"known", is_known(username, peer), "to-self", peer == account));
+		">", presence.summary(account), xml.message(stanza, to), "</event>";
+	});
 end
 
 -- An error that this server itself answers goes straight to the sender's session, past every hook.

@@ -202,6 +202,7 @@ end);
 source.start({
 	components = components, emit = emit, guarded = guarded, around = around;
 	ready = function () return outbox and outbox:ready(); end;
+	expect = function (...) if outbox then outbox:expect(...); end end;
 });
 
 local function stop(unloaded)
@@ -240,6 +241,15 @@ local function tick()
 	return TICK_SECONDS;
 end
 
+-- The server was killed while a message was in work: if it was archived nobody would hear of it. The component knows a
+-- message that it has by its archive id.
+local function replay()
+	local expected = outbox.expected;
+	if not expected then return; end
+	local id, message = archive.newest(jid.node(expected.account));
+	if id then source.replay(expected.account, id, message, expected.author); end
+end
+
 function module.load()
 	if components:empty() then
 		module:log("error", "convsync_feed_components is empty: events are kept and nobody may fetch them");
@@ -253,6 +263,7 @@ function module.load()
 			if subscription then subscription.gone = true; end
 		end;
 	});
+	attempt(replay);
 	module:add_timer(TICK_SECONDS, tick);
 	-- A component that is connected already has subscribed to a module that is no more.
 	for name in components:items() do

@@ -162,6 +162,19 @@ function outbox:append(rest)
 	return n;
 end
 
+-- A message of this account is about to be archived and then to become the next event. Should the server be killed
+-- between these two writes, `expected` says so at the next start. author: of a room's message.
+function outbox:expect(account, author)
+	if not self.notes then
+		self.notes = io.open(self.dir .. "/" .. records.EXPECTED, "wb");
+		if not self.notes then return; end
+	end
+	local stream = self.current;
+	self.notes:seek("set", 0);
+	self.notes:write(stream.id, " ", ("%d"):format(stream.high + 1), " ", account, " ", author or "-", "\n");
+	self.notes:flush();
+end
+
 -- Opens a new stream (behind the others, or behind the one given) whose first event says that events were lost before
 -- it. With "full" all that is held is given up first: whoever has to start over from the archive gains nothing from the
 -- old half, and the newest events count. Returns the stream, or nil when nothing could be written.
@@ -304,6 +317,10 @@ end
 
 function outbox:close(unloaded)
 	self:save(unloaded);
+	if self.notes then
+		self.notes:close();
+		os.remove(self.dir .. "/" .. records.EXPECTED);
+	end
 	self:_close_writer();
 	self:_close_reader();
 end

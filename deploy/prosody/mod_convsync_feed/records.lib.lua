@@ -6,6 +6,7 @@ local lfs = require "lfs";
 local hashes = require "util.hashes";
 
 local FORMAT = 1; -- of the folder; one that says more is of a later module
+local EXPECTED = "expected"; -- the file that names the event to come: "stream n account author\n"
 
 local function checksum(payload)
 	return hashes.sha1(payload, true):sub(1, 8);
@@ -153,6 +154,6 @@ local function save_state(dir, streams, ran, unloaded)
 end
 
 return {
-	FORMAT = FORMAT, encode = encode, read_header = read_header, read_payload = read_payload, content_of = content_of;
+	FORMAT = FORMAT, EXPECTED = EXPECTED, encode = encode, read_header = read_header, read_payload = read_payload, content_of = content_of;
 	segment_path = segment_path, verify = verify, salvage = salvage, cut = cut, load = load, save_state = save_state;
 };

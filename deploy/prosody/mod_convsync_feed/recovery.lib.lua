@@ -85,6 +85,16 @@ local function recover(outbox, stream, is_last)
 	return lost;
 end
 
+-- The event that was to come when the server was killed, { account, author }: nil when it came.
+local function expected(outbox)
+	local path = outbox.dir .. "/" .. records.EXPECTED;
+	local id, n, account, author = (records.content_of(path) or ""):match("^(%S+) (%d+) (%S+) (%S+)\n");
+	os.remove(path);
+	local stream = id and outbox:find(id);
+	if not stream or stream.high >= tonumber(n) then return nil; end
+	return { account = account, author = author ~= "-" and author or nil };
+end
+
 -- Reads the folder into outbox.streams. Returns the reason for a gap that is due, or nil. reloaded: the module is being
 -- reloaded, so nothing happened between its unloading and now.
 function recovery.run(outbox, reloaded)
@@ -108,6 +118,7 @@ function recovery.run(outbox, reloaded)
 	for i, stream in ipairs(streams) do
 		lost = recover(outbox, stream, i == #streams) or lost;
 	end
+	outbox.expected = expected(outbox);
 	if lost then return "torn"; end
 	return found.unloaded and not reloaded and "unloaded" or nil;
 end

@@ -115,16 +115,29 @@ local function is_only_typing(stanza)
 	return typing;
 end
 
+local function emit_message(room, stanza, id, author)
+	feed.emit(xml.head("room-message", room.jid, table.pack("archive-id", id, "author", author, "private", is_private(room)))
+		.. ">" .. xml.message(stanza) .. "</event>");
+end
+
+local function author_of(room, stanza)
+	local occupant = room:get_occupant_by_nick(stanza.attr.from);
+	return occupant and occupant.bare_jid;
+end
+
+-- Before mod_muc_mam sees it.
+local function before_message(event)
+	local room, stanza = event.room, event.stanza;
+	if jid.node(room.jid) and stanza.name == "message" then feed.expect(room.jid, author_of(room, stanza)); end
+end
+
 local function on_message(event)
 	local room, stanza = event.room, event.stanza;
 	if stanza.name ~= "message" or is_only_typing(stanza) or not known(room) then return; end
-	local author = room:get_occupant_by_nick(stanza.attr.from);
 	-- mod_muc_mam removes what a client says in the room's name; without it that would still be there.
 	local id = prosody.hosts[module.host].modules.muc_mam
 		and stanza:get_child_with_attr("stanza-id", "urn:xmpp:sid:0", "by", room.jid);
-	feed.emit(xml.head("room-message", room.jid, table.pack(
-		"archive-id", id and id.attr.id, "author", author and author.bare_jid, "private", is_private(room)))
-		.. ">" .. xml.message(stanza) .. "</event>");
+	emit_message(room, stanza, id and id.attr.id, author_of(room, stanza));
 end
 
 local function on_destroyed(event)
@@ -134,7 +147,8 @@ local function on_destroyed(event)
 	told:set(room.jid, nil);
 end
 
--- feed: emit (takes an event's XML from after its n), ready (→ the stream that the next event will be of), guarded.
+-- feed: emit (takes an event's XML from after its n), ready (→ the stream that the next event will be of), expect (takes
+-- the room whose message may be archived next, and its author), guarded.
 function rooms.start(a_feed)
 	feed = a_feed;
 	local function hook(name, f, priority) module:hook(name, feed.guarded(f), priority); end
@@ -142,11 +156,18 @@ function rooms.start(a_feed)
 	hook("muc-set-affiliation", on_affiliation);
 	hook("muc-set-affiliation-data/reserved_nickname", function (event) compare(event.room, event.jid); end);
 	hook("muc-config-submitted/muc#roomconfig_membersonly", on_configuration, -10);
+	hook("muc-broadcast-message", before_message, 0.5);
 	hook("muc-broadcast-message", on_message, -10);
 	hook("muc-room-destroyed", on_destroyed, 10);
 end
 
 function rooms.stop() end
+
+-- The newest message of a room's archive, which may have been archived and no event yet when the server was killed.
+function rooms.replay(address, id, stanza, author)
+	local room = mod_muc.get_room_from_jid(address);
+	if room and known(room) and not is_only_typing(stanza) then emit_message(room, stanza, id, author); end
+end
 
 -- The rooms that are in memory and those that would be restored: without restoring them.
 function rooms.names()

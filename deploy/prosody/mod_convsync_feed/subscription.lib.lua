@@ -164,6 +164,8 @@ local function parse(subscribe)
 	local common = false;
 	for version in versions:gmatch("[^%s,]+") do common = common or version == "1"; end
 	if not common then
+		module:log("error", "The component speaks version %s of the feed, this module version 1: update the older one",
+			versions:sub(1, 64));
 		return nil, "cancel", "not-acceptable", st.stanza("unsupported-version", { xmlns = xmlns_feed, versions = "1" });
 	end
 	if subscribe.attr.buckets ~= "0-255" then return nil, "cancel", "feature-not-implemented"; end

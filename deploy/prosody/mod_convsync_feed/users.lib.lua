@@ -9,7 +9,9 @@ local accounts = module:require "accounts";
 
 local host = module.host;
 local xmlns_synchronization = "https://xabber.com/protocol/synchronization";
-local users = { ignore = events.ignore, names = accounts.users, exists = accounts.user_exists };
+local users = {
+	ignore = events.ignore, replay = events.replay, names = accounts.users, exists = accounts.user_exists;
+};
 
 local function each_session(f)
 	for _, user in pairs(prosody.hosts[host].sessions) do
@@ -19,6 +21,8 @@ end
 
 local function hook_messages(guarded)
 	for _, kind in ipairs { "bare", "full" } do
+		module:hook("message/" .. kind, guarded(events.expect_in), 0.5);
+		module:hook("pre-message/" .. kind, guarded(events.expect_out), 0.5);
 		module:hook("message/" .. kind, guarded(events.message_in), -0.5);
 		module:hook("pre-message/" .. kind, guarded(events.message_out), -0.5);
 	end
@@ -82,9 +86,9 @@ local function watch_bounces(guarded)
 	end
 end
 
--- feed: components (set of JIDs that are never a peer), emit (takes an event's XML from after its n), guarded, around.
+-- feed: what events.start takes, guarded, around.
 function users.start(feed)
-	events.start(feed.components, feed.emit);
+	events.start(feed);
 	hook_messages(feed.guarded);
 	hook_sessions(feed.guarded);
 	hook_accounts(feed.guarded);

@@ -1,5 +1,5 @@
 -- For tests only: lets a client tell Prosody to unload, load or reload a module, to fill a room with members, to flood an
--- account with messages, and breaks a callback.
+-- account with messages, breaks a callback, and kills the server at the worst moment.
 local modulemanager = require "core.modulemanager";
 local st = require "util.stanza";
 local jid = require "util.jid";
@@ -58,11 +58,22 @@ local function in_item(event)
 end
 module:hook("message/bare", set({}, in_message), 0.5);
 module:hook("message/bare", set(nil, in_message), -0.75);
+-- A message that carries this element kills the server when it has been archived: by its recipient, its sender, its room.
+local signal = require "util.signal";
+local function die(side)
+	return function (event)
+		local die_here = event.stanza:get_child("die", "urn:convsync:test");
+		if die_here and die_here.attr.side == side then signal.kill(require "util.pposix".getpid(), "SIGKILL"); end
+	end
+end
+module:hook("message/bare", die("in"), -0.25);
+module:hook("pre-message/bare", die("out"), -0.25);
 local rooms = "conference." .. module.host;
 local function break_rooms(host)
 	if host ~= rooms then return; end
 	local events = prosody.hosts[host].events;
 	module:hook_object_event(events, "muc-broadcast-message", set({}, in_message), -9);
+	module:hook_object_event(events, "muc-broadcast-message", die("room"), -5);
 	module:hook_object_event(events, "muc-broadcast-message", set(nil, in_message), -11);
 end
 module:hook_global("host-activated", break_rooms);
