@@ -5,6 +5,7 @@ It keeps each stanza with the server's word on it, so that what is acknowledged 
 
 import asyncio
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from typing import Self
 from xml.sax.saxutils import quoteattr
 
@@ -76,6 +77,20 @@ class Device(Person):
         """Joins a room, without its history; returns when it is in."""
         self.send(f"<presence to='{room}/{nick}'><x xmlns='{MUC}'><history maxstanzas='0'/></x></presence>")
         await self.wait_for(lambda e: e.get("from") == f"{room}/{nick}" and entered(e), timeout=LOGIN_SECONDS)
+
+    async def found(self, room: str, nick: str, members: Sequence[str], *, private: bool) -> None:
+        """Makes a room that stays, and is in it; `members` belong to it."""
+        await self.enter(room, nick)
+        options = (("membersonly", private), ("persistentroom", True))
+        fields = "".join(
+            f"<field var='muc#roomconfig_{var}'><value>{value:d}</value></field>" for var, value in options
+        )
+        form = f"<field var='FORM_TYPE'><value>{MUC}#roomconfig</value></field>{fields}"
+        submitted = f"<x xmlns='jabber:x:data' type='submit'>{form}</x>"
+        await self.iq("set", f"<query xmlns='{MUC}#owner'>{submitted}</query>", to=room)
+        for account in members:
+            item = f"<item jid='{account}' affiliation='member'/>"
+            await self.iq("set", f"<query xmlns='{MUC}#admin'>{item}</query>", to=room)
 
     async def read_up_to(self, peer: str, stanza_id: str, by: str) -> None:
         """XEP-0490: returns when the server has taken it. Like `read`, which waits longer."""

@@ -23,7 +23,6 @@ from tests.system.person import Phone
 LEAST_ACTS = 60  # of each device
 DEVICES = (("desk",), ("desk", "lap"), ("desk",), ("desk",), ())  # by actor; the last one is the absentee
 COMERS = 3  # how many of them go into the rooms; the others are members
-CONFIGURE = "http://jabber.org/protocol/muc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,17 +84,7 @@ class Stage:
         for number in range(2):
             jid = f"{self.jids[0].split('@')[0]}-{number}-{int(time.time() * 1000)}@{self.box.ready['muc']}"
             nicks = {account: f"nick{index}" for index, account in enumerate(self.jids)}
-            await owner.enter(jid, nicks[owner.account])
-            fields = "".join(
-                f"<field var='muc#roomconfig_{name}'><value>{value:d}</value></field>"
-                for name, value in (("membersonly", not number), ("persistentroom", True))
-            )
-            form = f"<field var='FORM_TYPE'><value>{CONFIGURE}#roomconfig</value></field>{fields}"
-            submitted = f"<x xmlns='jabber:x:data' type='submit'>{form}</x>"
-            await owner.iq("set", f"<query xmlns='{CONFIGURE}#owner'>{submitted}</query>", to=jid)
-            for account in self.jids[1:]:
-                item = f"<item jid='{account}' affiliation='member'/>"
-                await owner.iq("set", f"<query xmlns='{CONFIGURE}#admin'>{item}</query>", to=jid)
+            await owner.found(jid, nicks[owner.account], self.jids[1:], private=not number)
             self.places.append(Place(jid, nicks))
 
     async def disconnect(self, dice: random.Random) -> int:

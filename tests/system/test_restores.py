@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import truth
+from tests.chaos.device import Device
 from tests.system.box import Box, boxed, eventually
 from tests.system.person import Person
 
+pytestmark = pytest.mark.timeout(300)  # on a machine with much else to do
 HOSTS = ("localhost", "conference%2elocalhost")  # as Prosody writes them
 
 
@@ -46,14 +48,22 @@ class Lives:
                 await eventually(lambda: gone(pids))
 
     async def talk(self, box: Box, many: int = 10) -> None:
-        """Bob writes to Ann; returns when the server has taken it."""
-        bob = await box.person(box.ready["accounts"][1]["jid"], "desk", sm=True)
-        ann = box.ready["accounts"][0]["jid"]
+        """Bob writes to Ann, and in a room to which she belongs; returns when the server has taken it."""
+        bob = await Device.log_in(box, box.ready["accounts"][1]["jid"], "desk")
+        ann, room = box.ready["accounts"][0]["jid"], self.room(box)
+        if self.said:
+            await bob.enter(room, "Bob")
+        else:
+            await bob.found(room, "Bob", [ann], private=True)
         for _ in range(many):
             self.said += 1
             bob.write(ann, f"number {self.said}")
+            bob.message(room, f"<body>number {self.said}</body>", kind="groupchat", message_id=f"r{self.said}")
         await bob.acked()
         await bob.close()
+
+    def room(self, box: Box) -> str:
+        return f"tea@{box.ready['muc']}"
 
     async def ann(self, box: Box) -> Person:
         return await box.person(box.ready["accounts"][0]["jid"], "watch", presence=False)
@@ -107,7 +117,7 @@ class Lives:
         await eventually(raised)
         ann = await self.ann(box)
         listing = await ann.sync(self.stamp)
-        assert listing.jids == [box.ready["accounts"][1]["jid"]]
+        assert set(listing.jids) == {box.ready["accounts"][1]["jid"], self.room(box)}
         assert (await ann.sync(listing.stamp)).items == []
         await ann.close()
 
@@ -119,18 +129,21 @@ class Lives:
         await ann.close()
 
     async def complete(self, box: Box) -> None:
-        """What the archive has is in the state, once, and is unread."""
-        ann = await self.ann(box)
-        bodies = [item.archive_id for item in await truth.archive(ann) if item.body]
-        assert len(bodies) == self.said
+        """What the archives have is in the state, once, in their order, and is unread."""
+        ann, room = await self.ann(box), self.room(box)
+        archives = {ann.account: await truth.archive(ann), room: await truth.archive(ann, room)}
+        bodies = {owner: [item.archive_id for item in items if item.body] for owner, items in archives.items()}
+        assert {len(ids) for ids in bodies.values()} == {self.said}
 
         async def same() -> bool:
-            rows = await box.sql(
-                "SELECT archive_key FROM message WHERE account = $1 AND counted ORDER BY rank", ann.account
-            )
-            assert [row["archive_key"] for row in rows] == bodies
-            (item,) = (await ann.sync()).items
-            assert (item.unread, item.body) == (self.said, f"number {self.said}")
+            for owner, ids in bodies.items():
+                rows = await box.sql(
+                    "SELECT archive_key FROM message WHERE account = $1 AND counted ORDER BY rank", owner
+                )
+                assert [row["archive_key"] for row in rows] == ids, owner
+            listed = {item.jid: (item.unread, item.body) for item in (await ann.sync()).items}
+            last = (self.said, f"number {self.said}")
+            assert listed == {box.ready["accounts"][1]["jid"]: last, room: last}
             return True
 
         await eventually(same, 30)
@@ -141,8 +154,7 @@ class Lives:
         """What is said from now on comes."""
         await self.talk(box, 3)
         ann = await self.ann(box)
-        (item,) = (await ann.sync()).items
-        assert item.body == f"number {self.said}"
+        assert {item.body for item in (await ann.sync()).items} == {f"number {self.said}"}
         await ann.close()
 
 
