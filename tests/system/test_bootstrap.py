@@ -59,7 +59,7 @@ async def test_a_first_contact_has_its_archive(box: Box) -> None:
     ann = await box.person(ann.account)
     row = await read(box, ann.account)
     assert (row["why"], row["restored"]) == (None, 8)
-    shown = await ann.wait_for(lambda e: e.get("type") == "set" and e.find(f"{{{SYNC}}}query") is not None)
+    shown = await ann.wait_for(lambda e: e.get("type") == "set" and e.find(f"{{{SYNC}}}query") is not None, past=True)
     assert [element.get("jid") for element in shown[0]] == [bob.account]
     listed = (await ann.sync()).of(bob.account)
     assert listed is not None
