@@ -29,6 +29,8 @@ CONFIGURATION, DATABASE = "ejabberd.yml", "ejabberd.db"
 # Not "ebin": below a folder called "ejabberd" Erlang would take it for ejabberd's own, and miss its translations.
 BEAMS = "modules"
 COMPILE_SECONDS = 60.0
+# Idle schedulers sleep at once: they would spin for a while, on cores that the other parts need.
+PATIENT = ("+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none")
 # Libraries of Debian's packages and of a source installation; those of Erlang itself are below its own root.
 _PLACES = ("/usr/lib/*-linux-gnu", "/usr/local/lib", "/usr/lib64", "/usr/lib")
 
@@ -127,7 +129,7 @@ def ejabberd(
         name="server",
         # The process that is started is the server: `erl` replaces itself, and without -detached nothing forks.
         argv=(
-            *(str(installation.erl), "-noinput", "-pa", str(folder / BEAMS)),
+            *(str(installation.erl), *PATIENT, "-noinput", "-pa", str(folder / BEAMS)),
             *("-mnesia", "dir", _erlang(str(folder / "mnesia")), "-s", "ejabberd"),
         ),
         cwd=folder,

@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from sync.sandbox.ejabberd import CONFIGURATION
@@ -47,14 +48,18 @@ def cut_connection(pid: int, port: int) -> None:
         os.close(handle)
 
 
+def sockets(pid: int) -> dict[int, str]:
+    """A process's file descriptors that are sockets, with the number by which /proc/net knows each."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            kind, _, number = os.readlink(entry).partition(":[")
+            if kind == "socket":
+                found[int(entry.name)] = number.removesuffix("]")
+    return found
+
+
 def _connected(pid: int, port: int) -> list[int]:
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    inodes = {row[9] for row in rows if int(row[2].rpartition(":")[2], 16) == port}
-    return [int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir() if _inode(entry) in inodes]
-
-
-def _inode(entry: Path) -> str:
-    try:
-        return os.readlink(entry).removeprefix("socket:[").removesuffix("]")
-    except FileNotFoundError:
-        return ""  # closed meanwhile
+    numbers = {row[9] for row in rows if int(row[2].rpartition(":")[2], 16) == port}
+    return [descriptor for descriptor, number in sockets(pid).items() if number in numbers]

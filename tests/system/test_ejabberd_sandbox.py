@@ -1,7 +1,6 @@
 """The sandbox's ejabberd: what it listens on, how it ends, what is said when it is not there."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,14 @@ from ejabberd_server import Ejabberd
 
 from sync.sandbox import ejabberd
 from sync.sandbox.launch import LaunchError
+from tests.system.surgery import sockets
 
 
 def listening(pid: int) -> set[str]:
     """Where a process listens, of all addresses of IPv4 and IPv6: `address:port` in hexadecimal digits."""
-    mine = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    mine = set(sockets(pid).values())
     rows = [line.split() for file in ("tcp", "tcp6") for line in Path(f"/proc/net/{file}").read_text().splitlines()[1:]]
-    return {row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine}
+    return {row[1] for row in rows if row[3] == "0A" and row[9] in mine}
 
 
 async def test_the_process_is_the_server_on_two_ports_and_ends_at_once_on_sigterm(tmp_path: Path) -> None:
