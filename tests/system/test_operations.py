@@ -43,7 +43,7 @@ class Standby:
         except (aiohttp.ClientError, ValueError):
             return {}
 
-    async def until(self, words: str, seconds: float = 10) -> None:
+    async def until(self, words: str, seconds: float = 20) -> None:
         """Until /ready says so."""
 
         async def look() -> bool:
