@@ -53,12 +53,13 @@ async def test_a_wrong_subscribe_is_refused(
     assert caught.value.condition == condition
 
 
-async def test_an_unknown_version_is_told_what_is_spoken(feed: FeedComponent) -> None:
+async def test_an_unknown_version_is_told_what_is_spoken(ejabberd: Ejabberd, feed: FeedComponent) -> None:
     with pytest.raises(StanzaError) as caught:
         await feed.ask("set", f"<subscribe xmlns='{NS}' versions='2' buckets='0-255'/>")
     told = caught.value.stanza.find(f"{{*}}error/{FEED}unsupported-version")
     assert told is not None
     assert told.get("versions") == "1"
+    assert await ejabberd.logged("of the feed, this module version 1: update the older one")
 
 
 @pytest.mark.parametrize("request_", [f"<subscribe xmlns='{NS}' versions='1' buckets='0-255'/>", SESSIONS])

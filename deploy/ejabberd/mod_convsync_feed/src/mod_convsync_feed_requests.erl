@@ -181,7 +181,10 @@ parse(#xmlel{children = Children} = Subscribe) ->
         orelse lists:member(error, Numbers) orelse length(lists:usort(Ids)) < length(Ids),
     case {Malformed, lists:member(<<"1">>, Versions), Buckets} of
         {true, _, _} -> {error, xmpp:err_bad_request()};
-        {_, false, _} -> {error, unsupported_version()};
+        {_, false, _} ->
+            ?ERROR_MSG("The component speaks version ~0p of the feed, this module version 1: update the older one",
+                       [lists:sublist(Versions, 8)]),
+            {error, unsupported_version()};
         {_, _, <<"0-255">>} -> {ok, maps:from_list(lists:zip(Ids, Numbers))};
         _ -> {error, xmpp:err_feature_not_implemented()}
     end.
