@@ -93,7 +93,7 @@ keys = ["{Fernet.generate_key().decode()}"]
         except aiohttp.ClientError:
             return 0, {}
 
-    async def until(self, missing: set[str], seconds: float = 15) -> dict[str, Any]:
+    async def until(self, missing: set[str], seconds: float = 40) -> dict[str, Any]:
         """Until exactly that is missing; what /ready says then."""
 
         async def look() -> dict[str, Any]:
