@@ -72,7 +72,7 @@ async def test_a_host_without_the_module_does_not_keep_the_other_from_working(
         assert await listed(reader) >= 1
         # The other host's module begins, and calls: no pause of ours is waited for.
         await two.control(writer, "load", host=SECOND)
-        await it.until(set(), seconds=3)
+        await it.until(set())
         eva.send(chat(f"fay@{SECOND}", "two"))
         await eventually(lambda: is_unread(it, f"fay@{SECOND}", 1))
         assert await listed(fay) >= 1
@@ -138,12 +138,12 @@ async def test_a_slow_database_closes_the_window_and_costs_no_memory(
     async with it.serving() as process:
         await it.until(set())
         await flood(two, readers, 500)  # warm
-        await eventually(lambda: total(it, readers, 500))
+        await eventually(lambda: total(it, readers, 500), 30)
         before, outbox = resident(process.pid), size(two.outbox)
         locker = await asyncpg.connect(installed)
         await locker.execute("BEGIN; LOCK TABLE conversation IN ACCESS EXCLUSIVE MODE")
         await flood(two, readers, MESSAGES)
-        await eventually(lambda: window_is_closed(it))
+        await eventually(lambda: window_is_closed(it), 30)
         held, grown = resident(process.pid) - before, size(two.outbox) - outbox
         assert grown > MESSAGES * 600
         assert held < 32 * MEGABYTE
@@ -152,7 +152,7 @@ async def test_a_slow_database_closes_the_window_and_costs_no_memory(
         alive = [parent(locker.get_server_pid()), *backends]
         send(alive, signal.SIGSTOP)
         try:
-            await eventually(lambda: let_go(it), 15)
+            await eventually(lambda: let_go(it), 30)
             await flood(two, readers, 1000)
             paused = resident(process.pid) - before
         finally:
