@@ -148,6 +148,10 @@ class World:
         """What Ann's own storage says she has read (XEP-0490)."""
         self.archive.marked[ConversationKey(ANN, options.get("peer", BOB))] = named[0]
 
+    def drops(self, _: list[str], __: Options) -> None:
+        """Ann's own storage says nothing any more."""
+        self.archive.marked.clear()
+
     def read(self, named: list[str], _: Options) -> None:
         """The end of the archive; `again`: all of it from the beginning."""
         if "again" in named:
@@ -321,6 +325,7 @@ OTHERS: dict[str, Callable[[World, list[str], Options], None]] = {
     "trim": World.trim,
     "past": World.past,
     "keeps": World.keeps,
+    "drops": World.drops,
     "read": World.read,
     "device": World.device,
     "fetch": World.fetch,
