@@ -19,8 +19,8 @@ _MAX_GRANTS = 100  # of either kind; servers delegate a handful
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """What one host has granted. `delegation`, `privilege`: the namespace, with its version, of what it said; None while
-    it has not. `privileges`: type by access, as `roster` → `get`, those for IQs by `iq NAMESPACE`.
+    """What one host has granted. `delegation`, `privilege`: the namespace, with its version, of what it said; None as
+    long as it has not. `privileges`: type by access, as `roster` → `get`, those for IQs by `iq NAMESPACE`.
     """
 
     delegation: str | None = None
