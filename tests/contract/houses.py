@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync.adapters.postgres import room_rows, rows
+from sync.adapters.postgres import bootstrap_rows, room_rows, rows
 from sync.adapters.postgres.housekeeping import PostgresHousekeeping
 from sync.model.books import Rule
 from sync.model.conversation import Account, Conversation, ConversationKey
@@ -33,6 +33,7 @@ READ = {
     "rooms": ("room", room_rows.room, lambda r: r.jid),
     "members": ("room_member", room_rows.member, lambda m: (m.room, m.account)),
     "entries": ("room_entry", room_rows.entry, lambda e: (e.room, e.rank)),
+    "bootstraps": ("bootstrap", bootstrap_rows.bootstrap, lambda b: b.account),
 }
 
 
