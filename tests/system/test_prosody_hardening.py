@@ -76,9 +76,11 @@ async def test_killed_under_traffic_again_and_again(tmp_path: Path) -> None:
                 done += talker.done
             await prosody.start()
         feed = await everything(prosody)
-        bodies = heard(feed)
-        assert len(bodies) == len(set(bodies))
-        assert set(done) <= set(bodies)
+        ids = [e.element.get("archive-id") for e in feed.events if e.kind == "message" and e.body != "end"]
+        assert len(ids) - len(set(ids)) <= 4  # at each start one that was told before may come again, under its id
+        bodies = {e.element.get("archive-id"): e.body for e in feed.events if e.element.get("direction") == "in"}
+        assert len(bodies) == len(set(bodies.values()))
+        assert set(done) <= set(bodies.values())
         assert "has a gap" not in prosody.log()
 
 
