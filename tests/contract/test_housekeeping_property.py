@@ -247,7 +247,8 @@ async def test_postgres_trims_what_memory_trims(postgres: Bench) -> None:
         expected = world.keeping.tidy(now, keep, 9)
         found = await house.keeping.trim(now, keep, 9)
         assert {table: n for table, n in found.rows.items() if n} == {t: n for t, n in expected.rows.items() if n}, seed
-        assert await house.tables() == world.tables, seed
+        # Putting an account there is its first contact; it is not trimmed.
+        assert replace(await house.tables(), bootstraps={}) == world.tables, seed
 
 
 async def empty(house: House) -> None:
