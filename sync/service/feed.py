@@ -6,6 +6,7 @@ acknowledges. It notices when one side has lost memory and raises the epochs of 
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -65,11 +66,11 @@ class Progress:
         # Not what was seen before: what a power cut took from the module never comes.
         self.head = max(high, self.received)
 
-    def came(self, events: Sequence[Event]) -> None:
-        """Events came in; how far they reach in time is known once they are committed."""
+    def came(self, events: Sequence[Event], now: int) -> None:
+        """Events came in; how far they reach in time is known once they are committed. A clock may be ahead of `now`."""
         times = [microseconds(at) for event in events if (at := getattr(event, "at", None)) is not None]
         if times:
-            self._times.append((events[-1].position.n, max(times)))
+            self._times.append((events[-1].position.n, min(max(times), now)))
 
     def done(self, n: int) -> None:
         """Event n is committed."""
@@ -125,6 +126,9 @@ class HostFeed:
         self._streams: dict[str, Progress] = {}
         self._behind: int | None = 0  # events still to come, as the module said last; None: it does not say
         self._skipped = False
+        self._losses: set[FeedPosition | None] = (
+            set()
+        )  # not committed yet; None: the hello's. Till then no time is good
         self._up = False
         self._moved = asyncio.Event()
         self._caught_up = asyncio.Event()
@@ -226,6 +230,7 @@ class HostFeed:
         self._streams = {name: Progress(mark.shard, mark.committed, mark.seen) for name, mark in known.items()}
         request = envelope.iq("set", sender=self._component, to=self.host, request_id="subscribe", payload=payload)
         self._behind, self._skipped = None, False
+        self._losses.add(None)
         answer = await self._wire.request(request)
         # From here on whoever misses something, or connects anew, has to be heard.
         self._wanted.clear()
@@ -233,6 +238,7 @@ class HostFeed:
             raise Refused("no-hello")
         said = hello.decode_hello(answer[0], host=self.host)
         await self._compare(known, said)
+        self._losses.discard(None)
         for stream in said.streams:
             # What the module counts as acknowledged never comes again, whatever is remembered here (docs/feed.md §6).
             self._progress(stream.id, said.shard).held(stream.acked, stream.high)
@@ -260,7 +266,8 @@ class HostFeed:
         cut = [name for name, mark in known.items() if name in held and mark.seen > held[name].high]
         vanished = [name for name in known if name not in held]
         # The newest stream with an ack is listed until a newer one has one: without either it is not the outbox it was.
-        latest = max((mark.good for name, mark in known.items() if mark.committed and name in held), default=-1)
+        # Of what has just begun to be acknowledged no time may be known yet.
+        latest = max((m.good or math.inf for name, m in known.items() if m.committed and name in held), default=-1)
         lost = [n for n in vanished if (m := known[n]).seen > m.committed or (m.committed and m.good > latest)]
         marks = [mark_of(stream, said.shard, known.get(stream.id)) for stream in said.streams if stream.id not in torn]
         gone = [*vanished, *torn]
@@ -298,7 +305,8 @@ class HostFeed:
         progress.head = max(progress.head, batch.head)
         new = [event for event in batch.events if event.position.n > progress.received]
         progress.received = max(progress.received, batch.last)
-        progress.came(new)
+        progress.came(new, microseconds(self._clock.now()))
+        self._losses.update(event.position for event in new if isinstance(event, GapEvent))
         self._behind = batch.behind
         ingest.put(new)
         self._observer.feed_lag(self.host, progress.head - progress.committed)
@@ -306,6 +314,7 @@ class HostFeed:
 
     def committed(self, positions: Sequence[FeedPosition]) -> None:
         """These events are committed."""
+        self._losses.difference_update(positions)
         for position in positions:
             progress = self._streams.get(position.stream)
             if progress is not None:
@@ -355,10 +364,11 @@ class HostFeed:
     async def acknowledge(self) -> None:
         """One round of acks: those streams that moved."""
         moved = [(name, p, p.committed, p.good) for name, p in self._streams.items() if p.committed > p.acked]
+        sure = not self._losses
         await self._marks.mark(
             self.host,
             [
-                StreamMark(stream=name, shard=p.shard, committed=n, seen=max(p.head, n), good=good)
+                StreamMark(stream=name, shard=p.shard, committed=n, seen=max(p.head, n), good=good if sure else 0)
                 for name, p, n, good in moved
             ],
         )

@@ -52,7 +52,8 @@ def main(*, server: str, seconds: float, seed: str, write: bool) -> None:
         click.echo(f"What was there is kept: {folder}")
     else:
         shutil.rmtree(folder)
-    text = report.told(outcomes, server=server, seed=seed, seconds=time.monotonic() - began)
+    took = time.monotonic() - began
+    text = report.told(outcomes, server=server, seed=seed, asked=seconds, took=took)
     click.echo(f"\n{text}")
     if write:
         report.rewrite(server, text)

@@ -178,12 +178,8 @@ class Performer:
         return self.random.choice(found[-LATELY:]) if found else None
 
     def own(self, peer: str) -> list[str]:
-        """Messages that may be changed. A server that does several things at once may overtake itself where another
-        device changes what one has just sent: there only what it has acknowledged.
-        """
-        own = self.actor.own[peer][-3 * LATELY :]
-        at_once = self.actor.box.ready["server"] == "prosody"
-        return own if at_once else [one for one in own if one in self.actor.taken]
+        """What the server has acknowledged, and may be changed: another device must not overtake it."""
+        return [one for one in self.actor.own[peer][-3 * LATELY :] if one in self.actor.taken]
 
     def write(self, device: Device) -> bool:
         actor, peer = self.actor, self.peer()

@@ -67,10 +67,9 @@ class Weather:
     async def storm(self, faults: Sequence[str]) -> None:
         """One after the other; before some of them the whole may recover, before others it may not."""
         for names in faults:
+            if self.random.random() < 0.5:
+                await recovered(self.box)
             await asyncio.sleep(self.random.uniform(*BETWEEN_SECONDS))
-            if self.random.random() < 0.4:
-                with suppress(AssertionError):
-                    await self.box.whole(5)
             self.say(names)
             await asyncio.gather(*(self.bring(*name.split(" ", 1)) for name in names.split(" + ")))
 

@@ -29,7 +29,7 @@ PARTS = {
 }
 
 
-def told(outcomes: Sequence[Outcome], *, server: str, seed: str, seconds: float) -> str:
+def told(outcomes: Sequence[Outcome], *, server: str, seed: str, asked: float, took: float) -> str:
     """The text of one run."""
     figures: Counter[str] = sum((one.figures for one in outcomes), Counter())
     faults: Counter[str] = sum((one.faults for one in outcomes), Counter())
@@ -43,12 +43,12 @@ def told(outcomes: Sequence[Outcome], *, server: str, seed: str, seconds: float)
     return "\n\n".join(
         [
             facts,
-            f"{len(outcomes)} performances in {seconds / 60:.0f} minutes, {faults.total()} faults. {verdict}",
+            f"{len(outcomes)} performances in {took / 60:.0f} minutes, {faults.total()} faults. {verdict}",
             *(["\n".join(f"- {one}" for one in findings)] if findings else []),
             table(["fault", "times"], sorted(faults.items())),
             table(["what", "how many"], rows),
             f"From the last fault until every part answered: {slowest:.1f} s at the most.",
-            f"Reproduce: `make soak SERVER={server} SECONDS={seconds:.0f} SEED={seed}`",
+            f"Reproduce: `make soak SERVER={server} SECONDS={asked:.0f} SEED={seed}`",
         ]
     )
 

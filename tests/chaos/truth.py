@@ -11,7 +11,7 @@ and told in another: then the order of the index counts, see `in_order` and `Cro
 import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from xml.sax.saxutils import escape
 
@@ -169,7 +169,7 @@ def chats(owner: str, archive: Iterable[Item], word: Word) -> dict[str, Chat]:
         elif word.has(item):
             take(chat, item, item.bare("from"), word, by_stanza_id=False)
         else:
-            chat.dropped.append(item)
+            drop(chat, item, item.bare("from"), word, by_stanza_id=False)
     for chat, item, target, peer in markers:
         chat.mark(owner, chat.newest(target, peer) or chat.newest(target), sure=word.told(item))
     return found
@@ -185,7 +185,7 @@ def room(archive: Iterable[Item], word: Word, accounts: Mapping[str, str]) -> Ch
         elif word.has(item):
             take(chat, item, author, word, by_stanza_id=True)
         else:
-            chat.dropped.append(item)
+            drop(chat, item, author, word, by_stanza_id=True)
     return chat
 
 
@@ -214,6 +214,15 @@ def take(chat: Chat, item: Item, author: str, word: Word, *, by_stanza_id: bool)
         chat.author[item.archive_id], chat.id[item.archive_id] = author, item.id
         chat.text[item.archive_id] = item.body
         chat.index.append(item.archive_id)
+
+
+def drop(chat: Chat, item: Item, author: str, word: Word, *, by_stanza_id: bool) -> None:
+    """An unsure item that the index does not have: it is missing if it would have changed anything."""
+    other = replace(chat, index=[], order=chat.order[:], text={**chat.text}, retracted={*chat.retracted})
+    other.author, other.id = {**chat.author}, {**chat.id}
+    take(other, item, author, word, by_stanza_id=by_stanza_id)
+    if other.index:
+        chat.dropped.append(item)
 
 
 def open_to(chat: Chat, target: str | None, item: Item, word: Word) -> bool:

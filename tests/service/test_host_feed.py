@@ -15,6 +15,7 @@ from sync.model.event import Event, FeedPosition
 from sync.ports import StreamMark
 from sync.protocol.names import FEED, clark
 from sync.protocol.serialise import parse
+from sync.rules.times import microseconds
 from sync.service.feed import HostFeed
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import SetClock
@@ -90,10 +91,10 @@ class Joined:
     def __init__(self, feed: HostFeed, lines: Lines, bench: Bench, observer: RecordingObserver) -> None:
         self.feed, self.lines, self.bench, self.observer, self.bin = feed, lines, bench, observer, Bin()
 
-    def take(self, stream: str, first: int, last: int, *, more: str = "", kind: str = "") -> None:
+    def take(self, stream: str, first: int, last: int, *, more: str = "", kind: str = "", at: int = 1) -> None:
         gap = f"kind='gap' account='{HOST}' reason='{kind}'"
         what = gap if kind else f"kind='account' account='{ANN}' state='created'"
-        events = "".join(f"<event n='{n}' at='1' {what}/>" for n in range(first, last + 1))
+        events = "".join(f"<event n='{n}' at='{at}' {what}/>" for n in range(first, last + 1))
         frame = parse(
             f"<feed xmlns='{FEED}' stream='{stream}' shard='0' last='{last}' head='{last}' {more}>{events}</feed>"
         )
@@ -104,6 +105,9 @@ class Joined:
 
     async def marks(self) -> dict[str, tuple[int, int]]:
         return {mark.stream: (mark.committed, mark.seen) for mark in await self.bench.marks.marks(HOST)}
+
+    async def good(self) -> int:
+        return max(mark.good for mark in await self.bench.marks.marks(HOST))
 
     async def epoch(self) -> int:
         account = await self.bench.store.account(ANN)
@@ -159,6 +163,29 @@ async def test_acks_are_persisted_first_and_have_no_gap() -> None:
         assert await it.marks() == {"a": (1, 3)}
 
 
+async def test_no_time_is_good_while_a_loss_is_not_committed() -> None:
+    """What follows a gap in another stream must not be where the archives are read from."""
+    async with joined(stream("a", 1, 0, 0) + stream("b", 1, 0, 0)) as it:
+        it.take("a", 1, 1, kind="torn", at=5)
+        it.take("b", 1, 1, at=9)
+        it.commit("b", 1)
+        await it.lines.acked.wait()
+        assert (await it.marks())["b"] == (1, 1)
+        assert await it.good() == 0
+        it.lines.acked.clear()
+        it.commit("a", 1)
+        await it.lines.acked.wait()
+        assert await it.good() == 5
+
+
+async def test_no_time_is_good_that_has_not_come_yet() -> None:
+    async with joined(stream("a", 1, 0, 0)) as it:
+        it.take("a", 1, 1, at=microseconds(NOW) + 86_400_000_000)
+        it.commit("a", 1)
+        await it.lines.acked.wait()
+        assert await it.good() == microseconds(NOW)
+
+
 async def test_what_came_before_is_not_taken_twice() -> None:
     async with joined(stream("a", 1, 0, 0)) as it:
         it.take("a", 1, 3)
@@ -203,6 +230,11 @@ async def test_the_newest_stream_with_an_ack_does_not_vanish_from_an_outbox_that
         assert await it.epoch() == 2
     async with joined(stream("c", 1, 0, 0), older) as it:
         assert await it.epoch() == 2
+
+
+async def test_a_newer_stream_may_have_an_ack_before_its_time_is_known() -> None:
+    async with joined(stream("b", 3, 9, 2), known("a", 50, 50, good=1), known("b", 2, 9)) as it:
+        assert await it.epoch() == 1
 
 
 async def test_a_stream_of_which_nothing_ever_came_may_vanish() -> None:
