@@ -10,8 +10,9 @@
 -define(WINDOW_BYTES, 8388608).
 
 %% A stream. `order` tells which is older; `high` is the newest n when the row was written, `acked` the newest n
-%% acknowledged. A key {Host, {unloaded, Node}} is no stream: an operator unloaded the module on that node.
--record(convsync_stream, {key :: {binary(), pos_integer() | {unloaded, node()}},
+%% acknowledged. A key {Host, {unloaded, Node}} is no stream: an operator unloaded the module on that node. Nor is
+%% {Host, {running, Node}}: that node has the outbox open, and `id` is the start of its machine.
+-record(convsync_stream, {key :: {binary(), pos_integer() | {unloaded | running, node()}},
                           id = <<>> :: binary(),
                           acked = 0 :: non_neg_integer(),
                           high = 0 :: non_neg_integer()}).

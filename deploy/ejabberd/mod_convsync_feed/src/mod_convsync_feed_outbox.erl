@@ -3,10 +3,12 @@
 %%%
 %%% Decides where an event lives, when it goes, what missing rows mean. Refuses to know what an event says and who reads
 %%% it. Mnesia's log is kept in memory for up to 64 kB or 2 s, so a commit ends with `mnesia:sync_log/0`: what was
-%%% answered `ok` survives a kill -9, and a power cut too. One process calls this for a host: the owner of the stream.
+%%% answered `ok` survives a kill -9, and a power cut too where the disk keeps its word. Where it does not, Mnesia mends its
+%%% log in silence: a mark in the tables says whose machine they lived on. One process calls this for a host: the owner of the stream.
 -module(mod_convsync_feed_outbox).
 
--export([tables/0, open/2, append/2, gap/2, give_up/3, ack/3, read/3, save/1, find/2, current/1, full/1, unloaded/1]).
+-export([tables/0, open/3, append/2, gap/2, give_up/3, ack/3, read/3, save/1, close/1, find/2, current/1, full/1, unloaded/1]).
+-export([boot/0]). % for the other nodes
 -export_type([outbox/0, stream/0]).
 
 -include("logger.hrl").
@@ -21,6 +23,8 @@
 
 -define(ROW_BYTES, 200). % what a row takes in RAM beside its text
 -define(SAVED, 500).     % rows removed in one transaction
+-define(BOOT_ID, "/proc/sys/kernel/random/boot_id"). % Linux: proc_sys_kernel(5)
+-define(ANSWER, 5000).   % another node says within this time when its machine was started, ms
 
 -spec tables() -> ok.
 tables() ->
@@ -31,20 +35,40 @@ tables() ->
                                            {attributes, record_info(fields, convsync_event)}]),
     ok.
 
-%% Takes what the tables hold of the host into account and begins a new stream; a gap where events were lost.
--spec open(binary(), options()) -> outbox().
-open(Host, Options) ->
+%% Takes what the tables hold of the host into account and begins a new stream; a gap where events were lost. `live`: the
+%% tables have been in this node's memory since before the last owner went, so that its end cost them nothing; `disk`: not so.
+-spec open(binary(), options(), live | disk) -> outbox().
+open(Host, Options, From) ->
     Rows = lists:keysort(#convsync_stream.key, rows(Host)),
     Outbox = #{host => Host, options => Options, streams => [], bytes => 0, dirty => false},
     {Found, Lost} = lists:foldl(fun(Row, {O, L}) -> recover(Row, O, L) end, {Outbox, false},
                                 [R || #convsync_stream{key = {_, Order}} = R <- Rows, is_integer(Order)]),
+    Doubtful = From =:= disk andalso [Id || #convsync_stream{key = {_, {running, N}}, id = Id} <- Rows, doubtful(N, Id)] =/= [],
+    Doubtful andalso
+        ?ERROR_MSG("The outbox of ~ts was not closed before its machine was started anew: events may be missing", [Host]),
     Unloaded = [K || #convsync_stream{key = {_, {unloaded, _}} = K} <- Rows],
-    Opened = if Lost -> gap(Found, torn);
+    Running = [K || #convsync_stream{key = {_, {running, N}} = K} <- Rows, N =/= node()],
+    Opened = if Lost; Doubtful -> gap(Found, torn);
                 Unloaded =/= [] -> gap(Found, unloaded);
                 true -> begin_stream(Found, [])
              end,
-    lists:foreach(fun(K) -> mnesia:dirty_delete(convsync_stream, K) end, Unloaded),
+    lists:foreach(fun(K) -> mnesia:dirty_delete(convsync_stream, K) end, Unloaded ++ Running),
     forget(Opened).
+
+%% Whether events may be missing without a trace in tables that were not closed. What the owner wrote outlives the node, not
+%% the machine; the other nodes' copies of it may be two seconds behind on their disks.
+-spec doubtful(node(), binary()) -> boolean().
+doubtful(Owner, Boot) ->
+    Boot =:= <<>> orelse mnesia:table_info(convsync_event, load_node) =/= Owner
+        orelse rpc:call(Owner, ?MODULE, boot, [], ?ANSWER) =/= Boot.
+
+%% This start of the machine; empty where the system does not tell.
+-spec boot() -> binary().
+boot() ->
+    case file:read_file(?BOOT_ID) of
+        {ok, Text} -> string:trim(Text);
+        {error, _} -> <<>>
+    end.
 
 -spec rows(binary()) -> [#convsync_stream{}].
 rows(Host) ->
@@ -157,7 +181,7 @@ give_up(#{host := Host, streams := Streams} = Outbox, Id, N) ->
     gap(Outbox#{streams := lists:map(Cut, Streams), dirty := true}, unreadable).
 
 -spec begin_stream(outbox(), [binary()]) -> outbox().
-begin_stream(#{host := Host, streams := Streams} = Outbox, Texts) ->
+begin_stream(#{host := Host, streams := Streams, options := #{sync := Sync}} = Outbox, Texts) ->
     Latest = case Streams of
                  [] -> 0;
                  _ -> maps:get(order, lists:last(Streams))
@@ -165,8 +189,14 @@ begin_stream(#{host := Host, streams := Streams} = Outbox, Texts) ->
     Order = max(Latest + 1, mod_convsync_feed_event:clock()), % the clock may have gone back; the order of streams must not
     Id = base64url:encode(crypto:strong_rand_bytes(12)),
     Row = #convsync_stream{key = {Host, Order}, id = Id, high = length(Texts)},
-    Events = events(Host, Order, 0, Texts),
-    ok = commit(Outbox, fun() -> lists:foreach(fun mnesia:write/1, [Row | Events]) end),
+    Boot = case Sync of
+               true -> boot();
+               false -> <<>> % a killed node loses events, too
+           end,
+    Running = #convsync_stream{key = {Host, {running, node()}}, id = Boot},
+    Rows = [Running, Row | events(Host, Order, 0, Texts)],
+    ok = commit(Outbox, fun() -> lists:foreach(fun mnesia:write/1, Rows) end),
+    mnesia:sync_log(),
     Stream = #{order => Order, id => Id, acked => 0, high => length(Texts), low => 1},
     Bytes = lists:sum([byte_size(T) + ?ROW_BYTES || T <- Texts]),
     Outbox#{streams := Streams ++ [Stream], bytes := maps:get(bytes, Outbox) + Bytes}.
@@ -209,6 +239,14 @@ save_stream(#{host := Host} = Outbox, #{order := Order, id := Id, acked := Acked
             ?ERROR_MSG("The feed's acks of ~ts cannot be written, events may be sent twice: ~p", [Host, Reason]),
             {Stream, Freed}
     end.
+
+%% The orderly end: nothing is missing, whatever machine opens the outbox next.
+-spec close(outbox()) -> ok.
+close(#{host := Host} = Outbox) ->
+    save(Outbox),
+    [mnesia:dirty_delete(convsync_stream, K) || #convsync_stream{key = {_, {running, _}} = K} <- rows(Host)],
+    mnesia:sync_log(),
+    ok.
 
 %% A finished stream is forgotten, except the newest one that has an ack: it is the mark by which a component whose
 %% database was restored to before that stream is found out.

@@ -73,13 +73,16 @@ claim(#state{host = Host} = State) ->
         no ->
             case global:whereis_name(Name) of
                 undefined -> claim(State);
-                Pid -> forward(State#state{owner = {Pid, erlang:monitor(process, Pid)}})
+                Pid ->
+                    persistent_term:put({?MODULE, Host}, live),
+                    forward(State#state{owner = {Pid, erlang:monitor(process, Pid)}})
             end
     end.
 
 -spec own(#state{}) -> #state{}.
 own(#state{host = Host, options = Options} = State) ->
-    Outbox = mod_convsync_feed_outbox:open(Host, Options),
+    Outbox = mod_convsync_feed_outbox:open(Host, Options, persistent_term:get({?MODULE, Host}, disk)),
+    persistent_term:put({?MODULE, Host}, live),
     ?INFO_MSG("The feed of ~ts is written on this node", [Host]),
     [ejabberd_router:route(started(Host, Component))
      || Component <- maps:get(components, Options), ejabberd_router:is_my_route(Component#jid.lserver)],
@@ -183,6 +186,9 @@ handle_info(_, State) ->
     {noreply, State}.
 
 -spec terminate(term(), #state{}) -> ok.
+terminate(shutdown, #state{owner = owner} = State) ->
+    catch mod_convsync_feed_outbox:close((ready(commit(State)))#state.outbox),
+    ok;
 terminate(_, #state{owner = owner, outbox = Outbox} = State) ->
     catch commit(State),
     catch mod_convsync_feed_outbox:save(Outbox),
