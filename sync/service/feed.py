@@ -67,7 +67,7 @@ class Progress:
         self.head = max(high, self.received)
 
     def came(self, events: Sequence[Event], now: int) -> None:
-        """Events came in; how far they reach in time is known once they are committed. A clock may be ahead of `now`."""
+        """Events came in; how far they reach in time is known when they are committed. Clocks may be ahead of `now`."""
         times = [microseconds(at) for event in events if (at := getattr(event, "at", None)) is not None]
         if times:
             self._times.append((events[-1].position.n, min(max(times), now)))
@@ -266,7 +266,6 @@ class HostFeed:
         cut = [name for name, mark in known.items() if name in held and mark.seen > held[name].high]
         vanished = [name for name in known if name not in held]
         # The newest stream with an ack is listed until a newer one has one: without either it is not the outbox it was.
-        # Of what has just begun to be acknowledged no time may be known yet.
         latest = max((m.good or math.inf for name, m in known.items() if m.committed and name in held), default=-1)
         lost = [n for n in vanished if (m := known[n]).seen > m.committed or (m.committed and m.good > latest)]
         marks = [mark_of(stream, said.shard, known.get(stream.id)) for stream in said.streams if stream.id not in torn]
@@ -275,10 +274,8 @@ class HostFeed:
             why = "component" if said.regressed else "outbox"
             accounts = await self._marks.raise_epochs(self.host, self._clock.now(), marks=marks, forget=gone)
             self._observer.epoch_raised(why)
-            log.error(
-                "a side of the feed has lost memory; clients start over",
-                extra={"host": self.host, "why": why, "accounts": accounts},
-            )
+            told = {"host": self.host, "why": why, "accounts": accounts}
+            log.error("a side of the feed has lost memory; clients start over", extra=told)
         else:
             await self._marks.mark(self.host, marks)
             if gone:
