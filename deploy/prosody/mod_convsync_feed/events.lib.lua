@@ -137,9 +137,10 @@ function events.replay(account, id, stanza)
 	});
 end
 
--- An error that this server itself answers goes straight to the sender's session, past every hook.
+-- An error that this server itself answers goes straight to the sender's session, past every hook. stanza: a message of
+-- type error.
 function events.bounce(stanza, session)
-	if stanza.name ~= "message" or stanza.attr.type ~= "error" or seen[stanza] then return; end
+	if seen[stanza] then return; end
 	if session.host ~= host or not session.full_jid then return; end
 	local from, account = stanza.attr.from, session.username .. "@" .. host;
 	-- mod_smacks stamps what it keeps for resending in the account's name.

@@ -113,6 +113,8 @@ local function send()
 	subscription:pump();
 end
 
+-- At once, not with what follows: what this server sends the component next may be the question of a client that must
+-- see the event in its answer (docs/feed.md §7).
 local function emit(rest)
 	if not outbox then return; end -- the server is stopping
 	if outbox:append(rest) then count_event(); end

@@ -16,6 +16,7 @@ local now, monotonic = time.now, time.monotonic;
 local SEGMENT_BYTES = 1024 * 1024; -- an acked file is removed whole, so a segment is also what may be held for nothing
 local MARK_SECONDS = 60; -- how exactly the age of events is known
 local RETRY_SECONDS = 1; -- between attempts to write where writing failed
+local RECENT = 8; -- of the newest events are in memory, too: most are sent at once
 
 local outbox = {};
 local outbox_mt = { __index = outbox };
@@ -37,7 +38,7 @@ function outbox:_new_stream(behind)
 	local stream = { id = new_id(), started = started, acked = 0, high = 0, segments = {}, marks = {} };
 	table.insert(self.streams, at + 1, stream);
 	self:_close_writer();
-	self.current = stream;
+	self.current, self.recent = stream, {};
 	return stream;
 end
 
@@ -147,7 +148,7 @@ function outbox:_append(stream, rest)
 	end
 	self:_mark(stream, n);
 	stream.high, self.dirty = n, true;
-	self.last_payload = payload;
+	self.recent[n], self.recent[n - RECENT] = payload, nil;
 	-- A file that goes missing must not go unnoticed, even if the server is killed next.
 	if stream.segments[#stream.segments].first == n then self:save(); end
 	return n;
@@ -283,9 +284,9 @@ function outbox:_open_reader(stream, n)
 	return nil, "not held";
 end
 
--- The XML of event n of a stream, which must be held. Reading on is cheap; the newest event costs no reading at all.
+-- The XML of event n of a stream, which must be held. Reading on is cheap; the newest events cost no reading at all.
 function outbox:read(stream, n)
-	if stream == self.current and n == stream.high then return self.last_payload; end
+	if stream == self.current and self.recent[n] then return self.recent[n]; end
 	local reader = self.reader;
 	if not reader or reader.stream ~= stream or reader.n ~= n or n > reader.segment.last then
 		local err;

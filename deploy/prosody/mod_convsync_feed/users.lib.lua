@@ -72,7 +72,7 @@ end
 local function watch_bounces(guarded)
 	local bounce = guarded(events.bounce);
 	local function filter(stanza, session)
-		bounce(stanza, session);
+		if stanza.name == "message" and stanza.attr.type == "error" then bounce(stanza, session); end
 		return stanza;
 	end
 	local function watch(session)
