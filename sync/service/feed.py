@@ -126,9 +126,8 @@ class HostFeed:
         self._streams: dict[str, Progress] = {}
         self._behind: int | None = 0  # events still to come, as the module said last; None: it does not say
         self._skipped = False
-        self._losses: set[FeedPosition | None] = (
-            set()
-        )  # not committed yet; None: the hello's. Till then no time is good
+        # Not committed yet; None: the hello's. What comes behind a loss is no time up to which nothing is missing.
+        self._losses: set[FeedPosition | None] = set()
         self._up = False
         self._moved = asyncio.Event()
         self._caught_up = asyncio.Event()

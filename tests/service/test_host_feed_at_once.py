@@ -1,6 +1,7 @@
 """Batches that come with the hello, before it has been compared with what is remembered (docs/feed.md §2)."""
 
 import asyncio
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from sync.adapters.memory import MemoryPresence
@@ -15,6 +16,7 @@ class Backlog(Lines):
     """The first hello is followed at once by events."""
 
     it: Joined
+    at = 1
 
     def __init__(self, streams: str, first: int, last: int) -> None:
         super().__init__(streams)
@@ -23,7 +25,7 @@ class Backlog(Lines):
     async def request(self, iq: Element) -> Element:
         answer = await super().request(iq)
         if len(self.asked) == 1:
-            self.it.take("a", self._first, self._last)
+            self.it.take("a", self._first, self._last, at=self.at)
         return answer
 
 
@@ -43,10 +45,7 @@ async def subscribed(lines: Backlog, committed: int) -> tuple[Joined, asyncio.Fu
     lines.it = Joined(feed, lines, bench, observer)
     running = asyncio.ensure_future(feed.run())
     feed.connected()
-    async with asyncio.timeout(5):
-        while not feed.subscribed and not running.done():  # noqa: ASYNC110 - no event is told
-            await asyncio.sleep(0)
-    assert feed.subscribed, running
+    await asyncio.wait_for(feed_is_up(feed, running), 5)
     return lines.it, running
 
 
@@ -69,3 +68,40 @@ async def test_what_followed_an_ack_that_we_do_not_know_of_is_asked_for_again() 
     it.take("a", 101, 120)
     assert [event.position.n for event in it.bin.events] == list(range(101, 121))
     running.cancel()
+
+
+async def test_what_comes_with_the_hello_is_no_good_time_for_what_was_lost_before() -> None:
+    """All accounts start over, which may take longer than the first ack of a new stream."""
+    bench, observer, lines = in_memory(), RecordingObserver(), Backlog(stream("a", 1, 9, 0), 1, 9)
+    await bench.marks.mark(HOST, [known("lost", 50, 51, good=1)])
+    raise_epochs, good = bench.marks.raise_epochs, []
+
+    async def slowly(*what: Any, **more: Any) -> int:
+        lines.it.commit("a", *range(1, 10))
+        await lines.acked.wait()
+        good.append(await lines.it.good())
+        return await raise_epochs(*what, **more)
+
+    bench.marks.raise_epochs = slowly  # type: ignore[method-assign]
+    feed = HostFeed(
+        HOST,
+        component=COMPONENT,
+        wire=lines,
+        marks=bench.marks,
+        presence=MemoryPresence(),
+        clock=Still(NOW),
+        observer=observer,
+        freshness_seconds=0.01,
+    )
+    lines.it, lines.at = Joined(feed, lines, bench, observer), 7
+    running = asyncio.ensure_future(feed.run())
+    feed.connected()
+    await asyncio.wait_for(feed_is_up(feed, running), 5)
+    assert good == [1]
+    running.cancel()
+
+
+async def feed_is_up(feed: HostFeed, running: asyncio.Future[None]) -> None:
+    while not feed.subscribed and not running.done():  # noqa: ASYNC110 - no event is told
+        await asyncio.sleep(0)
+    assert feed.subscribed, running
