@@ -88,9 +88,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """What a host's stream may speak of: accounts, or `rooms`, which may name accounts of `hosts`. The rooms of
-    `muc_hosts` speak for themselves.
-    """
+    """What a host's stream may speak of: accounts, or `rooms` with accounts of `hosts`; `muc_hosts` have their own."""
 
     rooms: bool = False
     hosts: frozenset[str] = frozenset()
@@ -273,8 +271,10 @@ class HostFeed:
             why = "component" if said.regressed else "outbox"
             accounts = await self._marks.raise_epochs(self.host, self._clock.now(), marks=marks, forget=gone)
             self._observer.epoch_raised(why)
-            told = {"host": self.host, "why": why, "accounts": accounts}
-            log.error("a side of the feed has lost memory; clients start over", extra=told)
+            log.error(
+                "a side of the feed has lost memory; clients start over",
+                extra={"host": self.host, "why": why, "accounts": accounts},
+            )
         else:
             await self._marks.mark(self.host, marks)
             if gone:
