@@ -112,7 +112,7 @@ def _sessions(element: Element, host: str) -> tuple[PresentSession, ...]:
     for child in element.iterfind(_SESSION):
         jid, state = child.get("jid", ""), _STATES.get(child.get("state", ""))
         name = resource(jid)
-        if state is None or name is None or len(jid) > MAX_JID_BYTES or not storable(jid):
+        if state is None or name is None or not storable(jid) or len(jid.encode()) > MAX_JID_BYTES:
             continue
         if "@" in bare(jid) and domain(jid) == host:
             acked = moment(child.get("acked")) if state is SessionState.HIBERNATED else None

@@ -99,6 +99,8 @@ class Archives:
             row = replace(row, after=None, start=max(history.before(row.rank), self.start(row)))
             return await self.page(row, until, limit)
         page = archive.decode_archive(answer, account=row.account, until=until, muc_hosts=self.rooms)
+        if any(item.id == row.after for item in page.items):
+            raise FrameError("The page is not behind the item that it is to follow.")
         await self.caught_up(row.account)
         if page.left_out:
             self._observer.ignored("archive-item", page.left_out)
@@ -138,4 +140,7 @@ class Archives:
 
     async def names(self, host: str, after: str | None) -> Names:
         """The next accounts of a host, or its rooms."""
-        return archive.decode_accounts(await self.ask(host, archive.accounts_request(after)), host=host)
+        names = archive.decode_accounts(await self.ask(host, archive.accounts_request(after)), host=host)
+        if after is not None and any(name <= after for name in names.jids):
+            raise FrameError("The names are not behind the one that they are to follow.")
+        return names

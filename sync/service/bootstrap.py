@@ -15,7 +15,7 @@ from functools import partial
 
 from sync.model.bootstrap import Bootstrap, BootstrapState
 from sync.model.conversation import ConversationKey
-from sync.model.errors import Behind, Refused, StoreUnavailable
+from sync.model.errors import Behind, Refused, StoreUnavailable, Uncommittable
 from sync.model.event import MessageEvent
 from sync.model.jid import domain
 from sync.model.query import ListQuery
@@ -124,7 +124,19 @@ class Bootstrapper:
     async def _meet(self, accounts: Iterable[str]) -> None:
         names = sorted(accounts)
         for first in range(0, len(names), SESSIONS):
-            await self._bootstraps.meet(names[first : first + SESSIONS], self._clock.now())
+            await self._make(names[first : first + SESSIONS])
+
+    async def _make(self, names: Sequence[str]) -> None:
+        """Make them known, but for those that the database does not take."""
+        try:
+            await self._bootstraps.meet(names, self._clock.now())
+        except Uncommittable:
+            if len(names) == 1:
+                self._observer.ignored("account")
+                return
+            middle = len(names) // 2
+            await self._make(names[:middle])
+            await self._make(names[middle:])
 
     async def _count(self) -> None:
         counts = await self._bootstraps.counts([*self._feeds])

@@ -140,6 +140,12 @@ def test_peer_and_sender(direction: str, attributes: str, peer: str, sender: str
     assert (event.peer, event.sender) == (peer, sender)
 
 
+def test_a_session_under_a_name_of_too_many_bytes_is_left_out() -> None:
+    long = f"<session jid='{'é' * 2000}@ex.org/x' state='active'/>"
+    heard = parse(HELLO.replace("</hello>", long + "</hello>"))
+    assert [session.account for session in decode_hello(heard, host="ex.org").sessions] == ["ann@ex.org"]
+
+
 def test_hello() -> None:
     hello = decode_hello(parse(HELLO), host="ex.org")
     assert [(s.id, s.low, s.high, s.acked, s.current) for s in hello.streams] == [

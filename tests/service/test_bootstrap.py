@@ -1,7 +1,9 @@
 """What reads archives: what it asks, how it goes on, and what it does where it may not, or cannot."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -9,8 +11,10 @@ import pytest
 
 from sync.model.bootstrap import BootstrapState
 from sync.model.conversation import ConversationKey, Kind
+from sync.model.errors import Uncommittable
 from sync.model.event import Session, SessionState
 from sync.protocol.hello import PresentSession
+from sync.protocol.names import FEED
 from sync.rules.times import microseconds
 from tests.contract.samples import ANN, EVE, NOW, TEA, WITH_BOB, member, owned, seeing, storing
 from tests.service.archives import HOST, ROOMS, House
@@ -115,6 +119,44 @@ async def test_whoever_is_connected_is_met() -> None:
     house.feeds[HOST].hello(PresentSession(EVE, Session("phone", SessionState.ACTIVE)))
     await house.until(lambda: house.done(EVE))
     assert EVE in house.store.tables.accounts
+
+
+async def test_a_session_that_the_database_does_not_take_keeps_nobody_waiting() -> None:
+    """A name may be longer than an index takes."""
+    house = House()
+    long = "x" * 2900 + "@" + HOST
+    meet = house.store.meet
+
+    async def meeting(accounts: Sequence[str], now: datetime) -> int:
+        if long in accounts:
+            raise Uncommittable("ProgramLimitExceededError")
+        return await meet(accounts, now)
+
+    house.store.meet = meeting  # type: ignore[method-assign]
+    connected = [PresentSession(name, Session("phone", SessionState.ACTIVE)) for name in (ANN, long, EVE)]
+    house.feeds[HOST].hello(*connected)
+    await house.until(lambda: house.done(ANN) and house.done(EVE))
+
+
+async def test_a_page_that_comes_again_and_again_is_no_answer() -> None:
+    house = House()
+    known(house)
+    talk(house, 3)
+    archive = house.server.archive
+    house.server.archive = lambda asked: (  # type: ignore[method-assign]
+        asked.attrib.pop("after", None),
+        archive(asked).replace(" last='true'", ""),
+    )[1]
+    await house.until(lambda: house.row().state is BootstrapState.FAILED)
+    assert house.row().why == "bad-answer"
+
+
+async def test_names_that_come_again_and_again_are_no_answer() -> None:
+    house = House()
+    await house.store.ask([HOST], NOW)
+    house.server.accounts = lambda _: f"<accounts xmlns='{FEED}'><account jid='{ANN}'/></accounts>"  # type: ignore[method-assign]
+    await house.until(lambda: house.row(HOST).state is BootstrapState.FAILED)
+    assert house.row(HOST).why == "bad-answer"
 
 
 @pytest.mark.parametrize("condition", ["forbidden", "service-unavailable", "feature-not-implemented"])
