@@ -1,11 +1,19 @@
 """What every FeedMarks promises (sync/ports/store.py): the in-memory one, and Postgres."""
 
+import asyncio
+
+import asyncpg
 import pytest
 
+from sync.adapters.postgres.feed import PostgresFeedMarks
+from sync.adapters.postgres.pool import Pool
+from sync.adapters.postgres.store import PostgresStore
 from sync.model.books import LanePosition, LostHost
 from sync.ports import StreamMark
 from sync.rules.times import microseconds
-from tests.contract.samples import ANN, BOB, EVE, NOW, account, after, conversation, owned, seeing
+from tests.contract.fakes_observer import RecordingObserver
+from tests.contract.fakes_store import SetClock
+from tests.contract.samples import ANN, BOB, EVE, NOW, account, after, conversation, owned, seeing, storing
 from tests.contract.stores import Bench
 
 HOST = "example.org"
@@ -95,3 +103,30 @@ async def test_a_lost_host_starts_over_with_the_event_that_says_so(
     assert raised is not None
     assert (raised.epoch, raised.floor) == (2, microseconds(NOW))
     assert {found.stream for found in await stores.marks.marks(HOST)} == left
+
+
+@pytest.mark.parametrize("by_event", [False, True])
+async def test_all_of_a_large_host_start_over_though_it_takes_longer_than_other_statements_may(
+    postgres: Bench, emptied_database: str, *, by_event: bool
+) -> None:
+    """Else a host with many accounts would never be subscribed again."""
+    await postgres.put(ANN, accounts=[account(ANN, version=5)])
+    hasty = Pool(emptied_database, size=1, statement_seconds=1.0)
+    await hasty.open()
+    other = await asyncpg.connect(emptied_database)
+    try:
+        async with other.transaction():
+            await other.execute("SELECT FROM account WHERE jid = $1 FOR UPDATE", ANN)
+            store = PostgresStore(hasty, SetClock(NOW), RecordingObserver())
+            lost = storing(lost_hosts=[LostHost(host=HOST, version=microseconds(NOW))])
+            work = store.transact(owned(BOB), lost) if by_event else PostgresFeedMarks(hasty).raise_epochs(HOST, NOW)
+            raising = asyncio.ensure_future(work)
+            await asyncio.wait([raising], timeout=1.5)
+            assert not raising.done()
+        await raising
+    finally:
+        await other.close()
+        await hasty.close()
+    raised = await postgres.store.account(ANN)
+    assert raised is not None
+    assert raised.epoch == 2

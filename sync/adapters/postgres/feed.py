@@ -14,7 +14,15 @@ from typing import Any
 
 import asyncpg
 
-from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, Pool, meaning, session
+from sync.adapters.postgres.pool import (
+    ALL_OF_A_HOST_SECONDS,
+    ATTEMPTS,
+    RETRYABLE,
+    Connection,
+    Pool,
+    meaning,
+    session,
+)
 from sync.adapters.postgres.statements import sql
 from sync.model.errors import StoreUnavailable
 from sync.ports import StreamMark
@@ -53,14 +61,21 @@ class PostgresFeedMarks:
         for _ in range(ATTEMPTS):
             with suppress(*RETRYABLE):
                 async with self._pool.connection() as connection, connection.transaction():
-                    done: str = await connection.execute(sql("raise_epochs"), host, microseconds(now))
-                    await connection.execute(sql("read_again"), host, microseconds(now))
+                    done = await start_over(connection, host, microseconds(now))
                     if marks:
                         await write_marks(connection, "replace_marks", host, marks)
                     if forget:
                         await forget_streams(connection, host, forget)
                 return int(done.rsplit(" ", 1)[-1])
         raise StoreUnavailable("retries")
+
+
+async def start_over(connection: Connection, host: str, version: int) -> str:
+    """All clients of a host, or of the members of a room, and the archives are read again. The status of the first."""
+    whose = "raise_epochs_of_room" if "@" in host else "raise_epochs"
+    done: str = await connection.execute(sql(whose), host, version, timeout=ALL_OF_A_HOST_SECONDS)
+    await connection.execute(sql("read_again"), host, version, timeout=ALL_OF_A_HOST_SECONDS)
+    return done
 
 
 async def write_marks(connection: Connection, name: str, host: str, marks: Sequence[StreamMark]) -> None:

@@ -30,6 +30,7 @@ SETTINGS = {
 
 # Rolled back by the server and worth another try (DESIGN §2, invariant 10).
 ATTEMPTS = 5  # of a transaction that the database rolls back
+ALL_OF_A_HOST_SECONDS = 600.0  # for a statement that writes a row of each account of a host: 20,000 to 50,000 a second
 RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 # Everything else that the database says is its own trouble and no fault of the rows: a wrong password, a missing
 # privilege, a full disk, a standby. Rows wait for it to be mended.

@@ -5,6 +5,7 @@ trip.
 from collections.abc import Iterable, Mapping, Sequence
 
 from sync.adapters.postgres import bootstrap_rows, room_rows, rows
+from sync.adapters.postgres.feed import start_over
 from sync.adapters.postgres.pool import Connection
 from sync.adapters.postgres.rows import columns
 from sync.adapters.postgres.statements import STATE_TABLES, sql, together
@@ -37,9 +38,7 @@ async def writes(connection: Connection, out: Writes) -> None:
         },
     )
     for lost in out.lost_hosts:
-        whose = "raise_epochs_of_room" if "@" in lost.host else "raise_epochs"
-        await connection.execute(sql(whose), lost.host, lost.version)
-        await connection.execute(sql("read_again"), lost.host, lost.version)
+        await start_over(connection, lost.host, lost.version)
         if lost.keep is not None:
             for name in ("forget_other_streams", "forget_other_positions"):
                 await connection.execute(sql(name), lost.host, lost.keep)
