@@ -234,6 +234,9 @@ class HostFeed:
         if not len(answer):
             raise Refused("no-hello")
         said = hello.decode_hello(answer[0], host=self.host)
+        if not said.rooms and not self._reach.rooms:
+            # At once: what sessions do from now on comes as events, and those are newer.
+            await self._presence.reset(self.host, by_account(said.sessions))
         await self._compare(known, said)
         self._losses.discard(None)
         for stream in said.streams:
@@ -244,8 +247,6 @@ class HostFeed:
             self.resubscribe()
         if said.rooms is not self._reach.rooms:
             raise Refused("rooms-host" if said.rooms else "no-rooms-host")
-        if not said.rooms:
-            await self._presence.reset(self.host, by_account(said.sessions))
         if not self._up:
             raise Refused("disconnected")
         self.said, self.why, self._refusals = said, "", 0

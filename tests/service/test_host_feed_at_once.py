@@ -5,9 +5,10 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from sync.adapters.memory import MemoryPresence
+from sync.model.event import FeedPosition, SessionChange, SessionEvent
 from sync.service.feed import HostFeed
 from tests.contract.fakes_observer import RecordingObserver
-from tests.contract.samples import NOW
+from tests.contract.samples import ANN, NOW
 from tests.contract.stores import in_memory
 from tests.service.test_host_feed import COMPONENT, HOST, Joined, Lines, Still, known, stream
 
@@ -98,6 +99,37 @@ async def test_what_comes_with_the_hello_is_no_good_time_for_what_was_lost_befor
     feed.connected()
     await asyncio.wait_for(feed_is_up(feed, running), 5)
     assert good == [1]
+    running.cancel()
+
+
+async def test_who_goes_while_the_hello_is_compared_stays_gone() -> None:
+    """All accounts start over, which takes a while; events are taken meanwhile."""
+    bench, lines, presence = in_memory(), Lines(stream("a", 1, 0, 0)), MemoryPresence()
+    await bench.marks.mark(HOST, [known("lost", 50, 51, good=1)])
+    raise_epochs = bench.marks.raise_epochs
+    gone = SessionEvent(
+        position=FeedPosition(HOST, "a", "0", 1), account=ANN, at=NOW, resource="phone", change=SessionChange.UNBOUND
+    )
+
+    async def slowly(*what: Any, **more: Any) -> int:
+        await presence.apply([gone])
+        return await raise_epochs(*what, **more)
+
+    bench.marks.raise_epochs = slowly  # type: ignore[method-assign]
+    feed = HostFeed(
+        HOST,
+        component=COMPONENT,
+        wire=lines,
+        marks=bench.marks,
+        presence=presence,
+        clock=Still(NOW),
+        observer=RecordingObserver(),
+        freshness_seconds=0.01,
+    )
+    running = asyncio.ensure_future(feed.run())
+    feed.connected()
+    await asyncio.wait_for(feed_is_up(feed, running), 5)
+    assert await presence.sessions(ANN) == ()
     running.cancel()
 
 
