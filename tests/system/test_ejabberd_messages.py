@@ -144,7 +144,8 @@ async def test_a_blocked_sender_makes_no_event_for_the_one_who_blocks(ejabberd: 
     one, other = ejabberd.name(), ejabberd.name()
     client, blocker = await ejabberd.client(f"{one}/a"), await ejabberd.client(f"{other}/a")
     await blocker.iq("set", f"<block xmlns='urn:xmpp:blocking'><item jid='{one}'/></block>")
-    client.chat(other, "unwanted")
+    sent = client.chat(other, "unwanted")
+    await client.wait_for(lambda e: e.get("type") == "error" and e.get("id") == sent, past=True)
     await settled(feed, client)
     assert of(feed, other) == []
     assert [w[1] for w in of(feed, one)] == ["out", "in"]  # sent, and bounced

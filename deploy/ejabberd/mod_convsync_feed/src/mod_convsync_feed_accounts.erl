@@ -78,7 +78,7 @@ one(Host, Request) ->
             case ejabberd_auth:user_exists(User, Host) of
                 false -> {error, xmpp:err_item_not_found()};
                 true ->
-                    #xmlel{name = <<"account">>, attrs = [{<<"xmlns">>, ?NS_FEED}, {<<"jid">>, jid:encode(Account)}],
+                    #xmlel{name = <<"account">>, attrs = [{<<"xmlns">>, ?NS_FEED}, {<<"jid">>, mod_convsync_feed_event:address(Account)}],
                            children = contacts(User, Host) ++ lists:append([items(User, Host, Node) || Node <- ?NODES])}
             end
     end.
@@ -106,7 +106,7 @@ newest(Items) ->
 
 -spec payload([xmlel()]) -> [xmlel()].
 payload(Payload) ->
-    lists:sublist([El || #xmlel{} = El <- Payload], 1).
+    lists:sublist([mod_convsync_feed_event:readable(El) || #xmlel{} = El <- Payload], 1).
 
 %% The attribute `max`: the default where there is none, no more than the most.
 -spec max(xmlel(), pos_integer(), pos_integer()) -> pos_integer() | error.

@@ -105,12 +105,12 @@ item(IsRoom, {Id, At, #forwarded{sub_els = [Archived]}}) ->
                             false -> {[], Archived}
                         end,
     #xmlel{name = <<"item">>, attrs = [{<<"id">>, Id}, {<<"at">>, integer_to_binary(At)} | Author],
-           children = [mod_convsync_feed_event:message(Message, Message#message.to)]}.
+           children = [mod_convsync_feed_event:readable(mod_convsync_feed_event:message(Message, Message#message.to))]}.
 
 %% mod_mam puts the author in front of what a room broadcast; it is no part of that.
 -spec author(message()) -> {[{binary(), binary()}], message()}.
 author(#message{sub_els = [#muc_user{items = [#muc_item{jid = Author}]} | Els]} = Message) when Author =/= undefined ->
-    {[{<<"author">>, jid:encode(jid:remove_resource(Author))}], Message#message{sub_els = Els}};
+    {[{<<"author">>, mod_convsync_feed_event:address(Author)}], Message#message{sub_els = Els}};
 author(Message) ->
     {[], Message}.
 

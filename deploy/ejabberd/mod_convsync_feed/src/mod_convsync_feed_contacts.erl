@@ -169,7 +169,7 @@ is_whole(#listitem{match_all = All, match_message = Message}) ->
 
 -spec bare(jid()) -> binary().
 bare(JID) ->
-    jid:encode(jid:remove_resource(JID)).
+    mod_convsync_feed_event:address(JID).
 
 -spec emit(binary(), binary(), jid(), [mod_convsync_feed_event:attribute()], [xmlel()]) -> ok.
 emit(Server, Kind, Account, Attributes, Children) ->

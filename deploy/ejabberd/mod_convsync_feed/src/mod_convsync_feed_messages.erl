@@ -169,8 +169,8 @@ has(Message, Name, Namespace) ->
 
 -spec emit(binary(), message(), jid(), jid(), binary() | undefined) -> integer().
 emit(Direction, Message, #jid{luser = User, lserver = Server} = Account, Peer, Resource) ->
-    Bare = jid:encode(jid:remove_resource(Account)),
-    Attributes = [{<<"direction">>, Direction}, {<<"archive-id">>, archive_id(Message)}, {<<"resource">>, Resource},
+    Bare = mod_convsync_feed_event:address(Account),
+    Attributes = [{<<"direction">>, Direction}, {<<"archive-id">>, archive_id(Message, Account)}, {<<"resource">>, Resource},
                   {<<"known">>, is_known(User, Server, Peer)}, {<<"to-self">>, is_self(Account, Peer)}],
     Children = [mod_convsync_feed_sessions:summary(User, Server),
                 mod_convsync_feed_event:message(Message, Message#message.to)],
@@ -178,10 +178,16 @@ emit(Direction, Message, #jid{luser = User, lserver = Server} = Account, Peer, R
     _ = mod_convsync_feed_host:put(Server, Event),
     binary_to_integer(fxml:get_tag_attr_s(<<"at">>, Event)).
 
--spec archive_id(message()) -> binary() | undefined.
-archive_id(#message{type = error}) -> undefined;
-archive_id(#message{meta = #{mam_archived := true, stanza_id := Id}}) -> integer_to_binary(Id);
-archive_id(_) -> undefined.
+%% What the sender's archive said of a message stays with it: the id is the account's where the stanza says so.
+-spec archive_id(message(), jid()) -> binary() | undefined.
+archive_id(#message{type = error}, _) -> undefined;
+archive_id(#message{meta = #{mam_archived := true, stanza_id := Number}, sub_els = Els}, #jid{luser = User, lserver = Server}) ->
+    Id = integer_to_binary(Number),
+    case [own || #stanza_id{by = #jid{luser = U, lserver = S}, id = I} <- Els, U =:= User, S =:= Server, I =:= Id] of
+        [] -> undefined;
+        _ -> Id
+    end;
+archive_id(_, _) -> undefined.
 
 -spec is_known(binary(), binary(), jid()) -> boolean().
 is_known(User, Server, Peer) ->

@@ -71,6 +71,6 @@ items(User, Server, Node) ->
 -spec tell(jid(), {binary(), binary(), binary()}, binary() | undefined, [xmlel()]) -> ok.
 tell(#jid{lserver = Server} = Account, {Node, Item, Action}, Resource, Payload) ->
     Attributes = [{<<"node">>, Node}, {<<"item">>, Item}, {<<"action">>, Action}, {<<"resource">>, Resource}],
-    Event = mod_convsync_feed_event:new(<<"pep">>, jid:encode(jid:remove_resource(Account)), Attributes, Payload),
+    Event = mod_convsync_feed_event:new(<<"pep">>, mod_convsync_feed_event:address(Account), Attributes, Payload),
     _ = mod_convsync_feed_host:put(Server, Event),
     ok.

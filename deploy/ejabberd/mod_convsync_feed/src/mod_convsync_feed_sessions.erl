@@ -170,7 +170,7 @@ guarded(_, _) ->
 
 -spec emit(#{jid := jid(), _ => _}, atom(), [{binary(), binary()}]) -> ok.
 emit(#{jid := #jid{lserver = Server} = JID}, What, More) ->
-    Account = jid:encode(jid:remove_resource(JID)),
+    Account = mod_convsync_feed_event:address(JID),
     Attributes = [{<<"resource">>, JID#jid.lresource}, {<<"state">>, atom_to_binary(What, latin1)} | More],
     _ = mod_convsync_feed_host:put(Server, mod_convsync_feed_event:new(<<"session">>, Account, Attributes, [])),
     ok.
