@@ -61,6 +61,7 @@ def pace(config: Config) -> Pace:
         window=timedelta(days=read.days),
         messages=read.messages,
         room_messages=read.room_messages,
+        horizon=timedelta(days=config.retention.horizon_days),
     )
 
 

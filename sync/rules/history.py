@@ -42,10 +42,12 @@ Marked = Mapping[ConversationKey, str]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
     """What is known of an account's past: `since` is the rank of the first contact, `marked` the archive ids up to
-    which its own storage says that conversations are read.
+    which its own storage says that conversations are read. Of what was deleted before the rank `horizon` nothing may be
+    left to say so.
     """
 
     since: int
+    horizon: int = 0
     marked: Marked = field(default_factory=dict)
 
 
@@ -233,6 +235,8 @@ def recalled(before: View, event: MessageEvent, past: Past, conduct: Conduct, no
     if isinstance(content, Body):
         if is_known(before, event):
             return ignore("duplicate")
+        if before.conversation is None and past.since < (event.rank or 0) <= past.horizon:
+            return ignore("buried")  # it was known then, and the user has deleted it since
         before = replace(before, conversation=read_along(before, event, past, now))
     if isinstance(content, Correction) and is_duplicate(before, event):
         return shown_again(before, content, event, now)

@@ -32,7 +32,8 @@ SHORT = 1_000_000  # microseconds; archives may tell whole seconds
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """How much of archives is read, and how fast. `window`: how far back; `messages`: of one account, beyond which only
-    the newer half of what is left is read; `room_messages`: of a room at the first contact.
+    the newer half of what is left is read; `room_messages`: of a room at the first contact. `horizon`: how long what
+    was deleted is remembered.
     """
 
     enabled: bool = True
@@ -41,6 +42,7 @@ class Pace:
     window: timedelta = timedelta(days=90)
     messages: int = 10_000
     room_messages: int = 50
+    horizon: timedelta = timedelta(days=30)
 
 
 class Archives:

@@ -27,6 +27,7 @@ from sync.protocol.hello import Hello
 from sync.rules import history
 from sync.rules.fold import Policies
 from sync.rules.history import Past, Restored
+from sync.rules.times import microseconds
 from sync.service.archives import Archives, Pace
 from sync.service.feed import HostFeed
 from sync.service.ingest import Ingest
@@ -236,7 +237,11 @@ class Bootstrapper:
 
     async def _account(self, reading: Reading) -> None:
         before = reading.row.restored
-        past = Past(since=reading.row.since, marked=history.marked(await self._archives.described(reading.row)))
+        past = Past(
+            since=reading.row.since,
+            horizon=microseconds(self._clock.now() - self._pace.horizon),
+            marked=history.marked(await self._archives.described(reading.row)),
+        )
         more = True
         while more:
             until = self._archives.until()

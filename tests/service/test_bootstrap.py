@@ -311,6 +311,21 @@ async def test_who_is_asked_for_anew_is_read_anew() -> None:
     assert len(house.store.tables.messages) == 120
 
 
+@pytest.mark.parametrize(
+    ("since", "said", "taken"), [(60, 40, False), (60, 31, False), (60, 29, True), (20, 40, True), (20, 29, True)]
+)
+async def test_a_conversation_of_which_the_tombstone_is_gone_does_not_come_back(
+    since: float, said: float, *, taken: bool
+) -> None:
+    """What was said behind the first contact was known; only what is younger than any tombstone was surely lost."""
+    house = House()
+    known(house)
+    house.store.tables.bootstraps[ANN] = replace(house.row(), since=house.ago(since), turn=2)
+    house.server.said(ANN, "a1", house.ago(said))
+    await house.until(house.done)
+    assert (WITH_BOB in house.store.tables.conversations) is taken
+
+
 async def test_a_host_is_listed_and_read() -> None:
     house = House()
     house.server.most = 2
