@@ -161,3 +161,25 @@ async def test_a_node_that_leaves_in_order_hands_over_what_it_has(nodes: tuple[E
         said = [e.body for e in feed.events if e.body and e.what[:2] == (account.partition("@")[0], direction)]
         assert said == [f"kept {i}" for i in range(5)]
     assert not [e for e in feed.events if e.kind == "gap"]
+
+
+async def test_what_a_node_misses_without_the_module_is_a_gap_though_another_goes_on(
+    nodes: tuple[Ejabberd, Ejabberd],
+) -> None:
+    one, two = nodes
+    feed = await one.component()
+    await feed.subscribe()
+    module = f'[<<"{DOMAIN}">>, mod_convsync_feed]'
+    assert two.call("gen_mod", "stop_module_keep_config", module) == "ok"
+    bob = await two.client(f"u2@{DOMAIN}/b")
+    bob.chat(f"u3@{DOMAIN}", "nobody looks")
+    await bob.ping()
+    assert "ok" in two.call("gen_mod", "start_module", module)
+    assert owner(one, two) == one.node
+    for i in range(100):
+        bob.chat(f"u3@{DOMAIN}", f"again {i}")
+        await feed.message(f"again {i}")
+        if any(e.kind == "gap" for e in feed.events):
+            break
+    gap = next(e for e in feed.events if e.kind == "gap")
+    assert gap.element.get("reason") == "unloaded"

@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from ejabberd_server import Ejabberd, ejabberd_of_its_own
+from ejabberd_server import Ejabberd, ejabberd_of_its_own, epmd_of_its_own
+from prosody_server import DOMAIN
 from xmpp_component import FEED, FeedComponent
 
 pytest_plugins = ("ejabberd_feed",)
@@ -231,3 +232,28 @@ async def test_a_module_that_was_unloaded_says_that_it_missed_something(tmp_path
         await feed.subscribe(ejabberd.told)
         await feed.message("before")
         assert (await feed.event(lambda e: e.kind == "gap")).element.get("reason") == "unloaded"
+
+
+async def test_a_failure_soon_after_another_is_a_gap_later(tmp_path: Path) -> None:
+    aged = "case E of _ when is_integer(E) -> E - 599000; _ -> E end"
+    earlier = f"fun(S) -> list_to_tuple([{aged} || E <- tuple_to_list(S)]) end"
+    with epmd_of_its_own() as epmd:
+        async with ejabberd_of_its_own(tmp_path, node="alone@localhost", epmd=epmd) as ejabberd:
+            feed = await ejabberd.feed()
+            other = ejabberd.name()
+            client, friend = await ejabberd.client(f"{ejabberd.name()}/a"), await ejabberd.client(f"{other}/a")
+
+            async def gaps() -> int:
+                client.chat(other, text := f"next {len(feed.events)}")
+                await feed.message(text)
+                return sum(e.kind == "gap" for e in feed.events)
+
+            for expected in (1, 2):
+                sent = client.message(other, "<body>broken</body><broken xmlns='urn:convsync:test'/>")
+                await friend.wait_for(lambda e, i=sent: e.get("id") == i, past=True)
+                async with asyncio.timeout(30):
+                    while await gaps() < expected:  # noqa: ASYNC110 - only an event brings it
+                        await asyncio.sleep(0.1)
+                assert await gaps() == expected
+                owner = ejabberd.call("mod_convsync_feed_host", "local", f'[<<"{DOMAIN}">>]')
+                ejabberd.call("sys", "replace_state", f"[{owner}, {earlier}]")  # nine minutes and 59 seconds went by

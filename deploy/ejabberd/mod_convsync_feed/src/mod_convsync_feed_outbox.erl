@@ -7,7 +7,7 @@
 %%% log in silence: a mark in the tables says whose machine they lived on. One process calls this for a host: the owner of the stream.
 -module(mod_convsync_feed_outbox).
 
--export([tables/0, open/3, append/2, gap/2, give_up/3, ack/3, read/3, save/1, close/1, find/2, current/1, full/1, unloaded/1]).
+-export([tables/0, open/3, append/2, gap/2, give_up/3, ack/3, read/3, save/1, close/1, find/2, current/1, full/1, unloaded/1, was_unloaded/1]).
 -export([boot/0]). % for the other nodes
 -export_type([outbox/0, stream/0]).
 
@@ -301,3 +301,11 @@ unloaded(Host) ->
     mnesia:dirty_write(#convsync_stream{key = {Host, {unloaded, node()}}}),
     mnesia:sync_log(),
     ok.
+
+%% Whether that was so on this node and nobody has said so yet; says it once.
+-spec was_unloaded(binary()) -> boolean().
+was_unloaded(Host) ->
+    Key = {Host, {unloaded, node()}},
+    Is = mnesia:dirty_read(convsync_stream, Key) =/= [],
+    mnesia:dirty_delete(convsync_stream, Key),
+    Is.

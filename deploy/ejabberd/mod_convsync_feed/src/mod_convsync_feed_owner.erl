@@ -25,7 +25,8 @@
                 window :: undefined | mod_convsync_feed_window:window(),
                 waiting = [] :: [request()],
                 failed = none :: none | 'write-failed' | unloaded,
-                failure = none :: none | integer()}).
+                failure = none :: none | integer(),  % when the last gap of a failed callback came, ms
+                deferred = false :: boolean()}).     % one more is to come
 
 %% options: those of the outbox and `components` (JIDs).
 -spec start_link(users | rooms, {binary(), binary()}, map()) -> {ok, pid()} | {error, term()}.
@@ -75,8 +76,16 @@ claim(#state{host = Host} = State) ->
                 undefined -> claim(State);
                 Pid ->
                     persistent_term:put({?MODULE, Host}, live),
-                    forward(State#state{owner = {Pid, erlang:monitor(process, Pid)}})
+                    forward(missed(State#state{owner = {Pid, erlang:monitor(process, Pid)}}))
             end
+    end.
+
+%% The module was unloaded on this node while another one went on.
+-spec missed(#state{}) -> #state{}.
+missed(#state{host = Host} = State) ->
+    case mod_convsync_feed_outbox:was_unloaded(Host) of
+        true -> State#state{failed = unloaded};
+        false -> State
     end.
 
 -spec own(#state{}) -> #state{}.
@@ -141,7 +150,7 @@ handle_call(_, _, State) ->
 handle_cast({fail, Reason}, #state{owner = owner, failure = Last} = State) ->
     Now = erlang:monotonic_time(millisecond),
     case Last of
-        _ when is_integer(Last), Now - Last < ?FAILURES -> {noreply, State};
+        _ when is_integer(Last), Now - Last < ?FAILURES -> {noreply, defer(Last + ?FAILURES, Reason, State)};
         _ -> {noreply, State#state{failed = Reason, failure = Now}}
     end;
 handle_cast({fail, Reason}, #state{owner = {_, _}} = State) ->
@@ -160,6 +169,8 @@ handle_cast(_, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
 handle_info(commit, State) ->
     {noreply, commit(State)};
+handle_info({deferred, Reason}, State) ->
+    handle_cast({fail, Reason}, State#state{deferred = false});
 handle_info(save, #state{owner = owner, outbox = Outbox} = State) ->
     erlang:send_after(?SAVE, self(), save),
     {noreply, State#state{outbox = mod_convsync_feed_outbox:save(Outbox)}};
@@ -201,6 +212,14 @@ code_change(_, State, _) ->
     {ok, State}.
 
 %%% The owner's work
+
+%% A gap that comes too early after the last one comes later: what was lost must not stay unsaid.
+-spec defer(integer(), atom(), #state{}) -> #state{}.
+defer(_, _, #state{deferred = true} = State) ->
+    State;
+defer(At, Reason, State) ->
+    erlang:send_after(At, self(), {deferred, Reason}, [{abs, true}]),
+    State#state{deferred = true}.
 
 %% Begins the stream that is due after events were lost or given up.
 -spec ready(#state{}) -> #state{}.
