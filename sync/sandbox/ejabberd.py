@@ -209,7 +209,7 @@ def _modules(domain: str, component: str, options: Mapping[str, object]) -> dict
         "mod_roster": {"versioning": True},
         "mod_stream_mgmt": {"resend_on_timeout": "if_offline"},
         "mod_mam": {"db_type": "sql", "default": "always", "assume_mam_usage": True},
-        "mod_muc": {"hosts": [f"conference.{domain}"], "default_room_options": {"mam": True}},
+        "mod_muc": {"hosts": [f"conference.{domain}"], "db_type": "sql", "default_room_options": {"mam": True}},
         "mod_pubsub": {
             "plugins": ["flat", "pep"],
             "force_node_config": {"urn:xmpp:bookmarks:1": kept, "urn:xmpp:mds:displayed:0": kept},

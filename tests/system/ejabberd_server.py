@@ -76,6 +76,7 @@ class Ejabberd:
         elsewhere = {"mod_muc": {"hosts": [ELSEWHERE], "access_create": "all"}, "mod_disco": {}}
         settings["host_config"] = {ABROAD: {"modules": elsewhere}}
         here = settings["modules"]
+        here["mod_muc"]["db_type"] = "mnesia"  # a cluster's nodes share its rooms; the sandbox has them in SQL
         for name, more in ({"mod_register": {"ip_access": "all"}, "mod_convsync_control": {}} | modules).items():
             here[name] = here.get(name, {}) | more
         file.write_text(json.dumps(settings, indent=1))

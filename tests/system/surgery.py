@@ -28,7 +28,7 @@ def another_host(server: str, folder: Path, host: str) -> bool:
     if owner in settings["hosts"]:
         return False
     settings["hosts"].append(owner)
-    rooms = {"hosts": [host], "default_room_options": {"mam": True}}
+    rooms = {"hosts": [host], "db_type": "sql", "default_room_options": {"mam": True}}
     settings["host_config"] = {owner: {"modules": {"mod_disco": {}, "mod_mam": {}, "mod_muc": rooms}}}
     config.write_text(json.dumps(settings))
     return True
