@@ -70,17 +70,22 @@ local outbox, subscription;
 
 -- A failure of ours is not the user's: the stanza goes on. It is the feed's, though: an event may be missing, so the
 -- component is told that there is a gap; not more often than every ten minutes, since a gap makes every client start
--- over and whoever finds a stanza that fails in here must not do that at will.
-local last_failure = -math.huge;
+-- over and whoever finds a stanza that fails in here must not do that at will. One that comes too early is told later.
+local last_failure, missing = -math.huge, false;
+local function tell_failure()
+	if missing and outbox and monotonic() - last_failure > FAILURE_SECONDS then
+		outbox:missed();
+		last_failure, missing = monotonic(), false;
+	end
+end
+
 local function attempt(f, ...)
 	local ok, result = xpcall(f, debug.traceback, ...);
 	if ok then return result; end
 	count_error();
 	module:log("error", "A callback failed, an event may be missing: %s", result);
-	if outbox and monotonic() - last_failure > FAILURE_SECONDS then
-		outbox:missed();
-		last_failure = monotonic();
-	end
+	missing = true;
+	tell_failure();
 end
 
 -- For hooks: what f returns is nobody's, or it would end the event for those after it.
@@ -209,6 +214,7 @@ source.start({
 
 local function stop(unloaded)
 	if not outbox then return; end
+	if missing or outbox.failed then outbox:gap("write-failed"); end -- nobody would say so afterwards
 	outbox:close(unloaded);
 	outbox, subscription = nil, nil;
 end
@@ -231,6 +237,7 @@ end
 local function tick()
 	if not outbox then return nil; end
 	if outbox:expire() then send(); end
+	tell_failure();
 	if outbox.dirty or monotonic() - outbox.saved_at > SAVE_SECONDS then outbox:save(); end
 	local age, count = outbox:age() or 0, 0;
 	for name in components:items() do count = count + (connected(name) and 1 or 0); end
@@ -244,7 +251,8 @@ local function tick()
 end
 
 -- The server was killed while a message was in work: if it was archived nobody would hear of it. The component knows a
--- message that it has by its archive id.
+-- message that it has by its archive id. Not before all hosts are up, since who belongs to a room are accounts of another;
+-- and before any client is heard.
 local function replay()
 	local expected = outbox.expected;
 	if not expected then return; end
@@ -265,7 +273,7 @@ function module.load()
 			if subscription then subscription.gone = true; end
 		end;
 	});
-	attempt(replay);
+	module:hook_global("server-started", function () attempt(replay); end);
 	module:add_timer(TICK_SECONDS, tick);
 	-- A component that is connected already has subscribed to a module that is no more.
 	for name in components:items() do

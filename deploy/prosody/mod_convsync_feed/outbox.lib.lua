@@ -255,7 +255,10 @@ function outbox:_forget()
 		end
 		marked = marked or mark;
 	end
+	local fewer = #kept < #self.streams;
 	self.streams = kept;
+	-- The component forgets it too when a hello does not name it: a server that is killed then must not bring it back.
+	if fewer then self:save(); end
 end
 
 function outbox:_close_reader()
