@@ -42,6 +42,7 @@ _WORDS = {
 RETRY_SECONDS = 1.0  # while the database is away
 ASK_SECONDS = (1.0, 2.0, 5.0)  # while a host does not let us subscribe; a module that begins calls by itself
 VOUCH_SECONDS = 5.0
+BREATH_SECONDS = 0.25  # between subscriptions
 ACK_SECONDS = 0.02
 
 
@@ -179,6 +180,7 @@ class HostFeed:
             self._called.clear()
             try:
                 await self._subscribe()
+                await self._clock.sleep(BREATH_SECONDS)  # a module that is not understood will not be the next time
             except StoreUnavailable as error:
                 log.warning("the feed was not subscribed", extra={"host": self.host, "reason": str(error)})
                 await self._clock.sleep(RETRY_SECONDS)
@@ -252,10 +254,8 @@ class HostFeed:
         self.said, self.why, self._refusals = said, "", 0
         self._set_subscribed(True)
         self._look()
-        log.info(
-            "the feed is subscribed",
-            extra={"host": self.host, "server": said.server, "version": said.server_version},
-        )
+        of = {"host": self.host, "server": said.server, "version": said.server_version}
+        log.info("the feed is subscribed", extra=of)
 
     async def _compare(self, known: dict[str, StreamMark], said: Hello) -> None:
         """docs/feed.md §6: has either side lost memory?"""

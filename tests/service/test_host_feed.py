@@ -16,7 +16,7 @@ from sync.ports import StreamMark
 from sync.protocol.names import FEED, clark
 from sync.protocol.serialise import parse
 from sync.rules.times import microseconds
-from sync.service.feed import HostFeed
+from sync.service.feed import BREATH_SECONDS, HostFeed
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import SetClock
 from tests.contract.samples import ANN, NOW
@@ -75,6 +75,17 @@ class Still(SetClock):
             await asyncio.Event().wait()
 
 
+class Breathless(Still):
+    """Nobody comes to breath before the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(NOW)
+        self.go = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        await (self.go.wait() if seconds == BREATH_SECONDS else super().sleep(seconds))
+
+
 class Bin:
     """Plays `Ingest` as far as the feed needs it."""
 
@@ -115,7 +126,7 @@ class Joined:
 
 
 @asynccontextmanager
-async def joined(streams: str, *known: StreamMark) -> AsyncIterator[Joined]:
+async def joined(streams: str, *known: StreamMark, clock: SetClock | None = None) -> AsyncIterator[Joined]:
     bench, lines, observer = in_memory(), Lines(streams), Watching()
     await bench.put(ANN)
     await bench.marks.mark(HOST, known)
@@ -125,7 +136,7 @@ async def joined(streams: str, *known: StreamMark) -> AsyncIterator[Joined]:
         wire=lines,
         marks=bench.marks,
         presence=MemoryPresence(),
-        clock=Still(NOW),
+        clock=clock or Still(NOW),
         observer=observer,
         freshness_seconds=0.01,
     )
@@ -197,6 +208,17 @@ async def test_skipped_events_are_asked_for_again() -> None:
     async with joined(stream("a", 1, 0, 0)) as it:
         it.take("a", 2, 3)
         assert it.bin.events == []
+        await it.lines.asked_again.wait()
+
+
+async def test_a_module_that_is_never_understood_is_not_asked_at_every_turn() -> None:
+    clock = Breathless()
+    async with joined(stream("a", 1, 0, 0), clock=clock) as it:
+        it.feed.resubscribe()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(it.lines.asked) == 1
+        clock.go.set()
         await it.lines.asked_again.wait()
 
 
