@@ -125,8 +125,7 @@ class HostFeed:
         self._streams: dict[str, Progress] = {}
         self._behind: int | None = 0  # events still to come, as the module said last; None: it does not say
         self._skipped = False
-        # Not committed yet; None: the hello's. What comes behind a loss is no time up to which nothing is missing.
-        self._losses: set[FeedPosition | None] = set()
+        self._losses: set[FeedPosition | None] = set()  # not committed; None: the hello's. No time behind is good
         self._up = False
         self._moved = asyncio.Event()
         self._caught_up = asyncio.Event()
@@ -254,8 +253,9 @@ class HostFeed:
         self.said, self.why, self._refusals = said, "", 0
         self._set_subscribed(True)
         self._look()
-        of = {"host": self.host, "server": said.server, "version": said.server_version}
-        log.info("the feed is subscribed", extra=of)
+        log.info(
+            "the feed is subscribed", extra={"host": self.host, "server": said.server, "version": said.server_version}
+        )
 
     async def _compare(self, known: dict[str, StreamMark], said: Hello) -> None:
         """docs/feed.md §6: has either side lost memory?"""
