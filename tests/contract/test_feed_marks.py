@@ -130,3 +130,22 @@ async def test_all_of_a_large_host_start_over_though_it_takes_longer_than_other_
     raised = await postgres.store.account(ANN)
     assert raised is not None
     assert raised.epoch == 2
+
+
+async def test_marks_survive_a_deadlock(postgres: Bench, emptied_database: str) -> None:
+    """Whoever gives streams up locks them in any order."""
+    await postgres.marks.mark(HOST, [mark(1, 1, "a"), mark(1, 1, "b")])
+    other = await asyncpg.connect(emptied_database)
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    try:
+        async with other.transaction():
+            await other.execute("SELECT FROM feed_stream WHERE stream = 'b' FOR UPDATE")
+            marking = asyncio.ensure_future(postgres.marks.mark(HOST, [mark(2, 2, "a"), mark(2, 2, "b")]))
+            async with asyncio.timeout(10):
+                while not await other.fetchval(blocked):
+                    await other.execute("SELECT pg_stat_clear_snapshot()")
+            await other.execute("SELECT FROM feed_stream WHERE stream = 'a' FOR UPDATE")
+        await marking
+    finally:
+        await other.close()
+    assert {found.committed for found in await postgres.marks.marks(HOST)} == {2}

@@ -45,14 +45,23 @@ class PostgresFeedMarks:
 
     async def mark(self, host: str, marks: Sequence[StreamMark]) -> None:
         """`FeedMarks.mark`."""
-        if marks:
-            async with self._pool.connection() as connection:
-                await write_marks(connection, "write_marks", host, marks)
+        if not marks:
+            return
+        for _ in range(ATTEMPTS):
+            with suppress(*RETRYABLE):
+                async with self._pool.connection() as connection:
+                    await write_marks(connection, "write_marks", host, marks)
+                return
+        raise StoreUnavailable("retries")
 
     async def forget(self, host: str, streams: Sequence[str]) -> None:
         """`FeedMarks.forget`."""
-        async with self._pool.connection() as connection, connection.transaction():
-            await forget_streams(connection, host, streams)
+        for _ in range(ATTEMPTS):
+            with suppress(*RETRYABLE):
+                async with self._pool.connection() as connection, connection.transaction():
+                    await forget_streams(connection, host, streams)
+                return
+        raise StoreUnavailable("retries")
 
     async def raise_epochs(
         self, host: str, now: datetime, *, marks: Sequence[StreamMark] = (), forget: Sequence[str] = ()
@@ -79,8 +88,8 @@ async def start_over(connection: Connection, host: str, version: int) -> str:
 
 
 async def write_marks(connection: Connection, name: str, host: str, marks: Sequence[StreamMark]) -> None:
-    """Remember how far streams are committed and seen."""
-    rows = [(host, mark.stream, mark.shard, mark.committed, mark.seen, mark.good) for mark in marks]
+    """Remember how far streams are committed and seen, in the one order that all writers of them keep."""
+    rows = sorted((host, mark.stream, mark.shard, mark.committed, mark.seen, mark.good) for mark in marks)
     await connection.execute(sql(name), *map(list, zip(*rows, strict=True)))
 
 
