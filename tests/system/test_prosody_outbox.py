@@ -1,8 +1,11 @@
 """What mod_convsync_feed keeps, and how one side's loss of memory shows, under a real Prosody (docs/feed.md §6)."""
 
+import asyncio
+import shutil
 from pathlib import Path
 
-from prosody_server import DOMAIN, Prosody, prosody_of_its_own
+import pytest
+from prosody_server import DOMAIN, ROOT, Prosody, prosody_of_its_own
 from xmpp_component import FEED, FeedComponent
 
 pytest_plugins = ("prosody_feed",)
@@ -163,3 +166,37 @@ async def test_a_module_that_was_unloaded_says_that_it_missed_something(tmp_path
         await feed.subscribe(prosody.told)
         await feed.message("before")
         assert (await feed.event(lambda e: e.kind == "gap")).element.get("reason") == "unloaded"
+
+
+@pytest.mark.parametrize("how", ["later", "at the end"])
+async def test_a_failure_soon_after_another_is_a_gap_all_the_same(tmp_path: Path, how: str) -> None:
+    source = tmp_path / "module"
+    shutil.copytree(ROOT / "deploy" / "prosody", source)
+    file = source / "mod_convsync_feed" / "mod_convsync_feed.lua"
+    ten_minutes, short = "FAILURE_SECONDS = 600", "FAILURE_SECONDS = 3"
+    assert ten_minutes in file.read_text()
+    if how == "later":
+        file.write_text(file.read_text().replace(ten_minutes, short))
+    async with prosody_of_its_own(tmp_path, config={str(ROOT / "deploy" / "prosody"): str(source)}) as prosody:
+        feed = await prosody.feed()
+        other = prosody.name()
+        client, friend = await prosody.client(f"{prosody.name()}/a"), await prosody.client(f"{other}/a")
+        for _ in range(2):
+            sent = client.message(other, "<body>broken</body><broken xmlns='urn:convsync:test'/>")
+            await friend.wait_for(lambda e, i=sent: e.get("id") == i, past=True)
+            client.chat(other, sent)
+            await feed.message(sent)
+        assert sum(e.kind == "gap" for e in feed.events) == 1
+        if how == "at the end":
+            told = feed.ack_all()
+            await feed.caught_up()
+            prosody.stop()
+            await prosody.start()
+            feed = await prosody.component()
+            await feed.subscribe(told)
+            await feed.event(lambda e: e.kind == "gap")
+        else:
+            async with asyncio.timeout(30):
+                while sum(e.kind == "gap" for e in feed.events) < 2:
+                    client.chat(other, "next")
+                    await asyncio.sleep(0.1)

@@ -198,7 +198,11 @@ handle_info(_, State) ->
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(shutdown, #state{owner = owner} = State) ->
-    catch mod_convsync_feed_outbox:close((ready(commit(State)))#state.outbox),
+    Said = case State of
+               #state{deferred = true} -> State#state{failed = 'write-failed'};
+               _ -> State
+           end,
+    catch mod_convsync_feed_outbox:close((ready(commit(Said)))#state.outbox),
     ok;
 terminate(_, #state{owner = owner, outbox = Outbox} = State) ->
     catch commit(State),
