@@ -44,6 +44,7 @@ TOLD = 20  # conversations that connected clients are shown in the end
 
 # docs/feed.md §8: switched off, of an older module, a host without an archive.
 NOT_HERE = frozenset({"forbidden", "service-unavailable", "feature-not-implemented", "not-allowed"})
+NO_LIST = "feature-not-implemented"
 AWAY = frozenset({"disconnected", "not-connected"})
 
 
@@ -201,7 +202,10 @@ class Bootstrapper:
             await self._account(reading)
 
     async def _refused(self, reading: Reading, why: str) -> None:
-        if why in NOT_HERE:
+        if why == NO_LIST and "@" not in reading.row.account:
+            # A server that cannot list its users may well have their archives (docs/feed.md §8.2).
+            await self._fail(reading, why, last=True)
+        elif why in NOT_HERE:
             self._switch_off(domain(reading.row.account), why)
         elif why in AWAY:
             await self._clock.sleep(LOOK_SECONDS)
@@ -221,10 +225,10 @@ class Bootstrapper:
             extra={"host": host, "reason": why},
         )
 
-    async def _fail(self, reading: Reading, why: str) -> None:
-        """Again after a while, a few times."""
+    async def _fail(self, reading: Reading, why: str, *, last: bool = False) -> None:
+        """Again after a while, a few times; at once the `last` time where it is of no use."""
         row = replace(reading.row, attempts=reading.row.attempts + 1, why=why)
-        if row.attempts >= ATTEMPTS:
+        if last or row.attempts >= ATTEMPTS:
             row = replace(row, state=BootstrapState.FAILED)
         pause = timedelta(seconds=RETRY_SECONDS * 2 ** (row.attempts - 1))
         await self._bootstraps.store(replace(row, due_at=self._clock.now() + pause))

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -177,6 +177,17 @@ async def test_a_module_that_gives_none_is_left_alone_until_we_subscribe_again(
     house.server.refuse = lambda _: None
     house.feeds[HOST].hello()
     await house.until(lambda: house.done(ANN) and house.done(EVE))
+
+
+async def test_a_server_that_cannot_list_its_users_may_have_their_archives() -> None:
+    house = House()
+    known(house)
+    talk(house, 3)
+    house.server.refuse = refusing("accounts", "feature-not-implemented")
+    await house.store.ask([HOST], NOW - timedelta(days=1))
+    await house.until(house.done)
+    assert house.row().restored == 3
+    assert (house.row(HOST).state, house.row(HOST).why) == (BootstrapState.FAILED, "feature-not-implemented")
 
 
 async def test_an_item_that_is_gone_is_replaced_by_its_time() -> None:
