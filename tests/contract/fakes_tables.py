@@ -231,7 +231,7 @@ def read_again(tables: Tables, host: str, now: int) -> None:
     for name, row in tables.bootstraps.items():
         if domain(name) == domain(host) and "@" in name and ("@" not in host or name == host):
             start = max((good or row.since) - MARGIN, 1)
-            if row.state is BootstrapState.WAITING:
+            if row.state is not BootstrapState.DONE:
                 start = min(start, row.rank or row.start)
             tables.bootstraps[name] = replace(
                 waiting(name, row.since),

@@ -157,11 +157,12 @@ async def test_after_a_loss_archives_are_read_from_the_last_good_time(
 
 
 @pytest.mark.parametrize(("rank", "start"), [(0, 0), (9, 9)])
+@pytest.mark.parametrize("state", [BootstrapState.WAITING, BootstrapState.FAILED])
 async def test_whoever_is_not_done_begins_where_it_was(
-    stores: Bench, bootstraps: Bootstraps, rank: int, start: int
+    stores: Bench, bootstraps: Bootstraps, rank: int, start: int, state: BootstrapState
 ) -> None:
     await stores.put(ANN)
-    await bootstraps.store(replace(fresh(), after="a" if rank else None, rank=rank))
+    await bootstraps.store(replace(fresh(), after="a" if rank else None, rank=rank, state=state, why="no-answer"))
     await stores.marks.mark(HOST, [StreamMark(stream="a", shard="0", committed=1, seen=1, good=MADE)])
     await lose(stores, HOST, "gap")
     assert (await row(bootstraps)).start == start

@@ -40,11 +40,11 @@ RETURNING account;
 
 -- name: read_again
 -- A host has lost events, or a room: the archives of its accounts and rooms are read again, from the last time that is good,
--- with five minutes to spare. Those under way go back where they are further.
+-- with five minutes to spare. Those under way, and those that failed, go on where they were if that is further back.
 UPDATE bootstrap b SET state = 'waiting', after = NULL, rank = 0, seen = 0, turn = turn + 1, attempts = 0, why = NULL,
     due_at = timestamptz 'epoch' + ($2::bigint + 2000000) * interval '1 microsecond',
     start = least(
-        CASE WHEN b.state = 'waiting' THEN CASE WHEN b.rank > 0 THEN b.rank ELSE b.start END END,
+        CASE WHEN b.state <> 'done' THEN CASE WHEN b.rank > 0 THEN b.rank ELSE b.start END END,
         greatest(coalesce(nullif(good.at, 0), b.since) - 300000000, 1))
 FROM (SELECT max(good) AS at FROM feed_stream WHERE host = split_part($1, '@', -1)) AS good
 WHERE b.host = split_part($1, '@', -1)
