@@ -30,7 +30,7 @@ from sync.model.event import (
 from sync.rules.decide import decide
 from sync.rules.fold import Fold, Policies
 from sync.rules.index import envelope, is_duplicate, own_message, text_of, was_taken
-from sync.rules.times import microseconds
+from sync.rules.times import instant, microseconds
 from sync.rules.view import After, Conduct, Decision, View, ignore, is_own, opened, settled, version_for, wrote
 from sync.rules.wanted import Wanted, wanted_ids
 
@@ -54,7 +54,7 @@ class Past:
 @dataclass(slots=True, kw_only=True)
 class Restored:
     """What became of a page. `gone`: there is no such account any more; `taken_places`: nothing was stored, since there
-    are other messages at these places.
+    are other messages at these places. `reached`: the time of a room's newest message so far (`timed`), microseconds.
     """
 
     messages: int = 0
@@ -62,6 +62,7 @@ class Restored:
     taken_places: frozenset[Place] = frozenset()
     ignored: Counter[str] = field(default_factory=Counter)
     rooms: frozenset[str] = frozenset()
+    reached: int = 0
 
 
 def marked(events: Iterable[MessageEvent]) -> dict[ConversationKey, str]:
@@ -332,7 +333,7 @@ def finished(row: Bootstrap, why: str | None = None) -> Bootstrap:
 
 
 def restore_room(
-    events: Sequence[RoomMessageEvent], row: Bootstrap, books: Books, policies: Policies
+    events: Sequence[RoomMessageEvent], row: Bootstrap, reached: int, books: Books, policies: Policies
 ) -> Ruling[Restored]:
     """The rule for events of one room's archive: they become entries like any other, behind those that are there, but
     their place in time is their own, and nobody is woken.
@@ -340,13 +341,33 @@ def restore_room(
     if row.account not in books.rooms:
         return Ruling(writes=Writes(), value=Restored(gone=True))
     fold = Fold(books, policies)
-    for event in events:
-        fold.recall_room(replace(event, past=True, counted=microseconds(event.at) > row.since))
+    for event in timed(events, reached, books):
+        reached = microseconds(event.at)
+        fold.recall_room(replace(event, past=True, counted=reached > row.since))
     writes = fold.writes()
     new = len(writes.entries)
     writes.bootstraps = [replace(row, restored=row.restored + new)]
-    restored = Restored(messages=new, ignored=fold.report.ignored, rooms=frozenset(fold.report.rooms))
+    restored = Restored(messages=new, ignored=fold.report.ignored, rooms=frozenset(fold.report.rooms), reached=reached)
     return Ruling(writes=writes, value=restored)
+
+
+def timed(events: Iterable[RoomMessageEvent], reached: int, books: Books) -> list[RoomMessageEvent]:
+    """The events of a room's archive with times in its order. Some archives keep whole seconds: what follows a message
+    that was taken live in the same second came after it, though its time says before.
+    """
+    known = {
+        message.archive_key: microseconds(message.sent_at) for found in books.messages.values() for message in found
+    }
+    found: list[RoomMessageEvent] = []
+    for event in events:
+        time = microseconds(event.at)
+        if event.archive_id is not None:
+            time = known.get(key_of(event.archive_id), time)
+        if reached - SECOND < time <= reached:
+            time = reached + 1
+        reached = time
+        found.append(replace(event, at=instant(time)))
+    return found
 
 
 def keys_of_room(events: Iterable[RoomMessageEvent], room: str) -> Keys:

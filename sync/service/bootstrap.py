@@ -51,12 +51,13 @@ AWAY = frozenset({"disconnected", "not-connected"})
 @dataclass(slots=True)
 class Reading:
     """An archive that is being read: its row as it stands, the id of the newest item that was taken, and the newest
-    place of each conversation so far.
+    place of each conversation so far (of a room: the time that was `reached`).
     """
 
     row: Bootstrap
     end: str | None = None
     floors: dict[ConversationKey, int] = field(default_factory=dict)
+    reached: int = 0
 
 
 class Gone(Exception):
@@ -338,8 +339,9 @@ class Bootstrapper:
     async def _store_room(self, reading: Reading, page: Page) -> None:
         row = reading.row
         keys = history.keys_of_room(page.room_events, row.account)
-        rule = partial(history.restore_room, page.room_events, row)
+        rule = partial(history.restore_room, page.room_events, row, reading.reached)
         restored = self._told(await self._store.transact(keys, partial(rule, policies=self._policies)))
+        reading.reached = restored.reached
         reading.row = replace(row, restored=row.restored + restored.messages)
         self._owed(restored.rooms)
 

@@ -2,6 +2,7 @@
 woken.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -10,6 +11,7 @@ from sync.model.conversation import Conversation, ConversationKey, Kind
 from sync.model.event import Body, Content, Correction, FeedPosition, Mentions, Retraction, RoomMessageEvent
 from sync.rules import history
 from sync.rules.fold import Policies, fan_out, take
+from sync.rules.times import microseconds
 from sync.rules.wanted import keys
 from sync.service.fanout import keys_of
 from tests.contract.fakes_store import MemoryStore, SetClock
@@ -48,9 +50,9 @@ class Hall:
             message_id=f"m-{text}",
         )
 
-    def read(self, *events: RoomMessageEvent) -> int:
+    def read(self, *events: RoomMessageEvent, reached: int = 0) -> int:
         row: Bootstrap = self.store.tables.bootstraps[TEA]
-        rule = partial(history.restore_room, events, row, policies=POLICIES)
+        rule = partial(history.restore_room, events, row, reached, policies=POLICIES)
         restored = self.store.apply(history.keys_of_room(events, TEA), rule)
         self.fan()
         return restored.messages
@@ -106,6 +108,29 @@ def test_what_was_lost_is_unread_and_wakes_nobody() -> None:
     assert hall.store.tables.jobs == {}
 
 
+def test_what_an_archive_of_whole_seconds_has_behind_a_message_came_behind_it() -> None:
+    hall = Hall()
+    hall.clock.instant += timedelta(seconds=30.9)
+    live, second = hall.event("live", 0), NOW + timedelta(seconds=30)
+    hall.live(live)
+    lost = [replace(hall.event(text, 0), at=second) for text in ("before", "behind", "at last")]
+    hall.read(lost[0], replace(live, at=second))
+    assert seen(hall.of(OF_EVE)) == (2, 2, "live")
+    hall.read(replace(live, at=second), lost[1], lost[2])
+    assert seen(hall.of(OF_EVE)) == (4, 4, "at last")
+
+
+def test_pages_that_end_within_a_second() -> None:
+    hall = Hall()
+    hall.clock.instant += timedelta(seconds=30.9)
+    live, second = hall.event("live", 0), NOW + timedelta(seconds=30)
+    hall.live(live)
+    hall.read(replace(live, at=second))
+    reached = microseconds(live.at)
+    hall.read(replace(hall.event("behind", 0), at=second), reached=reached)
+    assert seen(hall.of(OF_EVE)) == (2, 2, "behind")
+
+
 def test_reading_it_again_changes_nothing() -> None:
     hall = Hall()
     hall.clock.instant += timedelta(seconds=30)
@@ -142,5 +167,5 @@ def test_a_lost_retraction_takes_what_is_unread() -> None:
 def test_a_room_that_is_not_known() -> None:
     store = MemoryStore(SetClock(NOW))
     row = Bootstrap(account=TEA, since=1, due_at=NOW)
-    rule = partial(history.restore_room, [], row, policies=POLICIES)
+    rule = partial(history.restore_room, [], row, 0, policies=POLICIES)
     assert store.apply(history.keys_of_room([], TEA), rule).gone

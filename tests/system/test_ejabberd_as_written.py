@@ -79,3 +79,20 @@ async def test_a_prefix_from_around_the_message_stops_nobodys_feed(
     await feed.ask("get", f"<archive xmlns='{NS}' account='{one}'/>")  # the archive itself cannot read it any more
     assert (await ejabberd.status(client))["gaps"] == 0
     await client.close()
+
+
+async def test_what_the_archive_cannot_read_does_not_hide_what_follows(ejabberd: Ejabberd, feed: FeedComponent) -> None:
+    one, other = ejabberd.name(), ejabberd.name()
+    client = await ejabberd.client(f"{one}/a")
+    for i in range(3):
+        client.message(other, f"<body>unreadable {i}</body><foo xmlns='urn:x' stream:bar='1'/>")
+    client.chat(other, "readable")
+    client.chat(other, "the last")
+    await feed.message("the last")
+    first = await feed.ask("get", f"<archive xmlns='{NS}' account='{other}' max='1'/>")
+    assert ["".join(item.itertext()) for item in first] == ["readable"]
+    assert first.get("last") is None
+    rest = await feed.ask("get", f"<archive xmlns='{NS}' account='{other}' after='{first[0].get('id')}'/>")
+    assert ["".join(item.itertext()) for item in rest] == ["the last"]
+    assert rest.get("last") == "true"
+    await client.close()

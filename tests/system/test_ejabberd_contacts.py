@@ -2,7 +2,6 @@
 PEP nodes, requests for its presence, its blocklist (docs/feed.md §5).
 """
 
-
 import pytest
 from ejabberd_server import Ejabberd
 from prosody_server import DOMAIN, ELSEWHERE, ROOMS

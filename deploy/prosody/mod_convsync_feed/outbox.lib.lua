@@ -2,7 +2,7 @@
 --
 -- Decides: where a record lives, when a file may go, what a torn file means. Refuses to know: what an event says and
 -- who reads it. Every append is flushed to the operating system, so a killed process loses nothing; a power cut can
--- (plain Lua has no fsync), which `high` in the state file and the component's own positions bring to light.
+-- (plain Lua has no fsync): an outbox that comes back open under another boot id begins with a gap.
 --
 -- A stream that had to give up events never hides it: `gap` opens a new stream whose first event is of kind "gap".
 
@@ -307,11 +307,11 @@ function outbox:read(stream, n)
 	return payload;
 end
 
--- Writes down what is acked and how far the streams go.
-function outbox:save(unloaded)
+-- Writes down what is acked and how far the streams go. closed, unloaded: as for records.save_state.
+function outbox:save(closed, unloaded)
 	self.saved_at = monotonic();
 	self:age(); -- so that the first of a stream's marks is that of its oldest event
-	local ok, err = records.save_state(self.dir, self.streams, self:ran(), unloaded);
+	local ok, err = records.save_state(self.dir, self.streams, self:ran(), closed, unloaded);
 	if ok then
 		self.dirty = false;
 	else
@@ -320,7 +320,7 @@ function outbox:save(unloaded)
 end
 
 function outbox:close(unloaded)
-	self:save(unloaded);
+	self:save(true, unloaded);
 	if self.notes then
 		self.notes:close();
 		os.remove(self.dir .. "/" .. records.EXPECTED);

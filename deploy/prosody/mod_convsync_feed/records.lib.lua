@@ -91,8 +91,14 @@ local function cut(path, content, good)
 	return os.rename(path .. ".tmp", path);
 end
 
+-- Names this run of the machine (random(4)); "-" where the system has no such name.
+local function boot_id()
+	return (content_of("/proc/sys/kernel/random/boot_id") or ""):match("^[%x-]+") or "-";
+end
+
 -- Reads `state` into the streams. Returns found: present (there is such a file), damaged (a line of it makes no sense),
--- format, unloaded (an operator had unloaded the module), ran (seconds that the outbox had been open).
+-- format, unloaded (an operator had unloaded the module), ran (seconds that the outbox had been open), booted (the run of
+-- the machine in which the outbox was open; nil when it was closed).
 local function load_state(dir, streams)
 	local content = content_of(dir .. "/state");
 	local found = { present = content ~= nil, damaged = content == "", format = FORMAT, unloaded = false, ran = 0 };
@@ -106,6 +112,8 @@ local function load_state(dir, streams)
 			};
 		elseif format then
 			found.format, found.ran = tonumber(format), tonumber(total);
+		elseif line:match("^open %S+\n$") then
+			found.booted = line:match("^open (%S+)");
 		elseif line == "unloaded\n" then
 			found.unloaded = true;
 		elseif line ~= "" then
@@ -137,23 +145,25 @@ local function load(dir)
 end
 
 -- Writes the state: to a new file, renamed into place, so that a reader sees the old or the new one. ran: seconds that
--- the outbox has been open; each stream's `oldest`: what ran was at its oldest unacked event.
-local function save_state(dir, streams, ran, unloaded)
+-- the outbox has been open (each stream has what that was at its oldest unacked event). closed: nothing will be written
+-- from here on; unloaded: and it was an operator who closed it.
+local function save_state(dir, streams, ran, closed, unloaded)
 	local lines = { ("outbox %d ran %d\n"):format(FORMAT, math.floor(ran)) };
 	for _, s in ipairs(streams) do
 		table.insert(lines, ("stream %s %s %d %d %d\n"):format(s.started, s.id, s.acked, s.high,
 			math.floor(s.marks[1] and s.marks[1].ran or ran)));
 	end
+	if not closed then table.insert(lines, ("open %s\n"):format(boot_id())); end
 	if unloaded then table.insert(lines, "unloaded\n"); end
 	local file, err = io.open(dir .. "/state.tmp", "wb");
 	if not file then return nil, err; end
 	local ok, write_err = file:write(table.concat(lines));
-	local closed, close_err = file:close(); -- what does not fit on the disk may show here only
-	if not ok or not closed then return nil, write_err or close_err; end
+	local flushed, flush_err = file:close(); -- what does not fit on the disk may show here only
+	if not ok or not flushed then return nil, write_err or flush_err; end
 	return os.rename(dir .. "/state.tmp", dir .. "/state");
 end
 
 return {
-	FORMAT = FORMAT, EXPECTED = EXPECTED, encode = encode, read_header = read_header, read_payload = read_payload, content_of = content_of;
-	segment_path = segment_path, verify = verify, salvage = salvage, cut = cut, load = load, save_state = save_state;
+	FORMAT = FORMAT, EXPECTED = EXPECTED, encode = encode, read_header = read_header, read_payload = read_payload;
+	content_of = content_of, boot_id = boot_id, segment_path = segment_path, verify = verify, salvage = salvage, cut = cut, load = load, save_state = save_state;
 };

@@ -115,6 +115,10 @@ function recovery.run(outbox, reloaded)
 	if lost then
 		outbox.log("error", "%s/state is damaged or missing: events may be sent twice and may have been lost", outbox.dir);
 	end
+	if found.booted and (found.booted == "-" or found.booted ~= records.boot_id()) then
+		outbox.log("error", "%s was not closed before this machine was started: its newest events may be gone", outbox.dir);
+		lost = true;
+	end
 	for i, stream in ipairs(streams) do
 		lost = recover(outbox, stream, i == #streams) or lost;
 	end

@@ -13,6 +13,7 @@
 
 -define(PAGE_ITEMS, 50).
 -define(PAGE_BYTES, 262144).
+-define(MOST, 5000).          % messages that are looked at for one page
 
 -type entry() :: {binary(), integer(), #forwarded{}}.
 -type query() :: #{account := jid(), start := integer() | undefined, 'end' := integer() | undefined,
@@ -36,7 +37,7 @@ page(Host, {ok, Query}) ->
         false -> {error, xmpp:err_feature_not_implemented()};
         true ->
             case exists(IsRoom, Query) andalso is_there(ServerHost, IsRoom, Query) of
-                true -> answer(IsRoom, select(ServerHost, IsRoom, Query));
+                true -> answer(IsRoom, look(ServerHost, IsRoom, Query, maps:get(max, Query)));
                 false -> {error, xmpp:err_item_not_found()};
                 failed -> failed()
             end
@@ -60,6 +61,15 @@ is_there(ServerHost, IsRoom, #{'after' := After} = Query) ->
                 {Found, _, _} -> lists:keymember(After, 1, Found);
                 {error, _} -> failed
             end
+    end.
+
+%% A message that its archive cannot read is left out there. Where all of a page are, more are looked at, within bounds.
+-spec look(binary(), boolean(), query(), pos_integer()) -> {[entry()], boolean(), term()} | {error, term()}.
+look(ServerHost, IsRoom, #{max := Max} = Query, Wanted) ->
+    case select(ServerHost, IsRoom, Query) of
+        {[], false, _} when Max < ?MOST -> look(ServerHost, IsRoom, Query#{max := min(Max * 10, ?MOST)}, Wanted);
+        {Entries, IsComplete, Count} -> {lists:sublist(Entries, Wanted), IsComplete andalso length(Entries) =< Wanted, Count};
+        Error -> Error
     end.
 
 -spec select(binary(), boolean(), query()) -> {[entry()], boolean(), term()} | {error, term()}.
