@@ -8,13 +8,13 @@ from functools import partial
 
 import pytest
 import pytest_asyncio
-from test_store_concurrency import ACCOUNTS, CLUB, PEERS, WRITERS, Crowd
 
 from sync.model.books import Keys
 from sync.model.conversation import ConversationKey, Status
 from sync.model.errors import ItemNotFound
 from sync.model.query import InboxEntry, InboxPage, InboxPlace, InboxQuery, SetProperties
 from sync.rules.properties import set_properties
+from tests.adapters.test_store_concurrency import ACCOUNTS, CLUB, PEERS, WRITERS, Crowd
 
 PREVIEW = 64 * 1024
 

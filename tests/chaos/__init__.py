@@ -4,9 +4,3 @@
 and as nobody else can; `truth` reads what the archives mean, and `judge` compares. `python -m tests.chaos` plays for as
 long as one likes (`make soak`), tests/system/test_chaos.py for half a minute.
 """
-
-import sys
-from pathlib import Path
-
-# The modules of tests/system name each other as pytest finds them.
-sys.path.append(str(Path(__file__).parents[1] / "system"))

@@ -3,7 +3,6 @@
 from xml.etree.ElementTree import Element, SubElement
 
 import pytest
-from protocol_vectors import fed
 
 from sync.model.conversation import Direction
 from sync.model.event import (
@@ -21,6 +20,7 @@ from sync.protocol.feed import decode_feed
 from sync.protocol.names import FEED, MENTIONS, REACTIONS, clark
 from sync.protocol.serialise import parse
 from sync.protocol.stanza import decode_message
+from tests.core.protocol_vectors import fed
 
 ROOM = "tea@conf.ex.net"
 SAID = f"<message xmlns='jabber:client' from='{ROOM}/Bob' to='ann@ex.org/TO' type='groupchat'><body>ok</body></message>"

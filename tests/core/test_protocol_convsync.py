@@ -6,13 +6,13 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 import pytest
-from protocol_vectors import check, load, shape, xml_of
 
 from sync.model.conversation import Change, ChangeKind, Conversation, ConversationKey, Kind, Notify, Pointer, Status
 from sync.model.errors import BadRequest, PolicyViolation, RequestError
 from sync.model.query import ChangesPage, ChangesQuery, ListedConversation
 from sync.protocol import convsync
 from sync.protocol.names import CONVSYNC, clark
+from tests.core.protocol_vectors import check, load, shape, xml_of
 
 ANN = "ann@ex.org"
 BOB, TEA = ConversationKey(ANN, "bob@ex.net"), ConversationKey(ANN, "tea@rooms.ex.org", Kind.GROUP)

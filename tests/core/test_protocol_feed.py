@@ -4,7 +4,6 @@ from datetime import datetime
 from xml.etree.ElementTree import Element
 
 import pytest
-from protocol_vectors import check, fed, load, of_rooms
 
 from sync.model.event import GapEvent, GapReason, Malformed, MessageEvent, Session, SessionEvent, SessionState
 from sync.protocol import feed
@@ -13,6 +12,7 @@ from sync.protocol.hello import decode_hello, decode_sessions, versions_of
 from sync.protocol.names import FEED
 from sync.protocol.serialise import parse, serialise
 from sync.rules.presence import becomes
+from tests.core.protocol_vectors import check, fed, load, of_rooms
 
 GOOD = "<event n='{}' kind='account' account='ann@ex.org' at='1' state='created'/>"
 GOOD_ROOM = "<event n='{}' kind='room' account='tea@rooms.ex.org' at='1' state='destroyed'/>"

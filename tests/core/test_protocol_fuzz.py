@@ -12,7 +12,6 @@ from xml.etree.ElementTree import Element
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from protocol_vectors import fed, load
 
 from sync.model.conversation import Direction
 from sync.model.errors import RequestError
@@ -23,6 +22,7 @@ from sync.protocol.hello import HELLO, SESSIONS, decode_hello, decode_sessions
 from sync.protocol.names import clark
 from sync.protocol.push import ENABLE, decode_push
 from sync.protocol.stanza import MESSAGE, decode_message
+from tests.core.protocol_vectors import fed, load
 
 ANN, ROOM = "ann@ex.org", "tea@conf.ex.net"
 QUIET = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow], deadline=None)

@@ -3,10 +3,10 @@
 from xml.etree.ElementTree import Element
 
 import pytest
-from protocol_vectors import check, load
 
 from sync.protocol.grants import Granted, is_advertisement, learned
 from sync.protocol.serialise import parse
+from tests.core.protocol_vectors import check, load
 
 ONE = "<message><delegation xmlns='urn:xmpp:delegation:{}'><delegated namespace='{}'/></delegation></message>"
 MAY = "<message><privilege xmlns='urn:xmpp:privilege:1'><perm access='{}' type='get'/></privilege></message>"

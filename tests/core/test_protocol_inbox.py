@@ -6,8 +6,6 @@ from xml.etree.ElementTree import Element
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from protocol_vectors import check, load, shape, xml_of
-from test_protocol_synchronization import ANN, AT, BOB, CORRECTION, CURSORS, FORGED, NUMBERS, SAID_IN_TEA, TEA, _last
 
 from sync.model.conversation import ConversationKey, Kind, LastMessage
 from sync.model.errors import ItemNotFound
@@ -15,6 +13,19 @@ from sync.model.query import InboxEntry, InboxPage, InboxPlace, InboxQuery
 from sync.protocol import inbox
 from sync.protocol.cursor import decode_cursor, decode_place, encode_cursor, encode_place
 from sync.protocol.names import INBOX, MAM, clark
+from tests.core.protocol_vectors import check, load, shape, xml_of
+from tests.core.test_protocol_synchronization import (
+    ANN,
+    AT,
+    BOB,
+    CORRECTION,
+    CURSORS,
+    FORGED,
+    NUMBERS,
+    SAID_IN_TEA,
+    TEA,
+    _last,
+)
 
 IN_TEA = ConversationKey(ANN, "tea@rooms.ex.org/Bob")
 PRIVATE = LastMessage(

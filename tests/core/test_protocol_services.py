@@ -3,7 +3,6 @@
 from xml.etree.ElementTree import Element
 
 import pytest
-from protocol_vectors import check, load, plain
 
 from sync.model.errors import BadRequest, Forbidden, ItemNotFound
 from sync.model.query import Registration
@@ -11,6 +10,7 @@ from sync.protocol import commands, delegation, disco, envelope
 from sync.protocol.names import DELEGATIONS, INBOX, PUSH, REWRITE, SYNC
 from sync.protocol.push import decode_push
 from sync.protocol.serialise import parse, serialise
+from tests.core.protocol_vectors import check, load, plain
 
 REQUEST = (
     "<iq xmlns='jabber:component:accept' type='set' from='ex.org' to='sync.ex.org' id='d1'>"

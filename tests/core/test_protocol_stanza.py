@@ -6,12 +6,12 @@ from xml.etree.ElementTree import Element, SubElement
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from protocol_vectors import load, plain, told, value_of
 
 from sync.model.conversation import Direction
 from sync.protocol.names import CLIENT, XML, clark, local, namespace
 from sync.protocol.serialise import parse, serialise
 from sync.protocol.stanza import decode_message
+from tests.core.protocol_vectors import load, plain, told, value_of
 
 
 @pytest.mark.parametrize("vector", load("messages"))

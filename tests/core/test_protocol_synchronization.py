@@ -8,7 +8,6 @@ from xml.etree.ElementTree import Element, SubElement
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from protocol_vectors import check, load, shape, xml_of
 
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import (
@@ -27,6 +26,7 @@ from sync.protocol import conversations, rewrite, synchronization
 from sync.protocol.cursor import decode_cursor, encode_cursor
 from sync.protocol.names import REWRITE, REWRITE_NOTIFY, RSM, SYNC, clark
 from sync.protocol.serialise import parse
+from tests.core.protocol_vectors import check, load, shape, xml_of
 
 ANN, BOB = "ann@ex.org", ConversationKey("ann@ex.org", "bob@ex.net")
 AT = datetime(2025, 11, 21, 1, 19, 50, 1, UTC)

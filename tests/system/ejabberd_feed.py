@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from ejabberd_server import Ejabberd
-from xmpp_component import FeedComponent
+
+from tests.system.ejabberd_server import Ejabberd
+from tests.system.xmpp_component import FeedComponent
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -15,12 +15,11 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from prosody_server import COMPONENT, DOMAIN, ELSEWHERE, PASSWORD, ROOMS, SECRET, free_port
-from xmpp_client import XmppClient
-from xmpp_component import FeedComponent
-
 from sync.sandbox import launch
 from sync.sandbox.ejabberd import BEAMS, CONFIGURATION, ejabberd, find_ejabberd
+from tests.system.prosody_server import COMPONENT, DOMAIN, ELSEWHERE, PASSWORD, ROOMS, SECRET, free_port
+from tests.system.xmpp_client import XmppClient
+from tests.system.xmpp_component import FeedComponent
 
 ROOT = Path(__file__).parent.parent.parent
 CONTROL = Path(__file__).parent / "ejabberd"

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from prosody_server import Prosody
-from xmpp_component import FeedComponent
+
+from tests.system.prosody_server import Prosody
+from tests.system.xmpp_component import FeedComponent
 
 
 @pytest_asyncio.fixture(scope="module")

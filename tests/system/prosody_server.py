@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from xmpp_client import XmppClient
-from xmpp_component import FeedComponent
-
 from sync.sandbox import launch
 from sync.sandbox.prosody import Option, prosody
+from tests.system.xmpp_client import XmppClient
+from tests.system.xmpp_component import FeedComponent
 
 ROOT = Path(__file__).parent.parent.parent
 DOMAIN, COMPONENT, SECRET, PASSWORD = "localhost", "sync.localhost", "secret of the component", 'pass"word\\ü'

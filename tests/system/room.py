@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Self
 
-from room_client import affiliate, configure, enter, leave
-
 from tests.system.box import Box, Row
 from tests.system.person import MARKERS, RETRACT, SID, STORE, Person, _ids
+from tests.system.room_client import affiliate, configure, enter, leave
 from tests.system.xmpp_client import CLIENT
 
 REFERENCE = "urn:xmpp:reference:0"

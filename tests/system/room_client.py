@@ -5,9 +5,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from typing import Protocol
 
-from prosody_server import ROOMS
-from xmpp_client import XmppClient
-from xmpp_component import FEED, Event, FeedComponent
+from tests.system.prosody_server import ROOMS
+from tests.system.xmpp_client import XmppClient
+from tests.system.xmpp_component import FEED, Event, FeedComponent
 
 MUC = "http://jabber.org/protocol/muc"
 _numbers = itertools.count(1)

@@ -9,9 +9,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from prosody_server import COMPONENT, DOMAIN, ELSEWHERE, ROOMS, SECRET, Prosody
 
 from sync.adapters.postgres.migrate import VERSION
+from tests.system.prosody_server import COMPONENT, DOMAIN, ELSEWHERE, ROOMS, SECRET, Prosody
 from tests.system.station import Station
 
 HOSTS = (DOMAIN, "bare.localhost", "shut.localhost", "poor.localhost", "closed.localhost", "absent.localhost")

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from ejabberd_server import ABROAD, Ejabberd
-from prosody_server import DOMAIN, ELSEWHERE, ROOMS, SECRET
-from test_check import installed, paragraph
 
 from sync.protocol.names import CONVSYNC, SYNC
 from sync.sandbox.ejabberd import CONFIGURATION
 from tests.adapters.component_port import certified
+from tests.system.ejabberd_server import ABROAD, Ejabberd
+from tests.system.prosody_server import DOMAIN, ELSEWHERE, ROOMS, SECRET
 from tests.system.station import Station
+from tests.system.test_check import installed, paragraph
 
 assert installed  # a fixture
 

@@ -6,13 +6,14 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from ejabberd_server import Ejabberd, ejabberd_of_its_own
-from prosody_server import DOMAIN, ROOMS
-from room_client import configure, enter
-from xmpp_client import StanzaError
-from xmpp_component import FEED, NS, FeedComponent
 
-pytest_plugins = ("ejabberd_feed",)
+from tests.system.ejabberd_server import Ejabberd, ejabberd_of_its_own
+from tests.system.prosody_server import DOMAIN, ROOMS
+from tests.system.room_client import configure, enter
+from tests.system.xmpp_client import StanzaError
+from tests.system.xmpp_component import FEED, NS, FeedComponent
+
+pytest_plugins = ("tests.system.ejabberd_feed",)
 
 BOOKMARKS, DISPLAYED = "urn:xmpp:bookmarks:1", "urn:xmpp:mds:displayed:0"
 MESSAGE = "{jabber:client}message"

@@ -2,12 +2,13 @@
 whose archive an id is of (docs/feed.md §5)."""
 
 import pytest
-from ejabberd_server import Ejabberd
-from prosody_server import PASSWORD
-from xmpp_client import XmppClient
-from xmpp_component import NS, FeedComponent, settled
 
-pytest_plugins = ("ejabberd_feed",)
+from tests.system.ejabberd_server import Ejabberd
+from tests.system.prosody_server import PASSWORD
+from tests.system.xmpp_client import XmppClient
+from tests.system.xmpp_component import NS, FeedComponent, settled
+
+pytest_plugins = ("tests.system.ejabberd_feed",)
 
 
 @pytest.mark.parametrize("online", [True, False])

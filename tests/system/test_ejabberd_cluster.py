@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-from ejabberd_server import Ejabberd, epmd_of_its_own
-from prosody_server import DOMAIN, ROOMS
-from room_client import configure, enter
-from xmpp_component import FEED, FeedComponent, states
+
+from tests.system.ejabberd_server import Ejabberd, epmd_of_its_own
+from tests.system.prosody_server import DOMAIN, ROOMS
+from tests.system.room_client import configure, enter
+from tests.system.xmpp_component import FEED, FeedComponent, states
 
 BODY = "{jabber:client}body"
 SESSIONS = "<sessions xmlns='urn:convsync:feed:0'/>"

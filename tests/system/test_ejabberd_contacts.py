@@ -3,13 +3,14 @@ PEP nodes, requests for its presence, its blocklist (docs/feed.md §5).
 """
 
 import pytest
-from ejabberd_server import Ejabberd
-from prosody_server import DOMAIN, ELSEWHERE, ROOMS
-from room_client import affiliate, enter
-from xmpp_client import StanzaError, XmppClient
-from xmpp_component import FEED, Event, FeedComponent, of, settled
 
-pytest_plugins = ("ejabberd_feed",)
+from tests.system.ejabberd_server import Ejabberd
+from tests.system.prosody_server import DOMAIN, ELSEWHERE, ROOMS
+from tests.system.room_client import affiliate, enter
+from tests.system.xmpp_client import StanzaError, XmppClient
+from tests.system.xmpp_component import FEED, Event, FeedComponent, of, settled
+
+pytest_plugins = ("tests.system.ejabberd_feed",)
 
 BODY = "{jabber:client}body"
 MDS, BOOKMARKS = "urn:xmpp:mds:displayed:0", "urn:xmpp:bookmarks:1"

@@ -9,10 +9,11 @@ import os
 from pathlib import Path
 
 import pytest
-from ejabberd_server import Ejabberd, ejabberd_of_its_own, epmd_of_its_own
-from prosody_server import DOMAIN
-from xmpp_client import XmppClient
-from xmpp_component import FeedComponent
+
+from tests.system.ejabberd_server import Ejabberd, ejabberd_of_its_own, epmd_of_its_own
+from tests.system.prosody_server import DOMAIN
+from tests.system.xmpp_client import XmppClient
+from tests.system.xmpp_component import FeedComponent
 
 LOG = "LATEST.LOG"
 SERVER = "mnesia"

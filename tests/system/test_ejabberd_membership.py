@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from ejabberd_server import DOMAIN, Ejabberd
-from room_client import Cast, affiliate, configure, enter, kick, leave, members, rename
-from test_prosody_membership import STEPS, fold, step
-from xmpp_component import FeedComponent
 
-pytest_plugins = ("ejabberd_feed",)
+from tests.system.ejabberd_server import DOMAIN, Ejabberd
+from tests.system.room_client import Cast, affiliate, configure, enter, kick, leave, members, rename
+from tests.system.test_prosody_membership import STEPS, fold, step
+from tests.system.xmpp_component import FeedComponent
+
+pytest_plugins = ("tests.system.ejabberd_feed",)
 
 
 @pytest_asyncio.fixture

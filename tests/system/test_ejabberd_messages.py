@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from ejabberd_server import Ejabberd, ejabberd_of_its_own
-from prosody_server import COMPONENT, DOMAIN
-from xmpp_client import XmppClient
-from xmpp_component import NS, FeedComponent, of, settled, states
 
-pytest_plugins = ("ejabberd_feed",)
+from tests.system.ejabberd_server import Ejabberd, ejabberd_of_its_own
+from tests.system.prosody_server import COMPONENT, DOMAIN
+from tests.system.xmpp_client import XmppClient
+from tests.system.xmpp_component import NS, FeedComponent, of, settled, states
+
+pytest_plugins = ("tests.system.ejabberd_feed",)
 
 CLIENT = "{jabber:client}"
 JMI = "urn:xmpp:jingle-message:0"

@@ -7,12 +7,13 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from ejabberd_server import Ejabberd, ejabberd_of_its_own
-from prosody_server import COMPONENT, DOMAIN
-from xmpp_client import StanzaError
-from xmpp_component import FEED, NS, FeedComponent, of, settled
 
-pytest_plugins = ("ejabberd_feed",)
+from tests.system.ejabberd_server import Ejabberd, ejabberd_of_its_own
+from tests.system.prosody_server import COMPONENT, DOMAIN
+from tests.system.xmpp_client import StanzaError
+from tests.system.xmpp_component import FEED, NS, FeedComponent, of, settled
+
+pytest_plugins = ("tests.system.ejabberd_feed",)
 
 CLIENT = "{jabber:client}"
 SESSIONS = f"<sessions xmlns='{NS}'/>"

@@ -3,11 +3,11 @@
 import asyncio
 from pathlib import Path
 
-from ejabberd_server import Ejabberd, ejabberd_of_its_own, epmd_of_its_own
-from prosody_server import DOMAIN
-from xmpp_component import FEED, FeedComponent
+from tests.system.ejabberd_server import Ejabberd, ejabberd_of_its_own, epmd_of_its_own
+from tests.system.prosody_server import DOMAIN
+from tests.system.xmpp_component import FEED, FeedComponent
 
-pytest_plugins = ("ejabberd_feed",)
+pytest_plugins = ("tests.system.ejabberd_feed",)
 
 BODY = "{jabber:client}body"
 

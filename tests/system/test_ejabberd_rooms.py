@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from ejabberd_server import DOMAIN, ROOMS, Ejabberd, ejabberd_of_its_own
-from room_client import MUC, Cast, affiliate, configure, destroy, enter, leave, members, words
-from xmpp_client import StanzaError
-from xmpp_component import FEED, NS, FeedComponent, settled
 
-pytest_plugins = ("ejabberd_feed",)
+from tests.system.ejabberd_server import DOMAIN, ROOMS, Ejabberd, ejabberd_of_its_own
+from tests.system.room_client import MUC, Cast, affiliate, configure, destroy, enter, leave, members, words
+from tests.system.xmpp_client import StanzaError
+from tests.system.xmpp_component import FEED, NS, FeedComponent, settled
+
+pytest_plugins = ("tests.system.ejabberd_feed",)
 
 CHATSTATES = "http://jabber.org/protocol/chatstates"
 

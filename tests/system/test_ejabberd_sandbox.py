@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from ejabberd_server import Ejabberd
 
 from sync.sandbox import ejabberd
 from sync.sandbox.launch import LaunchError
+from tests.system.ejabberd_server import Ejabberd
 from tests.system.surgery import sockets
 
 

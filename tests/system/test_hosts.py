@@ -12,13 +12,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from prosody_server import COMPONENT, DOMAIN, SECRET, Prosody
-from test_check import installed, prosody_with
-from xmpp_client import XmppClient
 
 from sync.protocol.names import SYNC
 from tests.system.box import eventually
+from tests.system.prosody_server import COMPONENT, DOMAIN, SECRET, Prosody
 from tests.system.station import Station
+from tests.system.test_check import installed, prosody_with
+from tests.system.xmpp_client import XmppClient
 
 assert installed  # a fixture
 

@@ -5,12 +5,13 @@ PEP nodes, requests for its presence, its blocklist (docs/feed.md §5).
 from pathlib import Path
 
 import pytest
-from prosody_server import DOMAIN, ELSEWHERE, ROOMS, Prosody, prosody_of_its_own
-from room_client import affiliate, enter
-from xmpp_client import StanzaError, XmppClient
-from xmpp_component import FEED, Event, FeedComponent, of, settled
 
-pytest_plugins = ("prosody_feed",)
+from tests.system.prosody_server import DOMAIN, ELSEWHERE, ROOMS, Prosody, prosody_of_its_own
+from tests.system.room_client import affiliate, enter
+from tests.system.xmpp_client import StanzaError, XmppClient
+from tests.system.xmpp_component import FEED, Event, FeedComponent, of, settled
+
+pytest_plugins = ("tests.system.prosody_feed",)
 
 BODY = "{jabber:client}body"
 MDS, BOOKMARKS = "urn:xmpp:mds:displayed:0", "urn:xmpp:bookmarks:1"

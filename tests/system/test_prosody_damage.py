@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prosody_server import Prosody, prosody_of_its_own
-from xmpp_client import XmppClient
-from xmpp_component import FeedComponent
+
+from tests.system.prosody_server import Prosody, prosody_of_its_own
+from tests.system.xmpp_client import XmppClient
+from tests.system.xmpp_component import FeedComponent
 
 Damage = Callable[[Path], None]
 

@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from prosody_server import COMPONENT, DOMAIN, PASSWORD, ROOMS, Prosody, prosody_of_its_own
-from room_client import configure, enter
-from xmpp_client import StreamClosed, XmppClient
-from xmpp_component import FEED, NS, FeedComponent, settled
+
+from tests.system.prosody_server import COMPONENT, DOMAIN, PASSWORD, ROOMS, Prosody, prosody_of_its_own
+from tests.system.room_client import configure, enter
+from tests.system.xmpp_client import StreamClosed, XmppClient
+from tests.system.xmpp_component import FEED, NS, FeedComponent, settled
 
 HOST_OF_A_MODULE = f'Component "{ROOMS}" "muc"'
 

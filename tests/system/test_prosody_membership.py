@@ -7,12 +7,13 @@ import random
 from collections.abc import Iterable
 
 import pytest
-from prosody_server import ROOMS, Prosody
-from room_client import MUC, Cast, members
-from xmpp_client import XmppClient
-from xmpp_component import Event, FeedComponent
 
-pytest_plugins = ("prosody_feed",)
+from tests.system.prosody_server import ROOMS, Prosody
+from tests.system.room_client import MUC, Cast, members
+from tests.system.xmpp_client import XmppClient
+from tests.system.xmpp_component import Event, FeedComponent
+
+pytest_plugins = ("tests.system.prosody_feed",)
 
 STEPS = 120
 NICKS = ("Bob", "Robert", "Cat", "Dog")

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from prosody_server import COMPONENT, DOMAIN, Prosody, prosody_of_its_own
-from xmpp_client import XmppClient
-from xmpp_component import NS, FeedComponent, of, settled, states
 
-pytest_plugins = ("prosody_feed",)
+from tests.system.prosody_server import COMPONENT, DOMAIN, Prosody, prosody_of_its_own
+from tests.system.xmpp_client import XmppClient
+from tests.system.xmpp_component import NS, FeedComponent, of, settled, states
+
+pytest_plugins = ("tests.system.prosody_feed",)
 
 CLIENT = "{jabber:client}"
 JMI = "urn:xmpp:jingle-message:0"

@@ -7,11 +7,12 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from prosody_server import COMPONENT, DOMAIN, Prosody, prosody_of_its_own
-from xmpp_client import StanzaError
-from xmpp_component import FEED, NS, FeedComponent, of, settled
 
-pytest_plugins = ("prosody_feed",)
+from tests.system.prosody_server import COMPONENT, DOMAIN, Prosody, prosody_of_its_own
+from tests.system.xmpp_client import StanzaError
+from tests.system.xmpp_component import FEED, NS, FeedComponent, of, settled
+
+pytest_plugins = ("tests.system.prosody_feed",)
 
 CLIENT = "{jabber:client}"
 SESSIONS = f"<sessions xmlns='{NS}'/>"

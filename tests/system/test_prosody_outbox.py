@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from prosody_server import DOMAIN, ROOT, Prosody, prosody_of_its_own
-from xmpp_component import FEED, FeedComponent
 
-pytest_plugins = ("prosody_feed",)
+from tests.system.prosody_server import DOMAIN, ROOT, Prosody, prosody_of_its_own
+from tests.system.xmpp_component import FEED, FeedComponent
+
+pytest_plugins = ("tests.system.prosody_feed",)
 
 
 async def test_a_killed_server_loses_no_event(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from prosody_server import DOMAIN, ROOMS, Prosody, prosody_of_its_own
-from room_client import Cast, affiliate, configure, destroy, enter, kick, leave, members, rename, words
-from xmpp_client import StanzaError
-from xmpp_component import FEED, NS, FeedComponent, settled
 
-pytest_plugins = ("prosody_feed",)
+from tests.system.prosody_server import DOMAIN, ROOMS, Prosody, prosody_of_its_own
+from tests.system.room_client import Cast, affiliate, configure, destroy, enter, kick, leave, members, rename, words
+from tests.system.xmpp_client import StanzaError
+from tests.system.xmpp_component import FEED, NS, FeedComponent, settled
+
+pytest_plugins = ("tests.system.prosody_feed",)
 
 CHATSTATES = "http://jabber.org/protocol/chatstates"
 OCCUPANT_ID = "{urn:xmpp:occupant-id:0}occupant-id"

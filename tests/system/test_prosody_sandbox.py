@@ -4,12 +4,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from prosody_server import DOMAIN, ROOMS, ROOT, SECRET, Prosody
-from room_client import enter
-from xmpp_component import NS
 
 from sync.sandbox.launch import LaunchError
 from sync.sandbox.prosody import DELEGATED, find_prosody
+from tests.system.prosody_server import DOMAIN, ROOMS, ROOT, SECRET, Prosody
+from tests.system.room_client import enter
+from tests.system.xmpp_component import NS
 
 
 async def test_the_process_is_the_server_and_ends_at_once_on_sigterm(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from feed_schema import elements, faults
-from prosody_server import COMPONENT, DOMAIN, ROOMS, SECRET, prosody_of_its_own
-from room_client import affiliate, configure, destroy, enter, kick, leave
-from xmpp_client import StanzaError, XmppClient
-from xmpp_component import FEED, NS, FeedComponent
+
+from tests.system.feed_schema import elements, faults
+from tests.system.prosody_server import COMPONENT, DOMAIN, ROOMS, SECRET, prosody_of_its_own
+from tests.system.room_client import affiliate, configure, destroy, enter, kick, leave
+from tests.system.xmpp_client import StanzaError, XmppClient
+from tests.system.xmpp_component import FEED, NS, FeedComponent
 
 BLOCKING, BOOKMARKS = "urn:xmpp:blocking", "urn:xmpp:bookmarks:1"
 KINDS = {"message", "session", "account", "pep", "subscription", "blocklist", "gap"}

@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from prosody_server import COMPONENT, DOMAIN, ROOMS, SECRET, Prosody, prosody_of_its_own
-from xmpp_component import FEED, NS, FeedComponent
+
+from tests.system.prosody_server import COMPONENT, DOMAIN, ROOMS, SECRET, Prosody, prosody_of_its_own
+from tests.system.xmpp_component import FEED, NS, FeedComponent
 
 SESSIONS = f"<sessions xmlns='{NS}'/>"
 SUBSCRIBE = f"<subscribe xmlns='{NS}' versions='1' buckets='0-255'/>"

@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
-from room_client import affiliate
 
 from tests.system.box import Box, eventually
 from tests.system.person import CORRECT, MARKERS, RETRACT, SID, STORE, Person, _ids
 from tests.system.room import Room, people
+from tests.system.room_client import affiliate
 from tests.system.test_kills import GONE, Watcher, cut_connection, each, killer
 from tests.system.xmpp_client import CLIENT, StanzaError
 

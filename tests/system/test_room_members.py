@@ -2,11 +2,10 @@
 
 from functools import partial
 
-from room_client import affiliate, destroy, kick
-
 from tests.system.box import Box, eventually
 from tests.system.person import STORE, Person
 from tests.system.room import Room, people
+from tests.system.room_client import affiliate, destroy, kick
 from tests.system.xmpp_client import CLIENT, XmppClient
 
 USER = "http://jabber.org/protocol/muc#user"

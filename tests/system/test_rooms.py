@@ -3,11 +3,11 @@
 """
 
 import pytest
-from room_client import rename
 
 from tests.system.box import Box
 from tests.system.person import CORRECT, SID, Person, Phone
 from tests.system.room import Room, people
+from tests.system.room_client import rename
 from tests.system.xmpp_client import CLIENT
 
 MODERATE = "urn:xmpp:message-moderate:0"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from xmpp_client import XmlStream, XmppClient
+from tests.system.xmpp_client import XmlStream, XmppClient
 
 FEED = "{urn:convsync:feed:0}"
 NS = "urn:convsync:feed:0"
