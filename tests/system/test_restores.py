@@ -54,6 +54,8 @@ class Lives:
         if self.said:
             await bob.enter(room, "Bob")
         else:
+            # What a room says before the first contact with a member is read for that member.
+            await eventually(lambda: shown(box, ann))
             await bob.found(room, "Bob", [ann], private=True)
         for _ in range(many):
             self.said += 1
@@ -170,6 +172,10 @@ class Lives:
 async def epoch(box: Box) -> int:
     rows = await box.sql("SELECT epoch FROM account WHERE jid = $1", box.ready["accounts"][0]["jid"])
     return int(rows[0]["epoch"]) if rows else 0
+
+
+async def shown(box: Box, jid: str) -> bool:
+    return bool(await box.sql("SELECT FROM account WHERE jid = $1", jid))
 
 
 async def gone(pids: list[int]) -> bool:
