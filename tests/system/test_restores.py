@@ -55,6 +55,7 @@ class Lives:
             await bob.enter(room, "Bob")
         else:
             # What a room says before the first contact with a member is read for that member.
+            await (await self.ann(box)).close()
             await eventually(lambda: shown(box, ann))
             await bob.found(room, "Bob", [ann], private=True)
         for _ in range(many):
