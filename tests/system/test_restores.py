@@ -118,6 +118,7 @@ class Lives:
             return await epoch(box) > self.epoch
 
         await eventually(raised)
+        await box.whole()
         ann = await self.ann(box)
         listing = await ann.sync(self.stamp)
         assert set(listing.jids) == {box.ready["accounts"][1]["jid"], self.room(box)}
