@@ -19,7 +19,8 @@ import pytest
 from tests.chaos import truth
 from tests.chaos.device import Device
 from tests.system.box import Box, boxed, eventually
-from tests.system.person import Person
+from tests.system.person import Listing, Person
+from tests.system.xmpp_client import StanzaError
 
 pytestmark = pytest.mark.timeout(300)  # on a machine with much else to do
 HOSTS = ("localhost", "conference%2elocalhost")  # as Prosody writes them
@@ -118,9 +119,8 @@ class Lives:
             return await epoch(box) > self.epoch
 
         await eventually(raised)
-        await box.whole()
         ann = await self.ann(box)
-        listing = await ann.sync(self.stamp)
+        listing = await eventually(lambda: listed(ann, self.stamp))
         assert set(listing.jids) == {box.ready["accounts"][1]["jid"], self.room(box)}
         stamp = listing.stamp
 
@@ -174,6 +174,16 @@ class Lives:
 async def epoch(box: Box) -> int:
     rows = await box.sql("SELECT epoch FROM account WHERE jid = $1", box.ready["accounts"][0]["jid"])
     return int(rows[0]["epoch"]) if rows else 0
+
+
+async def listed(ann: Person, stamp: int | None) -> Listing | None:
+    """The answer, once there is one: while the component is behind it asks clients to wait."""
+    try:
+        return await ann.sync(stamp)
+    except StanzaError as refused:
+        if refused.type != "wait":
+            raise
+        return None
 
 
 async def shown(box: Box, jid: str) -> bool:
