@@ -240,8 +240,8 @@ class SetNotify:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetProperties:
-    """Properties of one conversation to set, all or nothing; None = leave as it is. `if_version`: only if the
-    conversation is still at that version.
+    """Properties of one conversation to set, all or nothing; None = leave as it is. `read`: the archive's id of the
+    message up to which it is read. `if_version`: only if the conversation is still at that version.
     """
 
     peer: str
@@ -251,6 +251,7 @@ class SetProperties:
     status: Status | None = None
     marked_unread: bool | None = None
     notify: SetNotify | None = None
+    read: str | None = None
     if_version: int | None = None
 
 

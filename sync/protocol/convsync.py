@@ -24,7 +24,7 @@ from sync.model.query import (
     Unmute,
 )
 from sync.protocol.conversations import stamp
-from sync.protocol.fields import boolean, instant, natural, number
+from sync.protocol.fields import boolean, instant, natural, number, required
 from sync.protocol.names import CONVSYNC, XML, clark, local
 from sync.protocol.serialise import parse
 from sync.protocol.synchronization import FOR_EVER_SECONDS, named_peer, read_status
@@ -40,7 +40,7 @@ _KINDS = {kind.value: kind for kind in Kind}
 _NOTIFY: dict[str, Notify | None] = {notify.value: notify for notify in Notify} | {"default": None}
 _NAME = frozenset({"jid", "kind"})
 _MUTES = frozenset({"muted", "muted-until"})
-_PROPERTIES = frozenset({"pinned", "status", "marked-unread", "notify"}) | _MUTES
+_PROPERTIES = frozenset({"pinned", "status", "marked-unread", "notify", "read"}) | _MUTES
 _SETTABLE = _NAME | _PROPERTIES | {"if-version"}
 _LANG = clark(XML, "lang")  # XML 1.0 §2.12: allowed everywhere
 _FOR_EVER = datetime.max.replace(tzinfo=UTC)
@@ -89,6 +89,7 @@ def _properties(element: Element) -> SetProperties:
         status=read_status(given["status"]) if "status" in given else None,
         marked_unread=boolean(given["marked-unread"], "marked-unread") if "marked-unread" in given else None,
         notify=_notify(given["notify"]) if "notify" in given else None,
+        read=required(element, "read") if "read" in given else None,
         if_version=natural(given["if-version"], "if-version") if "if-version" in given else None,
     )
 
