@@ -266,6 +266,18 @@ CREATE TABLE room_entry (
         OR (target_rank IS NOT NULL AND target_id IS NOT NULL))
 );
 
+-- ---- live notices --------------------------------------------------------------------------------------------------
+
+-- Sessions that are told of changes as they happen. They may have been told more than stands here: a restart tells it again.
+CREATE TABLE watcher (
+    account text NOT NULL,
+    resource text NOT NULL,
+    told bigint NOT NULL,
+    PRIMARY KEY (account, resource),
+    CONSTRAINT watcher_resource_is_short CHECK (resource <> '' AND octet_length(resource) <= 1023),
+    CONSTRAINT watcher_told_is_version CHECK (told >= 0)
+) WITH (fillfactor = 50);
+
 -- ---- devices and pushes ----------------------------------------------------------------------------------------------
 
 -- Push tokens are sealed: only a process that has the key can read them.

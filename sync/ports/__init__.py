@@ -17,6 +17,7 @@ from sync.ports.store import (
     StreamMark,
     Trimmed,
 )
+from sync.ports.watch import Watcher, Watches
 
 __all__ = [
     "Bootstraps",
@@ -37,5 +38,7 @@ __all__ = [
     "Store",
     "StreamMark",
     "Trimmed",
+    "Watcher",
+    "Watches",
     "Wire",
 ]

@@ -12,6 +12,7 @@ from sync.model.device import JobState
 from sync.model.event import FeedPosition
 from sync.model.jid import lane
 from sync.model.room import EntryKind
+from sync.ports import Watcher
 from sync.rules.times import FOR_EVER
 from tests.contract.samples import (
     BOB,
@@ -47,6 +48,7 @@ async def fill(bench: Bench, owner: str, n: int) -> None:
     said = [message(1, OF_TEA, author=BOB), message(2, OF_TEA, author=BOB, mention=True)]
     await bench.store.transact(owned(rooms={TEA}), storing(rooms=[room(version=500)], messages=said))
     await bench.store.transact(owned(owner, rooms={TEA}), storing(**rows_of(owner, n)))
+    await bench.watches.put(Watcher(owner, "web", 12))
 
 
 def rows_of(owner: str, n: int) -> dict[str, Any]:

@@ -277,6 +277,7 @@ TABLES = {  # section → table
     "device_tokens": "device_token",
     "pushes": "push_job",
     "bootstraps": "bootstrap",
+    "watchers": "watcher",
     "room_memberships": "room_member",
     "quarantine": "quarantine",
 }

@@ -56,6 +56,7 @@ ROWS = {
     "lease": LEASE,
     "feed_position": POSITION,
     "feed_stream": STREAM,
+    "watcher": {"account": "'a'", "resource": "'web'", "told": "5"},
 }
 
 BASE = {"unread": "2", "mentions": "2", "base_rank": "1", "base_unread": "1"}
@@ -137,6 +138,9 @@ REFUSED: list[tuple[str, str, dict[str, str]]] = [
     ("feed_position", "feed_position_counts", {"n": "-1"}),
     ("feed_stream", "feed_stream_counts", {"committed": "2"}),
     ("feed_stream", "feed_stream_counts", {"committed": "-1"}),
+    ("watcher", "watcher_resource_is_short", {"resource": "''"}),
+    ("watcher", "watcher_resource_is_short", {"resource": LONG}),
+    ("watcher", "watcher_told_is_version", {"told": "-1"}),
 ]
 
 

@@ -47,6 +47,7 @@ EXPORTED: Final = (
     "room_messages",
     "room_entries",
     "bootstraps",
+    "watchers",
     "quarantine",
 )
 AT_ONCE = 50  # rows of an export in memory: a stanza may have a quarter of a megabyte

@@ -14,6 +14,7 @@ SELECT EXISTS (SELECT FROM room WHERE jid = $1) AS room,
     OR EXISTS (SELECT FROM push_job WHERE account = $1)
     OR EXISTS (SELECT FROM room_member WHERE account = $1)
     OR EXISTS (SELECT FROM bootstrap WHERE account = $1)
+    OR EXISTS (SELECT FROM watcher WHERE account = $1)
     OR EXISTS (SELECT FROM quarantine WHERE account = $1) AS known;
 
 -- name: show_account
@@ -183,6 +184,10 @@ WHERE e.room = ANY (ARRAY(
 -- name: export_bootstraps
 -- How far its archive was read.
 SELECT row_to_json(b)::text FROM bootstrap b WHERE account = $1;
+
+-- name: export_watchers
+-- Its sessions that are told of changes.
+SELECT row_to_json(w)::text FROM watcher w WHERE account = $1 ORDER BY resource;
 
 -- name: export_quarantine
 -- Events of the account that were kept aside.

@@ -19,6 +19,7 @@ STATE_TABLES: Final = (
     "push_job",
     "room_member",
     "bootstrap",
+    "watcher",
     "quarantine",  # the events themselves: texts of the account's messages
 )
 

@@ -1,0 +1,68 @@
+"""What every Watches promises (sync/ports/watch.py): the in-memory one, and Postgres."""
+
+import pytest
+
+from sync.model.errors import Uncommittable
+from sync.ports import Watcher
+from tests.contract.samples import ANN, EVE, account
+from tests.contract.stores import Bench
+
+WEB, PHONE, TAB = Watcher(ANN, "web", 5), Watcher(ANN, "phone", 7), Watcher(EVE, "tab", 9)
+
+
+async def held(bench: Bench) -> list[Watcher]:
+    return list(await bench.watches.after(None, 100))
+
+
+async def put(bench: Bench, *watchers: Watcher) -> None:
+    for one in watchers:
+        await bench.watches.put(one)
+
+
+async def test_they_are_listed_page_by_page(stores: Bench) -> None:
+    assert await held(stores) == []
+    await put(stores, TAB, WEB, PHONE)
+    first = await stores.watches.after(None, 2)
+    assert list(first) == [PHONE, WEB]
+    assert list(await stores.watches.after((first[-1].account, first[-1].resource), 2)) == [TAB]
+    assert list(await stores.watches.after((TAB.account, TAB.resource), 2)) == []
+
+
+async def test_one_that_is_put_again_is_replaced(stores: Bench) -> None:
+    await put(stores, Watcher(ANN, "web", 9), WEB)
+    assert await held(stores) == [WEB]
+
+
+async def test_a_session_has_a_name(stores: Bench) -> None:
+    with pytest.raises(Uncommittable):
+        await stores.watches.put(Watcher(ANN, "", 5))
+
+
+async def test_who_is_not_known_any_more_is_not_moved(stores: Bench) -> None:
+    await put(stores, WEB, PHONE)
+    await stores.watches.move([Watcher(ANN, "web", 8), Watcher(EVE, "tab", 8)])
+    assert await held(stores) == [PHONE, Watcher(ANN, "web", 8)]
+    await stores.watches.move([])
+    assert await held(stores) == [PHONE, Watcher(ANN, "web", 8)]
+
+
+async def test_those_that_are_dropped_are_gone(stores: Bench) -> None:
+    await put(stores, WEB, PHONE, TAB)
+    await stores.watches.drop([(ANN, "web"), (EVE, "phone"), (EVE, "tab")])
+    assert await held(stores) == [PHONE]
+    await stores.watches.drop([])
+    assert await held(stores) == [PHONE]
+
+
+async def test_versions_of_those_that_exist(stores: Bench) -> None:
+    await stores.put(ANN, accounts=[account(version=77)])
+    assert await stores.watches.versions([ANN, EVE]) == {ANN: 77}
+    assert await stores.watches.versions([]) == {}
+
+
+async def test_they_go_with_their_account(postgres: Bench) -> None:
+    """In the transaction that deletes it; in memory the table is not the store's."""
+    await postgres.put(ANN, accounts=[account()])
+    await put(postgres, WEB, PHONE, TAB)
+    await postgres.put(ANN, deleted_accounts=[ANN])
+    assert await held(postgres) == [TAB]
