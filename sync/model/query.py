@@ -26,13 +26,16 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """The place between two pages: the answer's `since` and newest version as page one saw them, and the last row's
-    sort key.
+    """The place of one row in a list: the answer's `since` and newest version as page one saw them, the filters of that
+    list as in `ListQuery`, and the row's sort key.
     """
 
     since: int
     newest: int
     sort: SortKey
+    pinned_first: bool = False
+    pinned: bool | None = None
+    archived: bool | None = None
 
 
 EVERYTHING = 1  # as `since`: all that ever had a version, tombstones included
@@ -44,7 +47,8 @@ class ListQuery:
 
     `since` 0 = all but deleted ones; else only what has a higher version, tombstones included. `pinned` True/False =
     only pinned / unpinned ones; `archived` likewise. `limit` None = everything, 0 = only the count. `after` continues
-    a list.
+    a list behind a row, `before` ends a page right in front of one, `at_end` asks for the last page of a list; at most
+    one of them.
     """
 
     since: int = 0
@@ -53,6 +57,13 @@ class ListQuery:
     archived: bool | None = None
     limit: int | None = None
     after: Cursor | None = None
+    before: Cursor | None = None
+    at_end: bool = False
+
+    @property
+    def place(self) -> Cursor | None:
+        """The row that the page lies behind or in front of; None of a list that begins."""
+        return self.after or self.before
 
     @property
     def whole_since(self) -> int:
@@ -62,7 +73,7 @@ class ListQuery:
         """
         if self.since > EVERYTHING:
             return self.since
-        return self.after.newest if self.after else 0
+        return self.place.newest if self.place else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,8 +44,16 @@ def encode_page(page: ConversationPage, *, account: str, now: datetime) -> Eleme
 
 
 def _cursor(page: ConversationPage, item: ListedConversation, account: str) -> str:
-    sort = sort_key(item.conversation, pinned_first=page.query.pinned_first)
-    return encode_cursor(Cursor(since=page.query.since, newest=page.newest, sort=sort), account=account)
+    query = page.query
+    cursor = Cursor(
+        since=query.since,
+        newest=page.newest,
+        sort=sort_key(item.conversation, pinned_first=query.pinned_first),
+        pinned_first=query.pinned_first,
+        pinned=query.pinned,
+        archived=query.archived,
+    )
+    return encode_cursor(cursor, account=account)
 
 
 def notice(item: ListedConversation, *, account: str, newest: int, now: datetime, request_id: str) -> Element:

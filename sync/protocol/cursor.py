@@ -17,10 +17,13 @@ from sync.model.jid import MAX_JID_BYTES
 from sync.model.query import Cursor, InboxPlace, SortKey
 
 _LIST, _INBOX = 1, 2  # the version octet
-_NUMBERS = struct.Struct(">qq?qqB")  # since, newest, ringing, pinned, activity, kind
+_NUMBERS = struct.Struct(">qq?qqBB")  # since, newest, ringing, pinned, activity, kind, filters
 _PLACE = struct.Struct(">qqqB")  # newest, version, activity, kind
 _CHECK_BYTES = 8
 _KINDS = (Kind.CHAT, Kind.GROUP)
+_WISHES = (None, False, True)
+# The filters of a list as a number: the three fields of `Cursor` by it.
+_FILTERS = tuple((first, pinned, archived) for first in (False, True) for pinned in _WISHES for archived in _WISHES)
 _MAX_CHARS = (1 + _CHECK_BYTES + _NUMBERS.size + MAX_JID_BYTES) * 4 // 3 + 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -45,10 +48,9 @@ def sort_key(conversation: Conversation, *, pinned_first: bool) -> SortKey:
 
 def encode_cursor(cursor: Cursor, *, account: str) -> str:
     """The cursor as text, for this account only."""
-    sort = cursor.sort
-    numbers = _NUMBERS.pack(
-        cursor.since, cursor.newest, sort.ringing, sort.pinned, sort.activity, _KINDS.index(sort.kind)
-    )
+    sort, filters = cursor.sort, _FILTERS.index((cursor.pinned_first, cursor.pinned, cursor.archived))
+    kind = _KINDS.index(sort.kind)
+    numbers = _NUMBERS.pack(cursor.since, cursor.newest, sort.ringing, sort.pinned, sort.activity, kind, filters)
     return _text(bytes([_LIST]) + numbers + sort.peer.encode(), account)
 
 
@@ -57,11 +59,12 @@ def decode_cursor(text: str, *, account: str) -> Cursor:
     try:
         content = _content(text)
         numbers, peer = content[1 : 1 + _NUMBERS.size], content[1 + _NUMBERS.size :].decode()
-        since, newest, ringing, pinned, activity, kind = _NUMBERS.unpack(numbers)
+        since, newest, ringing, pinned, activity, kind, filters = _NUMBERS.unpack(numbers)
         sort = SortKey(ringing=ringing, pinned=pinned, activity=activity, peer=peer, kind=_KINDS[kind])
+        first, only_pinned, archived = _FILTERS[filters]
     except (ValueError, IndexError, struct.error):
         raise ItemNotFound(_REFUSAL) from None
-    cursor = Cursor(since=since, newest=newest, sort=sort)
+    cursor = Cursor(since=since, newest=newest, sort=sort, pinned_first=first, pinned=only_pinned, archived=archived)
     if not peer or "\0" in peer or min(since, newest, pinned) < 0:
         raise ItemNotFound(_REFUSAL)
     # Version, check and spelling (base64 has several of the same octets) in one comparison: only what we give out.

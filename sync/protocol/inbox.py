@@ -35,7 +35,7 @@ def decode_query(payload: Element, *, account: str, kind: str) -> InboxQuery:
     result_sets = payload.findall(rsm.SET)
     if len(result_sets) > 1:
         raise BadRequest("There is more than one result set.")
-    paging = rsm.read(result_sets[0], backwards=True) if result_sets else rsm.Paging()
+    paging = rsm.read(result_sets[0]) if result_sets else rsm.Paging()
     # XEP-0430 §3.1: defaults.
     messages = boolean(payload.get("messages", "true"), "messages")
     return InboxQuery(

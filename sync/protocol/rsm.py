@@ -1,6 +1,7 @@
 """Result set management (XEP-0059): which page is asked for, and where the answer's page lies.
 
-A dialect says whether it pages backwards, too. What an item's id looks like is its business.
+Forwards, backwards, the count alone. What an item's id looks like is the business of the dialect, which also decides
+what a page without `max` is.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Paging:
     before: str | None = None
 
 
-def read(result_set: Element, *, backwards: bool = False) -> Paging:
+def read(result_set: Element) -> Paging:
     """A request's `<set/>`. What is not offered is refused by name, as XEP-0059 §2.4 asks for `index`."""
     seen: set[str] = set()
     limit, after, before = None, None, None
@@ -38,10 +39,8 @@ def read(result_set: Element, *, backwards: bool = False) -> Paging:
             limit = natural(text, "max")
         elif child.tag == _AFTER:
             after = text or None
-        elif child.tag == _BEFORE and backwards:
-            before = text
         elif child.tag == _BEFORE:
-            raise FeatureNotImplemented("Paging with 'before' is not offered.")
+            before = text
         elif child.tag == _INDEX:
             raise FeatureNotImplemented("Paging with 'index' is not offered.")
     if seen >= {_AFTER, _BEFORE}:

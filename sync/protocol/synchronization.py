@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 from sync.model.conversation import Kind, Status
 from sync.model.errors import BadRequest, ItemNotFound, ServiceUnavailable
 from sync.model.jid import MAX_JID_BYTES
-from sync.model.query import ListQuery, Mute, SetProperties, Unmute
+from sync.model.query import Cursor, ListQuery, Mute, SetProperties, Unmute
 from sync.protocol import forms, rsm
 from sync.protocol.cursor import decode_cursor
 from sync.protocol.fields import boolean, natural, storable
@@ -34,7 +34,9 @@ FOR_EVER_SECONDS = 3_170_980_000
 
 
 def decode_query(payload: Element, *, account: str) -> ListQuery:
-    """The payload of an IQ get. A continued list keeps the `since` of its first page, whatever stamp comes with it."""
+    """The payload of an IQ get. A continued list keeps the `since` of its first page, whatever stamp comes with it, and
+    its filters: others than those name no place in it.
+    """
     if payload.tag != QUERY:
         raise ServiceUnavailable("Only 'query' can be asked.")
     # PROTOCOLS §2: absent, '' or '0' = the full list.
@@ -42,15 +44,29 @@ def decode_query(payload: Element, *, account: str) -> ListQuery:
     flags = _flags(_only(payload, forms.FORM))
     result_set = _only(payload, rsm.SET)
     paging = rsm.Paging() if result_set is None else rsm.read(result_set)
-    after = None if paging.after is None else decode_cursor(paging.after, account=account)
+    after = decode_cursor(paging.after, account=account) if paging.after else None
+    before = decode_cursor(paging.before, account=account) if paging.before else None
+    place = after or before
+    if place is not None:
+        _same_list(place, flags)
     return ListQuery(
-        since=since if after is None else after.since,
-        pinned_first=flags.get("pinned_first", False),
-        pinned=flags.get("filter_pinned"),
-        archived=flags.get("filter_archived"),
+        since=since if place is None else place.since,
+        pinned_first=flags.get("pinned_first", False) if place is None else place.pinned_first,
+        pinned=flags.get("filter_pinned") if place is None else place.pinned,
+        archived=flags.get("filter_archived") if place is None else place.archived,
         limit=paging.limit,
         after=after,
+        before=before,
+        # XEP-0059 §2.5: an empty `before` asks for the last page.
+        at_end=paging.before == "",
     )
+
+
+def _same_list(place: Cursor, flags: dict[str, bool]) -> None:
+    """Refuse filters that are not those of the list in which the place is; ones that are left out are."""
+    begun = {"pinned_first": place.pinned_first, "filter_pinned": place.pinned, "filter_archived": place.archived}
+    if any(begun[flag] != value for flag, value in flags.items()):
+        raise ItemNotFound("'after' or 'before' names no item of a list with these filters.")
 
 
 def _only(payload: Element, tag: str) -> Element | None:

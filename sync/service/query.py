@@ -53,14 +53,16 @@ class Queries:
         return conversations.encode_page(page, account=account, now=self._clock.now())
 
     async def _page(self, account: str, owner: Account | None, query: ListQuery) -> ConversationPage:
-        if owner is None:
-            return ConversationPage(query=query, newest=0, items=(), total=0)
-        if query.after is not None:
-            # Begun in an earlier epoch, or what it lacks was dropped: the client starts over (XEP-0059 §2.2).
+        if query.place is not None:
+            # Begun in an earlier epoch, in a future that this database has lost, or what it lacks was dropped: the
+            # client starts over (XEP-0059 §2.2).
+            known = owner is not None and query.place.newest <= owner.version
             page = await self._store.page(account, query)
-            if query.whole_since < page.floor:
+            if not known or query.whole_since < page.floor:
                 raise ItemNotFound("The page to continue from is not there any more.")
             return page
+        if owner is None:
+            return ConversationPage(query=query, newest=0, items=(), total=0)
         if query.since == owner.version > 0:
             return ConversationPage(query=query, newest=owner.version, items=(), total=0)
         # PROTOCOLS §2: a stamp that is too old, or from a future that this database has lost.
@@ -173,8 +175,10 @@ class Queries:
 
 
 def is_whole(page: ConversationPage) -> bool:
-    """True where the client has now been told everything: the last page of a list without filters."""
+    """True where the client has now been told everything: the last page of a list without filters. Who comes from
+    behind may have begun anywhere.
+    """
     query = page.query
-    if query.pinned is not None or query.archived is not None:
+    if query.pinned is not None or query.archived is not None or query.before is not None:
         return False
     return query.limit is None or not page.total or 0 <= len(page.items) < query.limit

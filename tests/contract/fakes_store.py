@@ -128,9 +128,8 @@ class MemoryStore(MemoryRooms, MemoryBootstraps):
             return ConversationPage(query=query, newest=query.since, items=(), total=0)
         found = [c for c in self.tables.conversations.values() if c.key.account == account and asked_for(c, query)]
         found.sort(key=lambda c: place(sort_key(c, query)))
-        rest = [c for c in found if query.after is None or place(sort_key(c, query)) > place(query.after.sort)]
-        items = tuple(self._listed(c) for c in rest[: query.limit])
-        newest = query.after.newest if query.after else owner.version
+        items = tuple(self._listed(c) for c in page_of(found, query))
+        newest = query.place.newest if query.place else owner.version
         return ConversationPage(query=query, newest=newest, items=items, total=len(found), floor=owner.floor)
 
     async def inbox(self, account: str, query: InboxQuery) -> InboxPage:
@@ -309,8 +308,20 @@ def asked_for(c: Conversation, query: ListQuery) -> bool:
         and (query.since > 0 or c.status is not Status.DELETED)
         and (query.pinned is None or (c.pinned > 0) is query.pinned)
         and (query.archived is None or (c.status is Status.ARCHIVED) is query.archived)
-        and (query.after is None or c.version <= query.after.newest)
+        and (query.place is None or c.version <= query.place.newest)
     )
+
+
+def page_of(found: Sequence[Conversation], query: ListQuery) -> Sequence[Conversation]:
+    """The page out of the whole list, in its order."""
+    limit = len(found) if query.limit is None else query.limit
+    if query.at_end:
+        return found[max(0, len(found) - limit) :]
+    if query.before is not None:
+        above = [c for c in found if place(sort_key(c, query)) < place(query.before.sort)]
+        return above[max(0, len(above) - limit) :]
+    behind = [c for c in found if query.after is None or place(sort_key(c, query)) > place(query.after.sort)]
+    return behind[:limit]
 
 
 def sort_key(c: Conversation, query: ListQuery) -> SortKey:

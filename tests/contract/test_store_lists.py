@@ -114,6 +114,53 @@ async def test_pages_make_the_list(stores: Bench, asked: dict[str, object], limi
     assert found == whole
 
 
+@pytest.mark.parametrize("asked", [{}, {"pinned_first": True}, {"since": 5}, {"archived": False}, {"pinned": True}])
+@pytest.mark.parametrize("limit", [1, 2, 3, None])
+async def test_pages_from_the_end_make_the_list(stores: Bench, asked: dict[str, object], limit: int | None) -> None:
+    await some(stores)
+    await stores.put(conversations=[conversation(41, "eel@example.net", activity_at=after(3))])
+    whole = await list_of(stores, **asked)
+    query, found = ListQuery(**asked, limit=limit, at_end=True), []  # type: ignore[arg-type]
+    while items := (page := await stores.store.page(ANN, query)).items:
+        found[:0] = [item.conversation.key.peer[:3] for item in items]
+        assert (page.newest, page.total) == (50, len(whole))
+        sort = sort_key(items[0].conversation, query)
+        query = replace(query, at_end=False, before=Cursor(since=query.since, newest=page.newest, sort=sort))
+    assert found == whole
+
+
+@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("limit", [0, 1, 2, 9])
+async def test_a_page_ends_right_in_front_of_a_row(stores: Bench, at: int, limit: int) -> None:
+    await some(stores)
+    items = (await stores.store.page(ANN, ListQuery())).items
+    place = Cursor(since=0, newest=50, sort=sort_key(items[at].conversation, ListQuery()))
+    page = await stores.store.page(ANN, ListQuery(limit=limit, before=place))
+    assert (page.items, page.total) == (items[max(0, at - limit) : at], 4)
+    behind = await stores.store.page(ANN, ListQuery(limit=limit, after=place))
+    assert behind.items == items[at + 1 : at + 1 + limit]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 9])
+async def test_the_last_page(stores: Bench, limit: int) -> None:
+    await some(stores)
+    whole = await list_of(stores)
+    assert await list_of(stores, limit=limit, at_end=True) == whole[len(whole) - min(limit, 4) :]
+
+
+@pytest.mark.parametrize("moved_to", [9, 1], ids=["to the top", "in its place"])
+async def test_what_is_bumped_between_pages_backwards_waits_for_the_next_delta(stores: Bench, moved_to: int) -> None:
+    await some(stores)
+    query = ListQuery(limit=1, at_end=True)
+    page = await stores.store.page(ANN, query)
+    await stores.put(accounts=[account(version=60)], conversations=[conversation(60, BOB, activity_at=after(moved_to))])
+    cursor = Cursor(since=0, newest=50, sort=sort_key(page.items[0].conversation, query))
+    earlier = await stores.store.page(ANN, ListQuery(limit=9, before=cursor))
+    assert [item.conversation.key.peer for item in earlier.items] == ["foe@example.net", CAT]
+    assert (earlier.newest, earlier.total) == (50, 3)
+    assert await list_of(stores, since=50) == ["bob"]
+
+
 @pytest.mark.parametrize("moved_to", [9, 1], ids=["to the top", "in its place"])
 async def test_what_is_bumped_between_pages_waits_for_the_next_delta(stores: Bench, moved_to: int) -> None:
     await some(stores)

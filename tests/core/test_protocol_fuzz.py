@@ -305,7 +305,6 @@ DECODERS: dict[str, tuple[str, str | None, Decode]] = {
     "items": (disco.ITEMS, None, lambda e: disco.items(e, component="sync.ex.org", commands=commands.NAMES)),
     "form": (forms.FORM, None, forms.read),
     "rsm": (rsm.SET, None, rsm.read),
-    "rsm backwards": (rsm.SET, None, lambda e: rsm.read(e, backwards=True)),
 }
 
 

@@ -208,7 +208,7 @@ def test_a_page_names_its_first_and_last_conversation() -> None:
     after = page.findtext(f".//{clark(RSM, 'last')}")
     assert after is not None
     sort = SortKey(ringing=False, pinned=0, activity=1763687990000001, peer="carol@ex.net", kind=Kind.CHAT)
-    assert decode_cursor(after, account=ANN) == Cursor(since=3, newest=9, sort=sort)
+    assert decode_cursor(after, account=ANN) == Cursor(since=3, newest=9, sort=sort, pinned_first=True)
 
 
 def test_an_empty_page_has_a_count_only() -> None:
@@ -217,25 +217,32 @@ def test_an_empty_page_has_a_count_only() -> None:
     assert [child.tag for child in result_set] == [clark(RSM, "count")]
 
 
-def test_a_continued_list_keeps_its_beginning() -> None:
+@pytest.mark.parametrize("direction", ["after", "before"])
+def test_a_continued_list_keeps_its_beginning(direction: str) -> None:
     """PROTOCOLS §2: every page answers the stamp of page one, also when a client drops its stamp on later pages."""
     sort = SortKey(ringing=False, pinned=0, activity=1, peer="bob@ex.net", kind=Kind.CHAT)
-    cursor = Cursor(since=5, newest=9, sort=sort)
+    cursor = Cursor(since=5, newest=9, sort=sort, pinned_first=True, pinned=False, archived=True)
     query = Element(clark(SYNC, "query"))
-    SubElement(SubElement(query, clark(RSM, "set")), clark(RSM, "after")).text = encode_cursor(cursor, account=ANN)
+    SubElement(SubElement(query, clark(RSM, "set")), clark(RSM, direction)).text = encode_cursor(cursor, account=ANN)
     decoded = synchronization.decode_query(query, account=ANN)
-    assert (decoded.since, decoded.after) == (5, cursor)
+    assert (decoded.since, decoded.pinned_first, decoded.pinned, decoded.archived) == (5, True, False, True)
+    assert (decoded.after, decoded.before) == ((cursor, None) if direction == "after" else (None, cursor))
+    assert (decoded.place, decoded.at_end) == (cursor, False)
 
 
 NUMBERS = st.integers(0, 2**63 - 1)
 CURSORS = st.builds(
-    lambda since, newest, ringing, pinned, activity, peer, kind: Cursor(
+    lambda since, newest, ringing, pinned, activity, peer, kind, filters: Cursor(
         since=since,
         newest=newest,
         sort=SortKey(ringing=ringing, pinned=pinned, activity=activity, peer=peer, kind=kind),
+        pinned_first=filters[0],
+        pinned=filters[1],
+        archived=filters[2],
     ),
     NUMBERS, NUMBERS, st.booleans(), NUMBERS, NUMBERS,
     st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40), st.sampled_from(Kind),
+    st.tuples(st.booleans(), st.none() | st.booleans(), st.none() | st.booleans()),
 )  # fmt: skip
 
 

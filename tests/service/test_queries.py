@@ -12,7 +12,7 @@ from sync.adapters.memory import MemoryPresence
 from sync.model.conversation import ChangeKind, Kind, Status
 from sync.model.errors import Conflict, ItemNotFound, StoreUnavailable
 from sync.model.event import Session, SessionState
-from sync.protocol.names import CONVSYNC, FEED, JMI, MUC, RSM, SYNC, XABBER_CHAT, clark
+from sync.protocol.names import CONVSYNC, DATA, FEED, JMI, MUC, RSM, SYNC, XABBER_CHAT, clark
 from sync.protocol.serialise import parse
 from sync.service.live import Live
 from sync.service.query import Queries
@@ -242,3 +242,76 @@ async def test_a_delta_goes_on_only_while_nothing_was_dropped_since_its_stamp(de
     with pytest.raises(ItemNotFound):
         await page("", delta)
     assert len((await page("", everything))[0]) == 1
+
+
+async def _asked(desk: Desk, attributes: str = "", paging: str = "", form: str = "", owner: str = ANN) -> Element:
+    payload = f"<query xmlns='{SYNC}' {attributes}>{form}<set xmlns='{RSM}'>{paging}</set></query>"
+    return await desk.queries.conversations(owner, "desk", parse(payload))
+
+
+def _place(answer: Element, end: str) -> str:
+    place = answer.findtext(f"{clark(RSM, 'set')}/{clark(RSM, end)}")
+    assert place
+    return place
+
+
+def _form(**flags: str) -> str:
+    fields = "".join(f"<field var='{var}'><value>{value}</value></field>" for var, value in flags.items())
+    return f"<x xmlns='{DATA}' type='submit'>{fields}</x>"
+
+
+def _jids(answer: Element) -> list[str | None]:
+    return [item.get("jid") for item in answer.findall(clark(SYNC, "conversation"))]
+
+
+@pytest.mark.parametrize("direction", ["after", "before"])
+async def test_a_place_of_a_lost_future_or_of_nobody_names_nothing(desk: Desk, direction: str) -> None:
+    place = _place(await _asked(desk, paging="<max>1</max>"), "last")
+    asked = f"<{direction}>{place}</{direction}>"
+    await desk.stores.put(accounts=[account(version=999)])
+    with pytest.raises(ItemNotFound):
+        await _asked(desk, paging=asked)
+    desk.stores.store.tables.accounts.clear()  # type: ignore[attr-defined]
+    with pytest.raises(ItemNotFound):
+        await _asked(desk, paging=asked)
+
+
+async def test_backwards_every_page_has_the_stamp_of_the_first_and_what_changes_waits(desk: Desk) -> None:
+    whole = _jids(await _asked(desk))
+    page = await _asked(desk, paging="<max>1</max><before/>")
+    stamp, found = page.get("stamp"), _jids(page)
+    assert found == whole[-1:]
+    await desk.set(one("pinned='5'", str(whole[0]) if whole[0] != TEA else BOB))
+    changed = [whole[0] if whole[0] != TEA else BOB]
+    while len(page) > 1:
+        # A client that drops its stamp on later pages.
+        page = await _asked(desk, paging=f"<max>1</max><before>{_place(page, 'first')}</before>")
+        assert page.get("stamp") == stamp
+        found[:0] = _jids(page)
+    assert found == [jid for jid in whole if jid not in changed]
+    assert _jids(await _asked(desk, f"stamp='{stamp}'")) == changed
+
+
+async def test_a_continued_list_keeps_its_filters(desk: Desk) -> None:
+    pinned = await _asked(desk, paging="<max>1</max>", form=_form(filter_pinned="true", pinned_first="true"))
+    assert _jids(pinned) == [CAT]
+    rest = f"<after>{_place(pinned, 'last')}</after>"
+    assert _jids(await _asked(desk, paging=rest)) == []
+    assert _jids(await _asked(desk, paging=rest, form=_form(filter_pinned="1"))) == []
+    for other in ({"filter_pinned": "false"}, {"pinned_first": "false"}, {"filter_archived": "false"}):
+        with pytest.raises(ItemNotFound, match="filters"):
+            await _asked(desk, paging=rest, form=_form(**other))
+
+
+async def test_who_came_from_behind_has_not_been_told_everything(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have begun anywhere: only a list that is whole proves that a woken phone knows why."""
+    told: list[int] = []
+    monkeypatch.setattr(desk.queries, "_record", lambda account, resource, version: told.append(version))
+    await desk.stores.put(accounts=[account(wakes_open=True)])
+    place = _place(await _asked(desk, paging="<max>2</max>"), "last")
+    for paging in (f"<before>{place}</before>", f"<max>9</max><before>{place}</before>", "<max>3</max><before/>"):
+        await _asked(desk, paging=paging)
+    assert told == []
+    for paging in ("<before/>", "<max>9</max><before/>", "", f"<after>{place}</after>"):
+        await _asked(desk, paging=paging)
+    assert len(told) == 4

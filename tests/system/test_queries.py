@@ -130,7 +130,8 @@ BAD_SETS = {
     "twice": ("<max>1</max><max>2</max>", ("bad-request",)),
     "a cursor that is none": ("<max>1</max><after>nowhere</after>", ("item-not-found",)),
     "a cursor of 4 kB": (f"<max>1</max><after>{'A' * 4000}</after>", ("item-not-found",)),
-    "backwards": ("<max>1</max><before/>", ("feature-not-implemented",)),
+    "a cursor that is none, backwards": ("<max>1</max><before>nowhere</before>", ("item-not-found",)),
+    "both ways": ("<max>1</max><before/><after/>", ("bad-request",)),
     "by index": ("<max>1</max><index>3</index>", ("feature-not-implemented",)),
 }
 

@@ -2,14 +2,17 @@
 the count; and of conversations that are asked for by name.
 
 The text depends only on which filters are there, so that the server keeps few plans. A list is ordered as `SortKey`
-says; a later page leaves out what was bumped since page one: that comes with the next delta (PROTOCOLS §2).
+says; a later page, in either direction, leaves out what was bumped since page one: that comes with the next delta
+(PROTOCOLS §2).
 """
 
 from functools import lru_cache
+from typing import Literal
 
 from sync.model.query import ListQuery
 
 Arguments = tuple[object, ...]
+Part = Literal["first", "after", "before", "end"]
 
 # Of conversation c. `message_mentioning` holds what its condition repeats, so unread messages that mention nobody cost
 # nothing. A room's own index is asked for those that mean this account.
@@ -46,23 +49,24 @@ JOIN conversation c ON (c.account, c.peer, c.kind) = (named.account, named.peer,
 
 def page_statement(account: str, query: ListQuery) -> tuple[str, Arguments]:
     """The SQL and its arguments."""
-    after = query.after
+    place = query.place
     arguments: list[object] = [account, query.since, query.limit]
-    if after is not None:
-        sort = after.sort
-        arguments += [after.newest, not sort.ringing, -sort.pinned, -sort.activity, sort.peer, sort.kind]
+    part: Part = "end" if query.at_end else "first"
+    if place is not None:
+        sort, part = place.sort, "after" if query.after else "before"
+        arguments += [place.newest, not sort.ringing, -sort.pinned, -sort.activity, sort.peer, sort.kind]
     text = page_text(
         delta=query.since > 0,
         pinned_first=query.pinned_first,
         pinned=query.pinned,
         archived=query.archived,
-        later=after is not None,
+        part=part,
     )
     return text, tuple(arguments)
 
 
-@lru_cache(maxsize=128)
-def page_text(*, delta: bool, pinned_first: bool, pinned: bool | None, archived: bool | None, later: bool) -> str:
+@lru_cache(maxsize=144)  # all there are
+def page_text(*, delta: bool, pinned_first: bool, pinned: bool | None, archived: bool | None, part: Part) -> str:
     """The statement for one combination of filters."""
     rules = ["c.account = $1", "c.version > $2"]
     if not delta:
@@ -71,16 +75,18 @@ def page_text(*, delta: bool, pinned_first: bool, pinned: bool | None, archived:
         rules.append("c.pinned > 0" if pinned else "c.pinned = 0")
     if archived is not None:
         rules.append("c.status = 'archived'" if archived else "c.status <> 'archived'")
-    if later:
+    if part in ("after", "before"):
         rules.append("c.version <= $4")
-    pin = "-c.pinned" if pinned_first else "0::bigint"
-    order = f"(c.ringing = 0), {pin}, -c.activity, c.peer, c.kind"
+    order = ["(c.ringing = 0)", "-c.pinned" if pinned_first else "0::bigint", "-c.activity", "c.peer", "c.kind"]
     place = "($5::boolean, $6::bigint, $7::bigint, $8::text, $9::text)"
-    behind = f"WHERE (({order}) > {place})" if later else ""
+    listed, nearest = ", ".join(order), ", ".join(order)
+    if part in ("before", "end"):
+        nearest = ", ".join(f"{one} DESC" for one in order)
+    beside = {"after": f"WHERE ({listed}) > {place}", "before": f"WHERE ({listed}) < {place}"}.get(part, "")
     where = " AND ".join(rules)
     return f"""
 WITH listed AS (SELECT * FROM conversation c WHERE {where}),
-page AS (SELECT * FROM listed c {behind} ORDER BY {order} LIMIT $3::bigint)
+page AS (SELECT * FROM listed c {beside} ORDER BY {nearest} LIMIT $3::bigint)
 SELECT a.version AS newest, a.floor, (SELECT count(*) FROM listed) AS total, c.*, {BESIDE}
 FROM account a LEFT JOIN page c ON true
-WHERE a.jid = $1 ORDER BY {order}"""  # noqa: S608 - pieces of ours, no input
+WHERE a.jid = $1 ORDER BY {listed}"""  # noqa: S608 - pieces of ours, no input

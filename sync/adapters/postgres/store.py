@@ -76,7 +76,7 @@ class PostgresStore:
             found = await connection.fetch(statement, *arguments)
         if not found:
             return ConversationPage(query=query, newest=query.since, items=(), total=0)
-        newest = query.after.newest if query.after else found[0]["newest"]
+        newest = query.place.newest if query.place else found[0]["newest"]
         items = tuple(listed(row) for row in found if row["peer"] is not None)
         return ConversationPage(
             query=query, newest=newest, items=items, total=found[0]["total"], floor=found[0]["floor"]
