@@ -127,9 +127,9 @@ class Crowd:
         except ItemNotFound:
             return
 
-    async def read(self, account: str, limit: int | None) -> Reader:
+    async def read(self, account: str, limit: int | None, *, backwards: bool = False) -> Reader:
         """Ask until everybody has written, then once more for the rest."""
-        reader, last = Reader(), False
+        reader, last = Reader(backwards=backwards), False
         while not last:
             last = self.writing == 0
             await self.ask(reader, account, limit)
@@ -152,12 +152,16 @@ async def crowd(database: str) -> AsyncIterator[Crowd]:
 
 
 async def test_nothing_is_lost_in_a_crowd(crowd: Crowd, database: str) -> None:
-    readers = [(account, limit) for account in ACCOUNTS for limit in (None, 1, 2)]
+    readers = [
+        (account, limit, backwards) for account in ACCOUNTS for limit in (None, 1, 2) for backwards in (False, True)
+    ]
     writers = asyncio.gather(*(crowd.write(number) for number in range(WRITERS)))
     await asyncio.sleep(0)  # let the writers begin
-    seen = await asyncio.gather(*(crowd.read(account, limit) for account, limit in readers))
+    seen = await asyncio.gather(
+        *(crowd.read(account, limit, backwards=backwards) for account, limit, backwards in readers)
+    )
     await writers
-    for (account, _), reader in zip(readers, seen, strict=True):
+    for (account, _, _), reader in zip(readers, seen, strict=True):
         whole = await crowd.store.page(account, ListQuery())
         assert reader.list == {item.conversation.key: item.conversation for item in whole.items}
     connection = await asyncpg.connect(database)
@@ -169,7 +173,8 @@ async def test_nothing_is_lost_in_a_crowd(crowd: Crowd, database: str) -> None:
 async def test_everybody_starts_over_in_a_crowd(crowd: Crowd) -> None:
     writers = asyncio.gather(*(crowd.write(number) for number in range(WRITERS)))
     await asyncio.sleep(0)
-    *readers, _ = await asyncio.gather(*(crowd.read(account, 2) for account in ACCOUNTS), crowd.lose())
+    reading = (crowd.read(account, 2, backwards=n % 2 == 0) for n, account in enumerate(ACCOUNTS))
+    *readers, _ = await asyncio.gather(*reading, crowd.lose())
     await writers
     for account, reader in zip(ACCOUNTS, readers, strict=True):
         whole = await crowd.store.page(account, ListQuery())

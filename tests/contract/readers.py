@@ -16,9 +16,12 @@ def shown(conversation: Conversation) -> Conversation:
 
 
 class Reader:
-    """`ask` for a page, then be `told` it: `list` is what it shows, `stamp` what it will ask from."""
+    """`ask` for a page, then be `told` it: `list` is what it shows, `stamp` what it will ask from. `backwards`: from
+    the last page of each list to its first.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, backwards: bool = False) -> None:
+        self._backwards = backwards
         self.list: dict[ConversationKey, Conversation] = {}
         self.stamp = 0
         self._query: ListQuery | None = None
@@ -26,9 +29,9 @@ class Reader:
     def ask(self, owner: Account, limit: int | None = None) -> ListQuery:
         """The next page of a list that was begun, or the first one of what is new."""
         query = self._query
-        if query is None or query.after is None or query.whole_since < owner.floor:
+        if query is None or query.place is None or query.whole_since < owner.floor:
             valid = not self.stamp or owner.floor <= self.stamp <= owner.version
-            query = ListQuery(since=self.stamp if valid else EVERYTHING)
+            query = ListQuery(since=self.stamp if valid else EVERYTHING, at_end=self._backwards)
             if query.since <= EVERYTHING:
                 self.list = {}
         self._query = replace(query, limit=limit)
@@ -46,8 +49,10 @@ class Reader:
         if query.limit is None or len(page.items) < query.limit:
             self.stamp = page.newest
             return True
-        cursor = Cursor(since=query.since, newest=page.newest, sort=sort_key(page.items[-1].conversation, query))
-        self._query = replace(query, after=cursor)
+        next_to = page.items[0 if self._backwards else -1].conversation
+        cursor = Cursor(since=query.since, newest=page.newest, sort=sort_key(next_to, query))
+        before, after = (cursor, None) if self._backwards else (None, cursor)
+        self._query = replace(query, before=before, after=after, at_end=False)
         return False
 
     def _take(self, conversation: Conversation) -> None:

@@ -9,7 +9,7 @@ READERS = 3
 
 
 class Clients:
-    """Three readers and a follower of change logs for each account."""
+    """Three readers, one of them from behind, and a follower of change logs for each account."""
 
     def __init__(self, world: World) -> None:
         self._world, self._lives = world, dict.fromkeys(ACCOUNTS, -1)
@@ -20,7 +20,7 @@ class Clients:
         """Somebody else's account has somebody else's clients."""
         if self._lives[account] != self._world.lives[account]:
             self._lives[account] = self._world.lives[account]
-            self._readers[account] = [Reader() for _ in range(READERS)]
+            self._readers[account] = [Reader(backwards=number == 0) for number in range(READERS)]
             self._followers[account] = Follower()
 
     def read(self, account: str, which: int, limit: int | None) -> None:
