@@ -29,6 +29,7 @@ from sync.model.event import FeedPosition
 from sync.ports import Store
 from sync.protocol.survey import encode_survey
 from sync.service.bootstrap import Bootstrapper
+from sync.service.bridge import Bridge
 from sync.service.door import Door
 from sync.service.fanout import FanOut
 from sync.service.feed import HostFeed, Reach
@@ -194,7 +195,15 @@ class Service:
             feeds=self._feeds,
             ingest=self._ingest,
             fanout=self._fanout,
-            queries=Queries(store=store, live=live, clock=self._drivers.clock, observer=metrics),
+            queries=Queries(
+                store=store,
+                live=live,
+                bridge=Bridge(component=jid, wire=self._link, feeds=self._feeds, observer=metrics),
+                clock=self._drivers.clock,
+                observer=metrics,
+                policies=self._policies,
+                due=self._pusher.committed,
+            ),
             registrations=Registrations(
                 component=jid,
                 store=store,

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement
 
+from sync.model.conversation import ConversationKey, Kind
 from sync.model.errors import BadRequest
 from sync.model.event import (
     AccountEvent,
@@ -242,6 +243,14 @@ def delivered(answer: Element) -> int:
     """§8: to how many sessions a `deliver` was written, by its answer."""
     found = answer.find(clark(FEED, "delivered"))
     return 0 if found is None else number(found.get("sessions", "")) or 0
+
+
+def displayed(key: ConversationKey, place: str) -> Element:
+    """§8.3: payload of an IQ set: the account has read the conversation up to the message with this id in the archive,
+    which in rooms is the room's (XEP-0490 §4.2).
+    """
+    by = key.peer if key.kind is Kind.GROUP else key.account
+    return Element(clark(FEED, "displayed"), {"account": key.account, "jid": key.peer, "id": place, "by": by})
 
 
 def sessions_request() -> Element:

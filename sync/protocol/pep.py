@@ -28,13 +28,15 @@ _NOTIFY = {
 
 
 def decode_pep(element: Element, position: FeedPosition, account: str, at: datetime) -> MessageEvent:
-    """Raises Refused."""
+    """What the component itself had published is an echo of what is known. Raises Refused."""
     action, resource = element.get("action"), element.get("resource") or None
     if action not in ("publish", "retract"):
         raise Refused("action")
     if resource is not None:
         resource_part(resource, "resource")
     peer, kind, content = _meaning(element, account, published=action == "publish")
+    if element.get("echo") == "true":
+        content = Nothing("echo")
     return MessageEvent(
         position=position,
         account=account,

@@ -190,6 +190,14 @@ class Fold:
         view = replace(view, behind=self._shelf.behind(key, ranks))
         self._apply(replace(rule(view), effects=()))
 
+    def settle(self, key: ConversationKey, ids: Sequence[str], rule: Callable[[View], Decision]) -> Conversation | None:
+        """Something that the owner asks for; the conversation where it is not as it was."""
+        view = self._view(key, ids=ids)
+        view = replace(view, behind=self._shelf.behind(key, [message.rank for message in view.found]))
+        decision = rule(view)
+        self._apply(decision)
+        return decision.after.conversation if decision.after is not None else None
+
     def recall_room(self, event: RoomMessageEvent) -> None:
         """Something out of a room's archive."""
         if (why := self._lobby.take(event)) is not None:

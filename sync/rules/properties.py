@@ -1,60 +1,121 @@
 """Properties that a user sets on conversations: pinned, muted, archived, deleted, marked unread, how much to be
-notified of. All of a request or none of it.
+notified of, how far they are read. All of a request or none of it.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
-from sync.model.books import Books, Ruling, Writes
-from sync.model.conversation import Conversation, ConversationKey, Status
+from sync.model.books import Books, Keys, Ruling
+from sync.model.conversation import Conversation, ConversationKey, Status, key_of
 from sync.model.errors import Conflict, ItemNotFound
 from sync.model.query import Mute, MuteUntil, SetProperties, Unmute
+from sync.rules import markers
+from sync.rules.fold import Fold, Policies, Report
 from sync.rules.times import FOR_EVER
-from sync.rules.view import View, cleared, settled, version_for
+from sync.rules.view import After, Decision, View, cleared, ignore, settled, version_for
+from sync.rules.wanted import indexes
 
 Changed = tuple[Conversation, ...]
 
+NO_CONVERSATION = "There is no such conversation."
 
-def set_properties(account: str, requests: Sequence[SetProperties], books: Books) -> Ruling[Changed]:
-    """The rule for a set. The value: the conversations that are not as they were.
 
-    Unknown and deleted conversations are not found (PROTOCOLS §2); a version that is not the conversation's any more
-    is a conflict (§4). Either ends all of it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a set did: the conversations that are not as they were, all that were named, in the order of the requests,
+    and those that were read further than before. `report`: the pushes that follow.
     """
-    owner = books.accounts.get(account)
-    found = dict(books.conversations)
+
+    changed: Changed
+    named: Changed
+    read: Changed
+    report: Report = field(repr=False)
+
+
+def keys_of(account: str, requests: Sequence[SetProperties]) -> Keys:
+    """The rows that a set may read or change."""
+    named = {ConversationKey(account, request.peer, request.kind): request.read for request in requests}
+    marks = {key: key_of(read) for key, read in named.items() if read is not None}
+    return Keys(
+        accounts=frozenset({account}),
+        conversations=frozenset(named),
+        archived=frozenset((index, mark) for key, mark in marks.items() for index in indexes(key)),
+        behind=frozenset(marks),
+        devices=bool(marks),
+    )
+
+
+def set_properties(
+    account: str,
+    requests: Sequence[SetProperties],
+    books: Books,
+    *,
+    resource: str | None = None,
+    policies: Policies | None = None,
+) -> Ruling[Settings]:
+    """The rule for a set that the account's device `resource` asks for.
+
+    Unknown and deleted conversations are not found (PROTOCOLS §2), nor are messages that the conversation's index does
+    not have; a version that is not the conversation's any more is a conflict (§4). Either ends all of it.
+    """
+    if account not in books.accounts:
+        raise ItemNotFound(NO_CONVERSATION)
+    fold = Fold(books, policies or Policies())
+    before, now = books.conversations, dict(books.conversations)
     changed: dict[ConversationKey, Conversation] = {}
     for request in requests:
         key = ConversationKey(account, request.peer, request.kind)
-        conversation = found.get(key)
-        if owner is None or conversation is None or conversation.status is Status.DELETED:
-            raise ItemNotFound("There is no such conversation.")
-        # Each version is compared with what the asker can have seen: not with what this very request does.
-        if request.if_version not in (None, books.conversations[key].version):
-            raise Conflict("The conversation has changed meanwhile.")
-        wanted = with_properties(conversation, request, books.now)
-        if wanted == conversation:
-            continue
-        before = View(account=owner, key=key, conversation=conversation)
-        wanted = replace(wanted, version=version_for(before, books.now))
-        if wanted.status is Status.DELETED:
-            # What was unread goes with it; the read pointer stays, so that a new message starts counting at itself.
-            wanted = cleared(wanted)
-        owner = settled(before, wanted)
-        found[key] = changed[key] = wanted
-    writes = Writes(conversations=list(changed.values()), accounts=[owner] if owner and changed else [])
-    return Ruling(writes=writes, value=tuple(changed.values()))
-
-
-def set_and_named(account: str, requests: Sequence[SetProperties], books: Books) -> Ruling[tuple[Changed, Changed]]:
-    """`set_properties`, for who also wants to know what it left as it was. The value: the conversations that changed,
-    and all that were named, in the order of the requests.
-    """
-    ruling = set_properties(account, requests, books)
-    now = books.conversations | {conversation.key: conversation for conversation in ruling.value}
+        marks = () if request.read is None else (key_of(request.read),)
+        rule = partial(settings, request=request, seen=before.get(key), resource=resource, now=books.now)
+        after = fold.settle(key, marks, rule)
+        if after is not None:
+            now[key] = changed[key] = after
     named = tuple(now[ConversationKey(account, request.peer, request.kind)] for request in requests)
-    return Ruling(writes=ruling.writes, value=(ruling.value, named))
+    read = tuple(one for one in changed.values() if was_read(before[one.key], one, requests))
+    writes = fold.writes()
+    value = Settings(changed=tuple(changed.values()), named=named, read=read, report=fold.report)
+    return Ruling(writes=writes, value=value)
+
+
+def was_read(before: Conversation, after: Conversation, requests: Sequence[SetProperties]) -> bool:
+    """True where a request has moved the read pointer to the message that it names; deleting moves it, too."""
+    ids = {r.read for r in requests if (r.peer, r.kind) == (after.key.peer, after.key.kind)}
+    return after.read.rank > before.read.rank and after.read.id in ids
+
+
+def settings(
+    before: View, *, request: SetProperties, seen: Conversation | None, resource: str | None, now: datetime
+) -> Decision:
+    """What a request does to one conversation: first it is read, then the rest is set. `seen`: the conversation as it
+    was before all requests.
+    """
+    conversation = before.conversation
+    if conversation is None or seen is None or conversation.status is Status.DELETED:
+        raise ItemNotFound(NO_CONVERSATION)
+    # Each version is compared with what the asker can have seen: not with what this very request does.
+    if request.if_version not in (None, seen.version):
+        raise Conflict("The conversation has changed meanwhile.")
+    decision = read_up_to(before, request.read, resource, now) if request.read is not None else Decision()
+    wanted = decision.after.conversation if decision.after is not None else None
+    wanted = with_properties(wanted or conversation, request, now)
+    if replace(wanted, version=conversation.version) == conversation:
+        return ignore("as-it-was")
+    wanted = replace(wanted, version=version_for(before, now))
+    if wanted.status is Status.DELETED:
+        # What was unread goes with it; the read pointer stays, so that a new message starts counting at itself.
+        wanted = cleared(wanted)
+    return Decision(after=After(account=settled(before, wanted), conversation=wanted), effects=decision.effects)
+
+
+def read_up_to(before: View, archive_id: str, resource: str | None, now: datetime) -> Decision:
+    """As an own displayed marker does that names a place in the archive."""
+    place = key_of(archive_id)
+    target = max((m for m in before.found if m.archive_key == place), key=lambda m: m.rank, default=None)
+    if target is None:
+        raise ItemNotFound("There is no such message in the conversation.")
+    return markers.read(before, target, resource, now)
 
 
 def with_properties(conversation: Conversation, request: SetProperties, now: datetime) -> Conversation:

@@ -6,7 +6,7 @@ new" costs one primary-key read. A query by a device that was woken proves that 
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from xml.etree.ElementTree import Element
@@ -26,7 +26,9 @@ from sync.model.query import (
 from sync.ports import Clock, Observer, Store
 from sync.protocol import conversations, convsync, rewrite, synchronization
 from sync.rules.devices import fetched
-from sync.rules.properties import set_and_named
+from sync.rules.fold import Policies, Report
+from sync.rules.properties import keys_of, set_properties
+from sync.service.bridge import Bridge
 from sync.service.inbox import Inboxes
 from sync.service.live import Live
 
@@ -36,10 +38,23 @@ MAX_RECORDING = 1000  # fetches that wait to be recorded
 
 
 class Queries:
-    """The dialects' requests, answered from the store. `inbox`: those of XEP-0430."""
+    """The dialects' requests, answered from the store. `inbox`: those of XEP-0430. `due` is told of sets with pushes,
+    `bridge` of what was read.
+    """
 
-    def __init__(self, *, store: Store, live: Live, clock: Clock, observer: Observer) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        live: Live,
+        bridge: Bridge,
+        clock: Clock,
+        observer: Observer,
+        policies: Policies,
+        due: Callable[[Report], None],
+    ) -> None:
         self._store, self._live, self._clock, self._observer = store, live, clock, observer
+        self._bridge, self._policies, self._due = bridge, policies, due
         self.inbox = Inboxes(store=store, live=live)
         self._recording: set[asyncio.Task[None]] = set()
 
@@ -114,11 +129,13 @@ class Queries:
         self, account: str, resource: str | None, requests: Sequence[SetProperties]
     ) -> Sequence[Conversation]:
         """All of it or nothing; the conversations that were named, as they are now."""
-        keys = frozenset(ConversationKey(account, request.peer, request.kind) for request in requests)
-        wanted = Keys(accounts=frozenset({account}), conversations=keys)
-        changed, named = await self._store.transact(wanted, partial(set_and_named, account, requests))
-        await self._tell(account, resource, changed)
-        return named
+        rule = partial(set_properties, account, requests, resource=resource, policies=self._policies)
+        done = await self._store.transact(keys_of(account, requests), rule)
+        if done.report.jobs:
+            self._due(done.report)
+        self._bridge.publish(done.read)
+        await self._tell(account, resource, done.changed)
+        return done.named
 
     async def _tell(self, account: str, resource: str | None, changed: Sequence[Conversation]) -> None:
         """The account's other clients hear of properties that one of them has set, each conversation by itself: what a

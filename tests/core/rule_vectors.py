@@ -29,6 +29,7 @@ from sync.ports import Retention
 from sync.rules.claims import claim, settle
 from sync.rules.devices import fetched
 from sync.rules.fold import Policies, Report, expire, fan_out, take
+from sync.rules.properties import keys_of as keys_of_set
 from sync.rules.properties import set_properties
 from sync.rules.view import CallPolicy, Conduct
 from sync.rules.wanted import keys
@@ -199,16 +200,15 @@ class World:
         requests = [replace(properties(options), peer=peer, kind=kind, if_version=expected)]
         if "and" in options:
             requests.append(replace(requests[0], peer=options["and"], if_version=None))
-        wanted = Keys(
-            accounts=frozenset({key.account}),
-            conversations=frozenset(ConversationKey(key.account, r.peer, r.kind) for r in requests),
-        )
+        rule = partial(set_properties, key.account, requests, resource=options.get("resource"), policies=self.policies)
         try:
-            changed = self.store.apply(wanted, partial(set_properties, key.account, requests))
+            done = self.store.apply(keys_of_set(key.account, requests), rule)
         except RequestError as error:
             self.errors.append(error.condition)
         else:
-            self.ignored.update([] if changed else ["as-it-was"])
+            self.ignored.update([] if done.changed else ["as-it-was"])
+            self.suppressed += done.report.suppressed
+            self.balance("set")
 
     def expire(self, _: list[str], __: Options) -> None:
         """Every call is tried, not only those that are due: the rule decides."""
@@ -310,6 +310,7 @@ def properties(options: Options) -> SetProperties:
         status=Status(options["status"]) if "status" in options else None,
         marked_unread=yes(options, "marked") if "marked" in options else None,
         notify=SetNotify(Notify(notify) if notify != "default" else None) if notify else None,
+        read=options.get("read"),
     )
 
 

@@ -277,14 +277,14 @@ def test_what_is_as_it_was_does_not_keep_the_rest_from_changing() -> None:
     ruling = set_properties(
         ANN, [asked(BOB, pinned=0), asked(CAT, pinned=2)], books(conversation(), conversation(2, CAT))
     )
-    assert [(one.key.peer, one.pinned, one.version) for one in ruling.value] == [(CAT, 2, AT)]
-    assert ruling.writes.conversations == list(ruling.value)
+    assert [(one.key.peer, one.pinned, one.version) for one in ruling.value.changed] == [(CAT, 2, AT)]
+    assert ruling.writes.conversations == list(ruling.value.changed)
     assert [one.version for one in ruling.writes.accounts] == [AT]
 
 
 def test_nothing_changed_writes_nothing() -> None:
     ruling = set_properties(ANN, [asked(BOB, pinned=0)], books(conversation()))
-    assert (ruling.value, ruling.writes.accounts, ruling.writes.conversations) == ((), [], [])
+    assert (ruling.value.changed, ruling.writes.accounts, ruling.writes.conversations) == ((), [], [])
 
 
 def test_refusals_say_why() -> None:
@@ -298,7 +298,7 @@ def test_refusals_say_why() -> None:
 
 def test_each_version_is_compared_with_what_the_asker_saw() -> None:
     twice = [asked(BOB, pinned=1, if_version=1), asked(BOB, pinned=2, if_version=1)]
-    assert [one.pinned for one in set_properties(ANN, twice, books(conversation(1))).value] == [2]
+    assert [one.pinned for one in set_properties(ANN, twice, books(conversation(1))).value.changed] == [2]
 
 
 def test_a_duration_ends_where_time_does() -> None:

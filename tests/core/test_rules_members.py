@@ -19,7 +19,7 @@ from sync.rules.contacts import answered
 from sync.rules.decide import decide
 from sync.rules.fold import Policies, take
 from sync.rules.groups import deliver
-from sync.rules.properties import set_and_named, with_properties
+from sync.rules.properties import set_properties, with_properties
 from sync.rules.rooms import is_account
 from sync.rules.times import microseconds
 from sync.rules.view import Conduct, Decision, View
@@ -236,13 +236,13 @@ def test_a_set_names_what_changed_and_what_did_not() -> None:
         SetProperties(peer=BOB, pinned=0),
         SetProperties(peer=CAT, pinned=1),
     ]
-    ruling = set_and_named(ANN, requests, books)
-    changed, named = ruling.value
+    ruling = set_properties(ANN, requests, books)
+    changed, named = ruling.value.changed, ruling.value.named
     assert [(one.key.peer, one.pinned) for one in changed] == [(TEA, 2), (CAT, 1)]
     assert [(one.key.peer, one.pinned) for one in named] == [(TEA, 2), (BOB, 0), (CAT, 1)]
-    assert ruling.writes.conversations == list(changed)
+    assert {one.key: one for one in ruling.writes.conversations} == {one.key: one for one in changed}
     with pytest.raises(ItemNotFound):
-        set_and_named(ANN, [SetProperties(peer="dan@example.net")], books)
+        set_properties(ANN, [SetProperties(peer="dan@example.net")], books)
 
 
 IN_ROOM = f"peer={TEA} group=yes"

@@ -8,7 +8,7 @@ from sync.model.books import Books
 from sync.model.conversation import Conversation, Kind
 from sync.model.errors import ItemNotFound
 from sync.model.query import MuteUntil, SetProperties
-from sync.rules.properties import set_and_named
+from sync.rules.properties import set_properties
 from tests.contract.samples import ANN, BOB, CAT, NOW, TEA, account, conversation, membership
 
 
@@ -20,7 +20,7 @@ def books(*conversations: Conversation) -> Books:
 def test_a_mute_up_to_an_instant_ends_where_that_is_over(seconds: float) -> None:
     at = NOW + timedelta(seconds=seconds)
     muted = conversation(5, muted_until=NOW + timedelta(days=1))
-    _, (named,) = set_and_named(ANN, [SetProperties(peer=BOB, mute=MuteUntil(at))], books(muted)).value
+    (named,) = set_properties(ANN, [SetProperties(peer=BOB, mute=MuteUntil(at))], books(muted)).value.named
     assert named.muted_until == (at if seconds > 0 else None)
 
 
@@ -28,7 +28,8 @@ def test_all_that_were_named_come_in_their_order_with_the_versions_that_they_hav
     found = books(conversation(5, pinned=1), conversation(6, CAT), membership(7))
     requests = [SetProperties(peer=TEA, kind=Kind.GROUP, pinned=1)]
     requests += [SetProperties(peer=peer, pinned=1) for peer in (CAT, BOB)]
-    changed, named = set_and_named(ANN, requests, found).value
+    done = set_properties(ANN, requests, found).value
+    changed, named = done.changed, done.named
     assert [c.key.peer for c in named] == [TEA, CAT, BOB]
     assert [c.key.peer for c in changed] == [TEA, CAT]
     assert named[2].version == 5
@@ -38,4 +39,4 @@ def test_all_that_were_named_come_in_their_order_with_the_versions_that_they_hav
 def test_one_that_is_not_there_ends_all_of_it() -> None:
     requests = [SetProperties(peer=BOB, pinned=1), SetProperties(peer=BOB, kind=Kind.GROUP, pinned=1)]
     with pytest.raises(ItemNotFound):
-        set_and_named(ANN, requests, books(conversation()))
+        set_properties(ANN, requests, books(conversation()))

@@ -14,6 +14,8 @@ from sync.model.errors import Conflict, ItemNotFound, StoreUnavailable
 from sync.model.event import Session, SessionState
 from sync.protocol.names import CONVSYNC, DATA, FEED, JMI, MUC, RSM, SYNC, XABBER_CHAT, clark
 from sync.protocol.serialise import parse
+from sync.rules.fold import Policies
+from sync.service.bridge import Bridge
 from sync.service.live import Live
 from sync.service.query import Queries
 from tests.contract.fakes_observer import RecordingObserver
@@ -49,7 +51,16 @@ class Desk:
         self.stores, self.lines, self.presence = stores, Lines(), MemoryPresence()
         observer = RecordingObserver()
         live = Live(component="sync.example.org", wire=self.lines, presence=self.presence, observer=observer)
-        self.queries = Queries(store=stores.store, live=live, clock=stores.clock, observer=observer)
+        bridge = Bridge(component="sync.example.org", wire=self.lines, feeds={}, observer=observer)
+        self.queries = Queries(
+            store=stores.store,
+            live=live,
+            bridge=bridge,
+            clock=stores.clock,
+            observer=observer,
+            policies=Policies(),
+            due=lambda _: None,
+        )
 
     async def ask(self, xml: str, kind: str = "get") -> Element:
         return await self.queries.convsync(ANN, "desk", parse(xml), kind)
