@@ -83,10 +83,13 @@ def ranked(
     known: Mapping[tuple[ConversationKey, str], int],
     floors: Mapping[ConversationKey, int],
     taken: Collection[Place] = (),
+    *,
+    step: int = 1,
 ) -> list[MessageEvent]:
     """The events with their ranks: the archive's time, higher than the one before, and in a conversation higher than
     what the archive has before it and is `known` (by conversation and archive key). `after`: the rank of the item
-    before the first. `floors`: the highest rank of each conversation before these events. Never one of `taken`.
+    before the first. `floors`: the highest rank of each conversation before these events. Never one of `taken`, from
+    which they move on by `step`.
     """
     lowest = dict(floors)
     found: list[MessageEvent] = []
@@ -97,7 +100,7 @@ def ranked(
         if place is None:
             rank = max(rank, lowest.get(key, 0) + 1)
             while (key, rank) in taken:
-                rank += 1
+                rank += step
         lowest[key] = max(lowest.get(key, 0), rank if place is None else place)
         found.append(replace(event, rank=rank))
     return found
@@ -213,13 +216,20 @@ def restore(
 
 
 def occupied(events: Iterable[MessageEvent], books: Books) -> frozenset[Place]:
-    """The places of these events at which there is another message."""
-    wanted = {(key_of_event(event), event.rank): event.archive_id for event in events if event.rank is not None}
+    """The places of these events at which there is another message. What is known has its own place already."""
+    held = {(key, message.archive_key) for key, messages in books.messages.items() for message in messages}
+    wanted = {
+        (key, event.rank)
+        for event in events
+        if event.rank is not None
+        and event.archive_id is not None
+        and ((key := key_of_event(event)), key_of(event.archive_id)) not in held
+    }
     return frozenset(
-        (key, message.rank)
+        place
         for key, messages in books.messages.items()
         for message in messages
-        if (archive_id := wanted.get((key, message.rank))) is not None and message.archive_key != key_of(archive_id)
+        if (place := (key, message.rank)) in wanted
     )
 
 

@@ -285,8 +285,9 @@ class Bootstrapper:
         """One page, and the row that says so with the last of it."""
         known = await self._store.transact(history.known_keys(page.events), history.known_places)
         taken: frozenset[history.Place] = frozenset()
+        step = 1
         while True:
-            events = history.ranked(page.events, reading.row.rank, known, reading.floors, taken)
+            events = history.ranked(page.events, reading.row.rank, known, reading.floors, taken, step=step)
             rest, markers = history.own_markers(events, self._policies.conduct)
             row = history.moved(
                 reading.row, end_of(page.items, events), seen=len(page.items), until=until, limit=self._pace.messages
@@ -295,6 +296,7 @@ class Bootstrapper:
             if not restored.taken_places:
                 break
             taken |= restored.taken_places
+            step *= 2  # what came in a burst lies close together
         row = replace(row, restored=row.restored + restored.messages)
         if markers:
             await self._store_events(markers, past, row)

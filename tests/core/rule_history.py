@@ -22,7 +22,7 @@ class Archive:
         self.store, self.account, self.policies = store, account, policies
         self.items: list[MessageEvent] = []
         self.marked: dict[ConversationKey, str] = {}
-        self._rank = 0
+        self._rank = self.turns = 0
         self._floors: dict[ConversationKey, int] = {}
 
     def begin(self) -> None:
@@ -37,13 +37,16 @@ class Archive:
         """One page, in one or two transactions."""
         known = self.store.apply(history.known_keys(events), history.known_places)
         taken: frozenset[history.Place] = frozenset()
+        step = 1
         while True:
-            ranked = history.ranked(events, self._rank, known, self._floors, taken)
+            self.turns += 1
+            ranked = history.ranked(events, self._rank, known, self._floors, taken, step=step)
             rest, markers = history.own_markers(ranked, self.policies.conduct)
             restored = self._store(rest)
             if not restored.taken_places:
                 break
             taken |= restored.taken_places
+            step *= 2
         restored.ignored.update(self._store(markers).ignored)
         self._rank = max((event.rank or 0 for event in ranked), default=self._rank)
         self._floors |= history.highest(ranked, known)

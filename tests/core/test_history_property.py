@@ -178,3 +178,44 @@ def test_and_a_rule_that_counts_what_is_read_would_be_found(monkeypatch: pytest.
     monkeypatch.setattr("sync.rules.history.read_along", lambda before, *_: before.conversation)
     wrong_ones = [seed for seed in range(40) if (life := lived(Random(seed), 30)).seen() != life.expected()]  # noqa: S311
     assert wrong_ones
+
+
+@pytest.mark.timeout(20)
+def test_what_came_live_in_a_burst_is_where_it_is() -> None:
+    """Ranks of one moment lie close together: each event's own time is the place of another."""
+    life = Life(Random(4))  # noqa: S311
+    life.items.clear()
+    life.clock.instant += timedelta(seconds=1)
+    at = life.clock.instant
+    events = [life.happen(at + timedelta(microseconds=n)) for n in range(60)]
+    life.store.apply(keys(events), lambda books: take(events, books, Policies()))
+    before = life.seen()
+    life.read_again()
+    assert life.seen() == before
+
+
+@pytest.mark.timeout(20)
+def test_what_was_lost_in_a_burst_takes_a_place_behind_it() -> None:
+    life = Life(Random(4))  # noqa: S311
+    bodies = [replace(lost(n), at=life.clock.instant) for n in range(500)]
+    live, late = bodies[:-1], bodies[-1]
+    life.store.apply(keys(live), lambda books: take(live, books, Policies()))
+    life.archive.page([late])
+    assert life.archive.turns <= 12
+    assert len(life.store.tables.messages) == 500
+
+
+def lost(n: int) -> MessageEvent:
+    """A message of Bob's to Ann."""
+    return MessageEvent(
+        position=FeedPosition("example.org", "s", "0", n + 1),
+        account=ANN,
+        at=NOW,
+        direction=Direction.IN,
+        peer=BOB,
+        sender=f"{BOB}/desk",
+        content=Body(),
+        stanza=stanza(f"t{n}"),
+        archive_id=f"b{n}",
+        message_id=f"b{n}",
+    )
