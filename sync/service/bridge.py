@@ -9,6 +9,7 @@ A module that does not serve it is not asked again until its host is subscribed 
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from sync.model.conversation import Conversation, ConversationKey
 from sync.model.errors import Refused
@@ -62,9 +63,9 @@ class Bridge:
                 return
             task = asyncio.ensure_future(self._ask(key, self._waiting.pop(key)))
             self._asking[key] = task
-            task.add_done_callback(lambda _, key=key: self._answered(key))
+            task.add_done_callback(partial(self._answered, key))
 
-    def _answered(self, key: ConversationKey) -> None:
+    def _answered(self, key: ConversationKey, _: asyncio.Task[None]) -> None:
         del self._asking[key]
         self._start()
 
