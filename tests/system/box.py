@@ -171,11 +171,13 @@ class Box:
         return found
 
     async def friends(self, *resources: str, **options: Any) -> list[Person]:
-        """So many people, each a friend of each."""
+        """So many people, each a friend of each; whoever registers a phone from here on is not asked to wake for that."""
         found = [await self.person(resource=resource, **options) for resource in resources]
         for index, one in enumerate(found):
             for other in found[index + 1 :]:
                 await one.befriend(other)
+        for one in found:
+            await one.sync()
         return found
 
     async def phone(self, owner: Person, **fields: Any) -> Phone:
