@@ -36,13 +36,13 @@ class Settings:
 
 def keys_of(account: str, requests: Sequence[SetProperties]) -> Keys:
     """The rows that a set may read or change."""
-    named = {ConversationKey(account, request.peer, request.kind): request.read for request in requests}
-    marks = {key: key_of(read) for key, read in named.items() if read is not None}
+    named = [(ConversationKey(account, request.peer, request.kind), request.read) for request in requests]
+    marks = [(key, key_of(read)) for key, read in named if read is not None]
     return Keys(
         accounts=frozenset({account}),
-        conversations=frozenset(named),
-        archived=frozenset((index, mark) for key, mark in marks.items() for index in indexes(key)),
-        behind=frozenset(marks),
+        conversations=frozenset(key for key, _ in named),
+        archived=frozenset((index, mark) for key, mark in marks for index in indexes(key)),
+        behind=frozenset(key for key, _ in marks),
         devices=bool(marks),
     )
 
