@@ -167,6 +167,7 @@ CREATE TABLE call (
 );
 
 CREATE INDEX call_by_sid ON call (account, sid);
+CREATE INDEX call_settled ON call (account, version) WHERE state NOT IN ('ringing', 'outgoing');
 CREATE INDEX call_ringing ON call (account, peer) WHERE state = 'ringing';
 CREATE INDEX call_deadline ON call (rings_until) WHERE state = 'ringing';
 
@@ -273,9 +274,10 @@ CREATE TABLE watcher (
     account text NOT NULL,
     resource text NOT NULL,
     told bigint NOT NULL,
+    log bigint NOT NULL,                          -- changes since then are told; before told while the session reads a list
     PRIMARY KEY (account, resource),
     CONSTRAINT watcher_resource_is_short CHECK (resource <> '' AND octet_length(resource) <= 1023),
-    CONSTRAINT watcher_told_is_version CHECK (told >= 0)
+    CONSTRAINT watcher_told_is_version CHECK (log BETWEEN 0 AND told)
 ) WITH (fillfactor = 50);
 
 -- ---- devices and pushes ----------------------------------------------------------------------------------------------

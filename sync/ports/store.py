@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from sync.model.books import Keys, Rule
-from sync.model.call import CallKey
+from sync.model.call import Call, CallKey
 from sync.model.conversation import Account, ConversationKey
+from sync.model.delta import CallQuery, DeltaPage, DeltaQuery
 from sync.model.device import PushJob
 from sync.model.query import (
     ChangesPage,
@@ -73,6 +74,16 @@ class Store(Protocol):
         """What happened in a conversation since a version, out of one snapshot. More than `limit` changes, or a version
         of which the log is not whole any more, are a reset.
         """
+        ...
+
+    async def delta(self, account: str, query: DeltaQuery) -> DeltaPage | None:
+        """A page of what changed, newest version first, with the calls, out of one snapshot; the cost follows what
+        changed. None = there is no such account.
+        """
+        ...
+
+    async def call(self, account: str, query: CallQuery) -> Call | None:
+        """The newest call of that session id, None = there is none."""
         ...
 
     async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:

@@ -5,6 +5,7 @@ token belongs to one device, and a later registration takes it over from whoever
 from dataclasses import dataclass, field, replace
 
 from sync.model.books import Books, Ruling, Writes
+from sync.model.conversation import Account
 from sync.model.device import Device, JobState, PushKind, SealedToken
 from sync.model.errors import Forbidden, ItemNotFound
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, UnregisterDevice
@@ -106,6 +107,15 @@ def disable(request: DisablePush, books: Books) -> Ruling[None]:
     if request.node is not None and not found:
         raise ItemNotFound("No device of this account is registered with this node.")
     return Ruling(writes=Writes(devices=[replace(device, enabled=False) for device in found]), value=None)
+
+
+def bind(account: str, resource: str, node: str, books: Books) -> Ruling[Account]:
+    """The device of this node speaks through that resource from now on. The value: its account."""
+    device = next((d for d in books.devices.get(account, ()) if d.node == node), None)
+    if device is None:
+        raise ItemNotFound("No device of this account is registered with this node.")
+    devices = [] if device.bound_to == resource else [replace(device, bound_to=resource)]
+    return Ruling(writes=Writes(devices=devices), value=books.accounts[account])
 
 
 def fetched(account: str, resource: str, version: int, books: Books) -> Ruling[list[float]]:

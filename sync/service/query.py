@@ -4,15 +4,13 @@ A query is answered after everything that arrived before it is committed (invari
 new" costs one primary-key read. A query by a device that was woken proves that the wake arrived.
 """
 
-import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from xml.etree.ElementTree import Element
 
-from sync.model.books import Keys
 from sync.model.conversation import Account, Conversation, ConversationKey, Kind
+from sync.model.delta import CallQuery, SyncRequest
 from sync.model.errors import BadRequest, ItemNotFound, StoreUnavailable
 from sync.model.query import (
     EVERYTHING,
@@ -24,17 +22,14 @@ from sync.model.query import (
     SetProperties,
 )
 from sync.ports import Clock, Observer, Store
-from sync.protocol import conversations, convsync, rewrite, synchronization
-from sync.rules.devices import fetched
+from sync.protocol import conversations, convsync, portrait, rewrite, synchronization
 from sync.rules.fold import Policies, Report
 from sync.rules.properties import keys_of, set_properties
 from sync.service.bridge import Bridge
+from sync.service.delta import Deltas
+from sync.service.fetches import Fetches
 from sync.service.inbox import Inboxes
 from sync.service.live import Live
-
-log = logging.getLogger(__name__)
-
-MAX_RECORDING = 1000  # fetches that wait to be recorded
 
 
 class Queries:
@@ -53,10 +48,11 @@ class Queries:
         policies: Policies,
         due: Callable[[Report], None],
     ) -> None:
-        self._store, self._live, self._clock, self._observer = store, live, clock, observer
+        self._store, self._live, self._clock = store, live, clock
         self._bridge, self._policies, self._due = bridge, policies, due
         self.inbox = Inboxes(store=store, live=live)
-        self._recording: set[asyncio.Task[None]] = set()
+        self._fetches = Fetches(store=store, observer=observer)
+        self.deltas = Deltas(store=store, clock=clock, fetches=self._fetches)
 
     async def conversations(self, account: str, resource: str | None, payload: Element) -> Element:
         """Client Synchronization, get: the list, or what changed."""
@@ -64,7 +60,7 @@ class Queries:
         owner = await self._store.account(account)
         page = await self._page(account, owner, query)
         if owner is not None and owner.wakes_open and resource is not None and is_whole(page):
-            self._record(account, resource, page.newest)
+            self._fetches.record(account, resource, page.newest)
         return conversations.encode_page(page, account=account, now=self._clock.now())
 
     async def _page(self, account: str, owner: Account | None, query: ListQuery) -> ConversationPage:
@@ -102,15 +98,19 @@ class Queries:
 
     async def convsync(self, account: str, resource: str | None, payload: Element, kind: str) -> Element:
         """Our own dialect, get and set."""
-        request = convsync.decode(payload, kind=kind)
+        request = convsync.decode(payload, account=account, kind=kind)
         match request:
             case ChangesQuery():
                 return await self._changes(account, request)
+            case SyncRequest():
+                return (await self.deltas.sync(account, resource, request)).element
+            case CallQuery():
+                return await self.deltas.call(account, request)
             case ConversationQuery():
                 found = await self._store.conversations([ConversationKey(account, request.peer, request.kind)])
                 if not found:
                     raise ItemNotFound(synchronization.NO_CONVERSATION)
-                return convsync.encode_conversation(found[0], now=self._clock.now())
+                return portrait.conversation_element(found[0], now=self._clock.now())
             case _:
                 return convsync.encode_set(await self._set(account, resource, request))
 
@@ -171,24 +171,6 @@ class Queries:
         headlines = rewrite.headlines(page, account=account, to=f"{account}/{resource}")
         await self._live.hand_all(account, resource, headlines)
         return rewrite.result(page)
-
-    def _record(self, account: str, resource: str, version: int) -> None:
-        """After the answer: the device has fetched. The answer does not wait for it."""
-        if len(self._recording) >= MAX_RECORDING:
-            return  # the device is woken once more
-        task = asyncio.ensure_future(self._fetched(account, resource, version))
-        self._recording.add(task)
-        task.add_done_callback(self._recording.discard)
-
-    async def _fetched(self, account: str, resource: str, version: int) -> None:
-        keys = Keys(accounts=frozenset({account}), devices=True)
-        try:
-            delays = await self._store.transact(keys, partial(fetched, account, resource, version))
-        except StoreUnavailable:
-            log.warning("a fetch was not recorded: the device may be woken once more")
-            return
-        for seconds in delays:
-            self._observer.wake_to_fetch("wake", seconds)
 
 
 def is_whole(page: ConversationPage) -> bool:

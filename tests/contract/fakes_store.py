@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from sync.model.books import Books, Keys, Rule
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import Account, ChangeKind, Conversation, ConversationKey, Kind, Status
+from sync.model.delta import CallQuery, DeltaPage, DeltaQuery
 from sync.model.device import JobState, PushJob
 from sync.model.query import (
     ChangesPage,
@@ -29,6 +30,7 @@ from sync.model.room import Room, RoomMember, nick_key
 from sync.ports import DueJob, StreamMark
 from sync.rules.times import microseconds
 from tests.contract.fakes_bootstrap import MemoryBootstraps
+from tests.contract.fakes_delta import delta, newest_call
 from tests.contract.fakes_inbox import inbox
 from tests.contract.fakes_rooms import MemoryRooms
 from tests.contract.fakes_tables import Tables, behind, means, raise_epochs, refuse, unread_messages, waiting, write
@@ -134,6 +136,12 @@ class MemoryStore(MemoryRooms, MemoryBootstraps):
 
     async def inbox(self, account: str, query: InboxQuery) -> InboxPage:
         return inbox(self.tables, account, query)
+
+    async def delta(self, account: str, query: DeltaQuery) -> DeltaPage | None:
+        return delta(self.tables, account, query, self._mention)
+
+    async def call(self, account: str, query: CallQuery) -> Call | None:
+        return newest_call(self.tables, account, query)
 
     def _ringing(self, key: ConversationKey) -> tuple[Call, ...]:
         calls = [c for k, c in self.tables.calls.items() if (k.account, k.peer) == (key.account, key.peer)]

@@ -10,7 +10,7 @@ import pytest
 from sync.model.conversation import Change, ChangeKind, Conversation, ConversationKey, Kind, Notify, Pointer, Status
 from sync.model.errors import BadRequest, PolicyViolation, RequestError
 from sync.model.query import ChangesPage, ChangesQuery, ListedConversation
-from sync.protocol import convsync
+from sync.protocol import convsync, portrait
 from sync.protocol.names import CONVSYNC, clark
 from tests.core.protocol_vectors import check, load, shape, xml_of
 
@@ -44,6 +44,10 @@ REACTION = (
 )
 
 
+def decode(payload: Element, *, kind: str) -> convsync.Request:
+    return convsync.decode(payload, account=ANN, kind=kind)
+
+
 def _change(version: int, kind: ChangeKind, target_id: str, **values: Any) -> Change:
     return Change(conversation=BOB, version=version, kind=kind, target_rank=1, target_id=target_id, **values)
 
@@ -59,7 +63,7 @@ LOG = (
 
 
 def _shown(conversation: Conversation, mention: str | None = None) -> Element:
-    return convsync.encode_conversation(ListedConversation(conversation=conversation, mention_id=mention), now=AT)
+    return portrait.conversation_element(ListedConversation(conversation=conversation, mention_id=mention), now=AT)
 
 
 def _log(**page: Any) -> Element:
@@ -80,12 +84,12 @@ ANSWERS = {
 
 @pytest.mark.parametrize("vector", load("convsync", "set"))
 def test_sets(vector: Element) -> None:
-    check(vector, lambda payload: convsync.decode(payload, kind="set"))
+    check(vector, lambda payload: decode(payload, kind="set"))
 
 
 @pytest.mark.parametrize("vector", load("convsync", "get"))
 def test_gets(vector: Element) -> None:
-    check(vector, lambda payload: convsync.decode(payload, kind="get"))
+    check(vector, lambda payload: decode(payload, kind="get"))
 
 
 @pytest.mark.parametrize("vector", load("convsync", "answer"))
@@ -100,7 +104,7 @@ def test_a_mute_is_shown_while_it_lasts() -> None:
 def _set(*conversations: dict[str, str]) -> Element:
     payload = Element(convsync.SET)
     for attributes in conversations:
-        SubElement(payload, convsync.CONVERSATION, attributes)
+        SubElement(payload, portrait.CONVERSATION, attributes)
     return payload
 
 
@@ -108,10 +112,10 @@ def _set(*conversations: dict[str, str]) -> Element:
 def test_a_set_is_bounded(many: int, refused: bool) -> None:
     payload = _set(*({"jid": f"user{n}@ex.net", "pinned": "1"} for n in range(many)))
     if not refused:
-        assert len(convsync.decode(payload, kind="set")) == many  # type: ignore[arg-type]
+        assert len(decode(payload, kind="set")) == many  # type: ignore[arg-type]
         return
     with pytest.raises(PolicyViolation, match="100"):
-        convsync.decode(payload, kind="set")
+        decode(payload, kind="set")
 
 
 @pytest.mark.parametrize(("stanzas", "reset"), [(4, False), (5, True)])
@@ -156,7 +160,7 @@ BAD = [
 REQUESTS = {
     convsync.SET: ("kind", "if-version", "pinned", "muted", "muted-until", "status", "marked-unread", "notify"),
     convsync.CHANGES: ("kind", "since", "max"),
-    convsync.CONVERSATION: ("kind",),
+    portrait.CONVERSATION: ("kind",),
 }
 
 
@@ -166,7 +170,7 @@ def test_every_attribute_is_read_strictly_and_refused_by_name(tag: str, name: st
     attributes = {"jid": GOOD["jid"], "pinned": "1"} if tag == convsync.SET else {"jid": GOOD["jid"]}
     payload = _set(attributes | {name: value}) if tag == convsync.SET else Element(tag, attributes | {name: value})
     with pytest.raises(BadRequest, match=f"'{name}'") as caught:
-        convsync.decode(payload, kind="set" if tag == convsync.SET else "get")
+        decode(payload, kind="set" if tag == convsync.SET else "get")
     assert value not in str(caught.value.text).replace(name, "") or len(value) < 5
 
 
@@ -174,10 +178,10 @@ def test_every_attribute_is_read_strictly_and_refused_by_name(tag: str, name: st
 def test_every_attribute_but_the_jid_may_be_absent(tag: str) -> None:
     kind = "set" if tag == convsync.SET else "get"
     attributes = {"jid": "bob@ex.net"} | ({"status": "active"} if kind == "set" else {})
-    convsync.decode(_set(attributes) if kind == "set" else Element(tag, attributes), kind=kind)
+    decode(_set(attributes) if kind == "set" else Element(tag, attributes), kind=kind)
     del attributes["jid"]
     with pytest.raises(BadRequest, match="'jid'"):
-        convsync.decode(_set(attributes) if kind == "set" else Element(tag, attributes), kind=kind)
+        decode(_set(attributes) if kind == "set" else Element(tag, attributes), kind=kind)
 
 
 @pytest.mark.parametrize("jid", ["\0", "\ud800", "b" * 4000, "é" * 2000])
@@ -185,15 +189,15 @@ def test_every_attribute_but_the_jid_may_be_absent(tag: str) -> None:
 def test_a_jid_that_nobody_has_is_not_found(tag: str, jid: str) -> None:
     kind = "set" if tag == convsync.SET else "get"
     with pytest.raises(RequestError) as caught:
-        convsync.decode(_set({"jid": jid, "pinned": "1"}) if kind == "set" else Element(tag, {"jid": jid}), kind=kind)
+        decode(_set({"jid": jid, "pinned": "1"}) if kind == "set" else Element(tag, {"jid": jid}), kind=kind)
     assert caught.value.condition == "item-not-found"
 
 
 @pytest.mark.parametrize("name", ["a" * 33, "é", "{urn:x}<b>", "a b"])
 def test_a_name_that_is_no_name_is_not_repeated(name: str) -> None:
     with pytest.raises(BadRequest, match="An attribute is not known"):
-        convsync.decode(Element(convsync.CHANGES, {"jid": "bob@ex.net", name: "1"}), kind="get")
+        decode(Element(convsync.CHANGES, {"jid": "bob@ex.net", name: "1"}), kind="get")
     payload = Element(convsync.CHANGES, {"jid": "bob@ex.net"})
     SubElement(payload, clark(CONVSYNC, name) if "{" not in name else name)
     with pytest.raises(BadRequest, match="An element is not known"):
-        convsync.decode(payload, kind="get")
+        decode(payload, kind="get")

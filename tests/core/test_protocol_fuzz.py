@@ -16,7 +16,20 @@ from hypothesis import strategies as st
 from sync.model.conversation import Direction
 from sync.model.errors import RequestError
 from sync.model.event import GapEvent, Malformed, RoomEvent
-from sync.protocol import commands, convsync, delegation, disco, forms, inbox, names, rewrite, rsm, synchronization
+from sync.protocol import (
+    commands,
+    convsync,
+    delegation,
+    delta,
+    disco,
+    forms,
+    inbox,
+    names,
+    portrait,
+    rewrite,
+    rsm,
+    synchronization,
+)
 from sync.protocol.feed import FRAME
 from sync.protocol.hello import HELLO, SESSIONS, decode_hello, decode_sessions
 from sync.protocol.names import clark
@@ -291,9 +304,11 @@ DECODERS: dict[str, tuple[str, str | None, Decode]] = {
     "query": (synchronization.QUERY, "synchronization", lambda e: synchronization.decode_query(e, account=ANN)),
     "set": (synchronization.QUERY, "synchronization", synchronization.decode_set),
     "rewrite": (rewrite.QUERY, None, lambda e: rewrite.decode_query(e, kind="get")),
-    "convsync set": (convsync.SET, "convsync", lambda e: convsync.decode(e, kind="set")),
-    "convsync changes": (convsync.CHANGES, "convsync", lambda e: convsync.decode(e, kind="get")),
-    "convsync conversation": (convsync.CONVERSATION, None, lambda e: convsync.decode(e, kind="get")),
+    "convsync set": (convsync.SET, "convsync", lambda e: convsync.decode(e, account=ANN, kind="set")),
+    "convsync changes": (convsync.CHANGES, "convsync", lambda e: convsync.decode(e, account=ANN, kind="get")),
+    "convsync sync": (delta.SYNC, None, lambda e: convsync.decode(e, account=ANN, kind="get")),
+    "convsync call": (portrait.CALL, None, lambda e: convsync.decode(e, account=ANN, kind="get")),
+    "convsync conversation": (portrait.CONVERSATION, None, lambda e: convsync.decode(e, account=ANN, kind="get")),
     "inbox": (inbox.QUERY, "inbox", lambda e: inbox.decode_query(e, account=ANN, kind="get")),
     "push": (ENABLE, "push", lambda e: decode_push(e, kind="set", sender=f"{ANN}/web")),
     "command": (

@@ -10,13 +10,15 @@ from operator import itemgetter
 from typing import TypeVar
 
 from sync.adapters.postgres import load, rows, write
+from sync.adapters.postgres.delta import delta_page, delta_statement
 from sync.adapters.postgres.inbox import inbox_page, inbox_statement
 from sync.adapters.postgres.listing import NAMED, page_statement
 from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, Pool
 from sync.adapters.postgres.statements import sql
 from sync.model.books import Keys, Rule
-from sync.model.call import CallKey
-from sync.model.conversation import Account, ConversationKey, Kind
+from sync.model.call import Call, CallKey
+from sync.model.conversation import Account, ConversationKey, Kind, key_of
+from sync.model.delta import CallQuery, DeltaPage, DeltaQuery
 from sync.model.device import PushJob
 from sync.model.errors import StoreUnavailable
 from sync.model.query import (
@@ -121,6 +123,19 @@ class PostgresStore:
         async with self._pool.connection() as connection:
             found = await connection.fetch(NAMED, *rows.columns(map(load.parts, keys), 3))
         return [listed(row) for row in found]
+
+    async def delta(self, account: str, query: DeltaQuery) -> DeltaPage | None:
+        """`Store.delta`."""
+        statement, arguments = delta_statement(account, query)
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(statement, *arguments)
+        return delta_page(query, found)
+
+    async def call(self, account: str, query: CallQuery) -> Call | None:
+        """`Store.call`."""
+        async with self._pool.connection() as connection:
+            row = await connection.fetchrow(sql("newest_call"), account, key_of(query.session_id), query.peer)
+        return rows.call(row) if row else None
 
     async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:
         """`Store.token_owners`."""
