@@ -158,9 +158,9 @@ class DeltaItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaPage:
-    """An answer out of one snapshot; `owner` as of that. `ringing` calls and, in a delta, those that `settled` since
-    (every state but ringing and outgoing): newest first, at most `MAX_CALLS` of each, on a chain's first page only.
-    `more`: there are conversations behind these.
+    """An answer out of one snapshot; `owner` as of that. `ringing` calls and, in a delta, those that `settled`: changed
+    since and do not ring, none that the account has made itself. Newest first, at most `MAX_CALLS` of each, on a
+    chain's first page only. `more`: there are conversations behind these.
     """
 
     query: DeltaQuery

@@ -6,6 +6,7 @@ from dataclasses import replace
 from sync.model.call import Call, CallState
 from sync.model.conversation import Change, Conversation, Status, key_of
 from sync.model.delta import MAX_CALLS, MAX_CHANGES, MAX_STANZA_BYTES, CallQuery, DeltaItem, DeltaPage, DeltaQuery
+from sync.model.jid import bare
 from tests.contract.fakes_tables import Tables
 
 Mention = Callable[[Conversation], str | None]
@@ -31,7 +32,7 @@ def delta(tables: Tables, account: str, query: DeltaQuery, mention: Mention) -> 
 
 
 def has_settled(call: Call) -> bool:
-    return call.state not in (CallState.RINGING, CallState.OUTGOING)
+    return call.state is not CallState.RINGING and bare(call.caller) != call.key.account
 
 
 def asked_for(c: Conversation, query: DeltaQuery) -> bool:

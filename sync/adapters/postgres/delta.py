@@ -32,6 +32,7 @@ _RINGING = f"""ARRAY(
 _SETTLED = f"""ARRAY(
         SELECT call FROM call
         WHERE call.account = $1 AND call.version > $4 AND call.state NOT IN ('ringing', 'outgoing')
+            AND split_part(call.caller, '/', 1) <> call.account
         ORDER BY call.version DESC LIMIT {MAX_CALLS})"""  # noqa: S608 - as above
 _LOG = f"""LEFT JOIN LATERAL (
     SELECT count(*) AS entries, coalesce(sum(octet_length(found.stanza)), 0) AS size,
