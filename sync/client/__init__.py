@@ -1,0 +1,70 @@
+"""A client of `urn:convsync:0` as a slixmpp plugin: what changed, what rings, what is unread, in one round trip.
+
+Importing it registers the plugin: `xmpp.register_plugin("convsync")`. Reference and example: docs/clients/library.md.
+Needs slixmpp, and nothing else of what Convsync needs.
+"""
+
+from slixmpp.plugins import register_plugin
+
+from sync.client.cache import Cache, Step, apply
+from sync.client.events import (
+    CallEnded,
+    CallRings,
+    ConversationChanged,
+    ConversationRemoved,
+    Event,
+    Happened,
+    StartedOver,
+    TotalsChanged,
+)
+from sync.client.plugin import Convsync
+from sync.client.storage import dumps, loads
+from sync.client.values import (
+    Call,
+    CallKey,
+    Change,
+    Conversation,
+    Device,
+    History,
+    Key,
+    Last,
+    Notice,
+    Page,
+    Removed,
+    Row,
+    Settings,
+    Totals,
+)
+
+register_plugin(Convsync)
+
+__all__ = [
+    "Cache",
+    "Call",
+    "CallEnded",
+    "CallKey",
+    "CallRings",
+    "Change",
+    "Conversation",
+    "ConversationChanged",
+    "ConversationRemoved",
+    "Convsync",
+    "Device",
+    "Event",
+    "Happened",
+    "History",
+    "Key",
+    "Last",
+    "Notice",
+    "Page",
+    "Removed",
+    "Row",
+    "Settings",
+    "StartedOver",
+    "Step",
+    "Totals",
+    "TotalsChanged",
+    "apply",
+    "dumps",
+    "loads",
+]
