@@ -26,6 +26,7 @@ from hypothesis import settings
 
 from sync.sandbox import launch, postgres, stack, valkey
 from sync.sandbox.parts import Part
+from tests.proofs.codec import Codec
 
 SCHEMA = Path(__file__).parent.parent / "schema.sql"
 TEMPLATE = "convsync_template"
@@ -163,3 +164,14 @@ async def sandbox(server_folder: Path) -> AsyncIterator[dict[str, Any]]:
 def accounts(sandbox: dict[str, Any]) -> Iterator[dict[str, str]]:
     """`next(accounts)` is one that no other test of this worker has, with `jid` and `password`."""
     return iter(sandbox["accounts"])
+
+
+@pytest.fixture(scope="session")
+def codec() -> Iterator[Codec]:
+    """ejabberd's codec, where it is installed: `make test` sees to that. One Erlang machine for each worker."""
+    try:
+        running_codec = Codec()
+    except launch.LaunchError as missing:
+        pytest.skip(str(missing))
+    with running_codec:
+        yield running_codec
