@@ -104,6 +104,7 @@ class Metrics:
         self._queries = self._counter("queries_total", "Clients' requests, by what was answered.", "dialect", "outcome")
         self._query_seconds = self._histogram("query_seconds", "Time to an answer.", _QUERY_SECONDS, "dialect")
         self._notices = self._counter("notices_total", "Live notices to connected clients.", "kind", "outcome")
+        self._watchers = self._gauge("live_sessions", "Sessions that get live notices of our own dialect.")
 
     def _make_pushes(self) -> None:
         which = ("app", "environment", "type", "priority", "kind", "outcome", "reason")
@@ -182,6 +183,9 @@ class Metrics:
 
     def notice(self, kind: str, outcome: str) -> None:
         self._notices.labels(kind, outcome).inc()
+
+    def watchers(self, sessions: int) -> None:
+        self._watchers.set(sessions)
 
     def push(
         self,

@@ -20,14 +20,17 @@ from sync.adapters.postgres.feed import PostgresFeedMarks
 from sync.adapters.postgres.housekeeping import PostgresHousekeeping
 from sync.adapters.postgres.rooms import PostgresRooms
 from sync.adapters.postgres.store import PostgresStore
+from sync.adapters.postgres.watch import PostgresWatches
 from sync.adapters.xmpp.link import Link
 from sync.app import settings
 from sync.app.drivers import Drivers
 from sync.config import Config
+from sync.model.conversation import Account
 from sync.model.errors import StoreUnavailable
 from sync.model.event import FeedPosition
 from sync.ports import Store
 from sync.protocol.survey import encode_survey
+from sync.service.attendance import Attendance
 from sync.service.bootstrap import Bootstrapper
 from sync.service.bridge import Bridge
 from sync.service.door import Door
@@ -38,11 +41,13 @@ from sync.service.housekeeping import Housekeeper
 from sync.service.ingest import Ingest
 from sync.service.leader import Leader
 from sync.service.live import Live
+from sync.service.notices import Notices
 from sync.service.pusher import Pusher
 from sync.service.query import Queries
 from sync.service.registration import Registrations
 from sync.service.survey import Surveyor
 from sync.service.timers import Timers
+from sync.service.watch import Watchers
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +64,11 @@ class Service:
         self._link_task: asyncio.Task[None] | None = None
         self._failed = asyncio.Event()
         self._link = self._make_link()
+        store = PostgresStore(drivers.pool, drivers.clock, drivers.metrics, stored=self._stored)
+        self._watchers = self._make_watchers(store)
+        self._attendance = Attendance(drivers.presence, self._watchers)
         rooms = {host: self._make_feed(host) for host in config.component.muc_hosts}
         self._feeds = {host: self._make_feed(host, tuple(rooms.values())) for host in config.component.hosts} | rooms
-        store = PostgresStore(drivers.pool, drivers.clock, drivers.metrics)
         self._pusher = self._make_pusher(store)
         self._fanout = FanOut(
             store=store,
@@ -88,7 +95,9 @@ class Service:
         )
         self._grants = Grants(config.component.hosts, clock=drivers.clock, observer=drivers.metrics)
         self._door = self._make_door(store)
-        self._bootstrapper = self._make_bootstrapper(store)
+        # Sessions are told when an archive is read, and not of each of its pages.
+        quiet = PostgresStore(drivers.pool, drivers.clock, drivers.metrics)
+        self._bootstrapper = self._make_bootstrapper(quiet)
         self._leader = Leader(
             config.component.jid,
             f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
@@ -120,7 +129,7 @@ class Service:
             component=self._config.component.jid,
             wire=self._link,
             marks=PostgresFeedMarks(self._drivers.pool),
-            presence=self._drivers.presence,
+            presence=self._attendance,
             clock=self._drivers.clock,
             observer=self._drivers.metrics,
             freshness_seconds=self._config.ingest.freshness_seconds,
@@ -150,7 +159,7 @@ class Service:
     def _make_ingest(self, store: Store) -> Ingest:
         return Ingest(
             store=store,
-            presence=self._drivers.presence,
+            presence=self._attendance,
             wire=self._link,
             clock=self._drivers.clock,
             observer=self._drivers.metrics,
@@ -171,23 +180,38 @@ class Service:
             wire=self._link,
             feeds=self._feeds,
             ingest=self._ingest,
-            live=Live(
-                component=self._config.component.jid,
-                wire=self._link,
-                presence=self._drivers.presence,
-                observer=self._drivers.metrics,
-            ),
+            live=self._make_live(),
             clock=self._drivers.clock,
             observer=self._drivers.metrics,
             policies=self._policies,
             pace=settings.pace(self._config),
             leads=lambda: self._leader.held,
             owed=self._fanout.owe,
+            moved=self._watchers.moved,
+        )
+
+    def _make_live(self) -> Live:
+        return Live(
+            component=self._config.component.jid,
+            wire=self._link,
+            presence=self._drivers.presence,
+            observer=self._drivers.metrics,
+        )
+
+    def _make_watchers(self, store: Store) -> Watchers:
+        drivers = self._drivers
+        return Watchers(
+            self._config.component.hosts,
+            watches=PostgresWatches(drivers.pool),
+            notices=Notices(store=store, clock=drivers.clock),
+            presence=drivers.presence,
+            live=self._make_live(),
+            clock=drivers.clock,
+            observer=drivers.metrics,
         )
 
     def _make_door(self, store: Store) -> Door:
         jid, metrics = self._config.component.jid, self._drivers.metrics
-        live = Live(component=jid, wire=self._link, presence=self._drivers.presence, observer=metrics)
         return Door(
             component=jid,
             version=version("convsync"),
@@ -197,7 +221,7 @@ class Service:
             fanout=self._fanout,
             queries=Queries(
                 store=store,
-                live=live,
+                live=self._make_live(),
                 bridge=Bridge(component=jid, wire=self._link, feeds=self._feeds, observer=metrics),
                 clock=self._drivers.clock,
                 observer=metrics,
@@ -233,8 +257,13 @@ class Service:
 
     def _lead(self) -> None:
         self._fanout.lead()
-        self._link_task = asyncio.ensure_future(self._link.run())
+        self._link_task = asyncio.ensure_future(self._speak())
         self._link_task.add_done_callback(self._ended)
+
+    async def _speak(self) -> None:
+        """Whom to tell is known before the server says who is there."""
+        await self._watchers.load()
+        await self._link.run()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The connection's task never ends by itself: if it does, the process must not keep the lease."""
@@ -244,9 +273,13 @@ class Service:
 
     def _step_back(self) -> None:
         self._fanout.step_back()
+        self._watchers.clear()
         if self._link_task is not None:
             self._link_task.cancel()
             self._link_task = None
+
+    def _stored(self, accounts: Sequence[Account]) -> None:
+        self._watchers.committed(accounts)
 
     def _committed(self, positions: Sequence[FeedPosition]) -> None:
         for host in {position.host for position in positions}:
@@ -266,6 +299,7 @@ class Service:
                 ("leader", self._leader.run()),
                 ("housekeeper", self._housekeeper.run()),
                 ("bootstrap", self._bootstrapper.run()),
+                ("live", self._watchers.run()),
                 *((f"feed-{host}", feed.run()) for host, feed in self._feeds.items()),
             )
         ]
@@ -291,6 +325,7 @@ class Service:
                 for feed in self._feeds.values():
                     await feed.acknowledge()
                 await self._pusher.drain()
+                await self._watchers.keep()
         except (TimeoutError, StoreUnavailable) as error:
             log.warning("not everything was drained; the module sends it again", extra={"reason": str(error)})
         self._step_back()

@@ -55,7 +55,11 @@ class Observer(Protocol):
         ...
 
     def notice(self, kind: str, outcome: str) -> None:
-        """A live notice to connected clients: sent, refused, dropped."""
+        """A live notice to connected clients: sent, refused, dropped, untaken."""
+        ...
+
+    def watchers(self, sessions: int) -> None:
+        """How many sessions get live notices of our own dialect."""
         ...
 
     def push(

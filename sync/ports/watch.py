@@ -7,11 +7,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """A session that is told. `told`: it was told of everything up to this version, at the least."""
+    """A session that is told. `told`: it was told of everything up to this version, at the least. `log`: change logs
+    are told since this one; it is less while the session reads a list that it had begun before.
+    """
 
     account: str
     resource: str
     told: int
+    log: int
 
 
 class Watches(Protocol):

@@ -65,7 +65,9 @@ class Gone(Exception):
 
 
 class Bootstrapper:
-    """Everything that is to be read. `owed` is told of rooms with entries for their members."""
+    """Everything that is to be read. `owed` is told of rooms with entries for their members, `moved` of accounts whose
+    archive was read.
+    """
 
     def __init__(
         self,
@@ -83,10 +85,11 @@ class Bootstrapper:
         pace: Pace,
         leads: Callable[[], bool],
         owed: Callable[[Collection[str]], None],
+        moved: Callable[[str], None],
     ) -> None:
         self._store, self._bootstraps, self._feeds = store, bootstraps, feeds
         self._live, self._clock, self._observer = live, clock, observer
-        self._policies, self._pace, self._leads, self._owed = policies, pace, leads, owed
+        self._policies, self._pace, self._leads, self._owed, self._moved = policies, pace, leads, owed, moved
         self._archives = Archives(
             component=component, wire=wire, feeds=feeds, ingest=ingest, clock=clock, observer=observer, pace=pace
         )
@@ -261,6 +264,7 @@ class Bootstrapper:
         await self._archives.caught_up(reading.row.account)
         new, reading.row = reading.row.restored - before, history.finished(reading.row)
         await self._store_events(described, past, reading.row)
+        self._moved(reading.row.account)
         if new:
             await self._tell(reading.row.account)
 

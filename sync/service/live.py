@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
+from enum import StrEnum
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import InternalServerError, Refused, Undelivered
@@ -22,6 +23,14 @@ log = logging.getLogger(__name__)
 AVAILABLE = frozenset({SessionState.ACTIVE, SessionState.INACTIVE})
 MAX_PENDING = 1000  # notices without the module's answer; beyond that they are dropped and counted
 MAX_AHEAD = 25  # stanzas of one answer without the module's; the next one waits
+
+
+class Handed(StrEnum):
+    """What became of a notice."""
+
+    TAKEN = "sent"
+    UNTAKEN = "untaken"  # the session hibernates, or is gone
+    REFUSED = "refused"  # by the module, or it did not answer
 
 
 class Live:
@@ -56,6 +65,18 @@ class Live:
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
         return True
+
+    async def tell(self, account: str, resource: str, stanza: Element, *, kind: str) -> Handed:
+        """Hand a notice to one session, and wait for the module's word of it."""
+        try:
+            answer = await self._deliver(account, resource, stanza)
+        except Refused as refused:
+            log.info("a notice was not delivered", extra={"reason": refused.condition})
+            handed = Handed.REFUSED
+        else:
+            handed = Handed.TAKEN if feed.delivered(answer) else Handed.UNTAKEN
+        self._observer.notice(kind, handed.value)
+        return handed
 
     async def hand_all(self, account: str, resource: str, stanzas: Iterable[Element]) -> None:
         """Hand stanzas to one session, in order. Returns when the server has written the last one to it, so that an

@@ -48,7 +48,7 @@ async def fill(bench: Bench, owner: str, n: int) -> None:
     said = [message(1, OF_TEA, author=BOB), message(2, OF_TEA, author=BOB, mention=True)]
     await bench.store.transact(owned(rooms={TEA}), storing(rooms=[room(version=500)], messages=said))
     await bench.store.transact(owned(owner, rooms={TEA}), storing(**rows_of(owner, n)))
-    await bench.watches.put(Watcher(owner, "web", 12))
+    await bench.watches.put(Watcher(owner, "web", 12, 11))
 
 
 def rows_of(owner: str, n: int) -> dict[str, Any]:

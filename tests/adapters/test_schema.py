@@ -56,7 +56,7 @@ ROWS = {
     "lease": LEASE,
     "feed_position": POSITION,
     "feed_stream": STREAM,
-    "watcher": {"account": "'a'", "resource": "'web'", "told": "5"},
+    "watcher": {"account": "'a'", "resource": "'web'", "told": "5", "log": "5"},
 }
 
 BASE = {"unread": "2", "mentions": "2", "base_rank": "1", "base_unread": "1"}
@@ -140,7 +140,8 @@ REFUSED: list[tuple[str, str, dict[str, str]]] = [
     ("feed_stream", "feed_stream_counts", {"committed": "-1"}),
     ("watcher", "watcher_resource_is_short", {"resource": "''"}),
     ("watcher", "watcher_resource_is_short", {"resource": LONG}),
-    ("watcher", "watcher_told_is_version", {"told": "-1"}),
+    ("watcher", "watcher_told_is_version", {"log": "-1"}),
+    ("watcher", "watcher_told_is_version", {"log": "6"}),
 ]
 
 

@@ -89,7 +89,7 @@ INSERT INTO room_entry (room, rank, kind, at) SELECT jid, n, 'joined', now() FRO
 INSERT INTO bootstrap (account, since, due_at, state)
 SELECT 'user' || n || '@host' || n % 20, 1, now(), CASE WHEN n % 10 = 0 THEN 'waiting' ELSE 'done' END
 FROM generate_series(1, 5000) n;
-INSERT INTO watcher (account, resource, told) SELECT jid, 'r' || n, 1 FROM account, generate_series(1, 50) n;
+INSERT INTO watcher (account, resource, told, log) SELECT jid, 'r' || n, 1, 1 FROM account, generate_series(1, 50) n;
 INSERT INTO feed_position (host, stream, shard, lane, n)
 SELECT 'host', 'stream' || s, 'main', l, 1 FROM generate_series(1, 20) s, generate_series(0, 15) l;
 ANALYZE"""

@@ -5,7 +5,7 @@ A transaction works on a draft that replaces the truth when the rule has ruled a
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -59,6 +59,7 @@ class MemoryStore(MemoryRooms, MemoryBootstraps):
 
     def __init__(self, clock: SetClock) -> None:
         self.clock, self.tables = clock, Tables()
+        self.stored: Callable[[Sequence[Account]], None] = lambda _: None  # told after each commit
         self._lock = asyncio.Lock()
 
     # ---- transactions --------------------------------------------------------------------------------------------
@@ -75,6 +76,7 @@ class MemoryStore(MemoryRooms, MemoryBootstraps):
         write(draft, ruling.writes)
         refuse(draft, self.tables)
         self.tables = draft
+        self.stored(ruling.writes.accounts)
         return ruling.value
 
     def _books(self, tables: Tables, keys: Keys) -> Books:

@@ -15,19 +15,21 @@ class MemoryWatches:
 
     def __init__(self, store: "MemoryStore") -> None:
         self._store = store
-        self.rows: dict[tuple[str, str], int] = {}
+        self.rows: dict[tuple[str, str], Watcher] = {}
 
     async def after(self, place: tuple[str, str] | None, limit: int) -> Sequence[Watcher]:
         behind = sorted(key for key in self.rows if place is None or key > place)
-        return [Watcher(*key, self.rows[key]) for key in behind[:limit]]
+        return [self.rows[key] for key in behind[:limit]]
 
     async def put(self, watcher: Watcher) -> None:
         if not watcher.resource:
             raise Uncommittable("watcher_resource_is_short")
-        self.rows[watcher.account, watcher.resource] = watcher.told
+        if not 0 <= watcher.log <= watcher.told:
+            raise Uncommittable("watcher_told_is_version")
+        self.rows[watcher.account, watcher.resource] = watcher
 
     async def move(self, watchers: Sequence[Watcher]) -> None:
-        self.rows |= {(w.account, w.resource): w.told for w in watchers if (w.account, w.resource) in self.rows}
+        self.rows |= {(w.account, w.resource): w for w in watchers if (w.account, w.resource) in self.rows}
 
     async def drop(self, sessions: Sequence[tuple[str, str]]) -> None:
         for session in sessions:

@@ -1,13 +1,20 @@
 """What every Watches promises (sync/ports/watch.py): the in-memory one, and Postgres."""
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
+from sync.adapters.postgres.store import PostgresStore
+from sync.model.conversation import Account
 from sync.model.errors import Uncommittable
 from sync.ports import Watcher
-from tests.contract.samples import ANN, EVE, account
+from tests.contract.fakes_observer import RecordingObserver
+from tests.contract.fakes_store import MemoryStore
+from tests.contract.samples import ANN, EVE, account, conversation, owned, seeing, storing
 from tests.contract.stores import Bench
 
-WEB, PHONE, TAB = Watcher(ANN, "web", 5), Watcher(ANN, "phone", 7), Watcher(EVE, "tab", 9)
+WEB, PHONE, TAB = Watcher(ANN, "web", 5, 4), Watcher(ANN, "phone", 7, 7), Watcher(EVE, "tab", 9, 0)
 
 
 async def held(bench: Bench) -> list[Watcher]:
@@ -29,21 +36,26 @@ async def test_they_are_listed_page_by_page(stores: Bench) -> None:
 
 
 async def test_one_that_is_put_again_is_replaced(stores: Bench) -> None:
-    await put(stores, Watcher(ANN, "web", 9), WEB)
+    await put(stores, Watcher(ANN, "web", 9, 9), WEB)
     assert await held(stores) == [WEB]
 
 
 async def test_a_session_has_a_name(stores: Bench) -> None:
     with pytest.raises(Uncommittable):
-        await stores.watches.put(Watcher(ANN, "", 5))
+        await stores.watches.put(Watcher(ANN, "", 5, 5))
+
+
+async def test_a_log_is_not_ahead(stores: Bench) -> None:
+    with pytest.raises(Uncommittable):
+        await stores.watches.put(Watcher(ANN, "web", 5, 6))
 
 
 async def test_who_is_not_known_any_more_is_not_moved(stores: Bench) -> None:
     await put(stores, WEB, PHONE)
-    await stores.watches.move([Watcher(ANN, "web", 8), Watcher(EVE, "tab", 8)])
-    assert await held(stores) == [PHONE, Watcher(ANN, "web", 8)]
+    await stores.watches.move([Watcher(ANN, "web", 8, 6), Watcher(EVE, "tab", 8, 8)])
+    assert await held(stores) == [PHONE, Watcher(ANN, "web", 8, 6)]
     await stores.watches.move([])
-    assert await held(stores) == [PHONE, Watcher(ANN, "web", 8)]
+    assert await held(stores) == [PHONE, Watcher(ANN, "web", 8, 6)]
 
 
 async def test_those_that_are_dropped_are_gone(stores: Bench) -> None:
@@ -66,3 +78,50 @@ async def test_they_go_with_their_account(postgres: Bench) -> None:
     await put(postgres, WEB, PHONE, TAB)
     await postgres.put(ANN, deleted_accounts=[ANN])
     assert await held(postgres) == [TAB]
+
+
+# ---- what the store tells --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(stores: Bench) -> list[tuple[str, int]]:
+    """(account, version) of what a store that tells has told."""
+    found: list[tuple[str, int]] = []
+
+    def tell(accounts: Sequence[Account]) -> None:
+        found.extend((account.jid, account.version) for account in accounts)
+
+    if stores.pool is None:
+        assert isinstance(stores.store, MemoryStore)
+        stores.store.stored = tell
+    else:
+        stores.store = PostgresStore(stores.pool, stores.clock, RecordingObserver(), stored=tell)
+    return found
+
+
+async def test_a_store_tells_whom_a_commit_has_changed(stores: Bench, told: list[tuple[str, int]]) -> None:
+    await stores.put(ANN, EVE, accounts=[account(version=77)])
+    assert told == [(ANN, 77)]
+    await stores.store.transact(owned(ANN), seeing())
+    assert told == [(ANN, 77)]
+
+
+async def test_and_nothing_of_what_was_not_committed(stores: Bench, told: list[tuple[str, int]]) -> None:
+    wrong = storing(accounts=[account(version=77)], conversations=[conversation(unread=-1)])
+    with pytest.raises(Uncommittable):
+        await stores.store.transact(owned(ANN), wrong)
+    assert told == []
+
+
+async def test_it_is_told_when_the_others_can_see_it(postgres: Bench) -> None:
+    seen: list[asyncio.Task[Account | None]] = []
+
+    def tell(_: Sequence[Account]) -> None:
+        seen.append(asyncio.ensure_future(postgres.store.account(ANN)))
+
+    assert postgres.pool
+    store = PostgresStore(postgres.pool, postgres.clock, RecordingObserver(), stored=tell)
+    await store.transact(owned(ANN), storing(accounts=[account(version=77)]))
+    (found,) = await asyncio.gather(*seen)
+    assert found is not None
+    assert found.version == 77

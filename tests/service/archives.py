@@ -152,6 +152,7 @@ class House:
         self.store = MemoryStore(self.clock)
         self.feeds = {HOST: Feeding(), ROOMS: Feeding(keeps_rooms=True)}
         self.owed: set[str] = set()
+        self.moved: list[str] = []
         self.live = Telling()
         self.leads = True
         self._pace = Pace(**pace)
@@ -175,6 +176,7 @@ class House:
             pace=self._pace,
             leads=lambda: self.leads,
             owed=self.owe,
+            moved=self.moved.append,
         )
         running: Awaitable[None] = asyncio.ensure_future(bootstrapper.run())
         try:

@@ -4,7 +4,7 @@ It loads what `Keys` name in the order of invariant 10 (positions, rooms and acc
 runs the pure rule, and writes what came out with one statement for each table. It decides nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import TypeVar
@@ -36,11 +36,17 @@ from sync.ports import Clock, DueJob, Observer
 T = TypeVar("T")
 
 
-class PostgresStore:
-    """The `Store` port on Postgres."""
+def ignore(accounts: Sequence[Account]) -> None:
+    """Nobody is to be told."""
 
-    def __init__(self, pool: Pool, clock: Clock, observer: Observer) -> None:
-        self._pool, self._clock, self._observer = pool, clock, observer
+
+class PostgresStore:
+    """The `Store` port on Postgres. `stored` is told of the accounts that a transaction wrote, once it is committed."""
+
+    def __init__(
+        self, pool: Pool, clock: Clock, observer: Observer, *, stored: Callable[[Sequence[Account]], None] = ignore
+    ) -> None:
+        self._pool, self._clock, self._observer, self._stored = pool, clock, observer, stored
 
     async def transact(self, keys: Keys, rule: Rule[T]) -> T:
         """`Store.transact`."""
@@ -63,6 +69,7 @@ class PostgresStore:
             books = await load.books(connection, keys, self._clock)
             ruling = rule(books)
             await write.writes(connection, ruling.writes)
+        self._stored(ruling.writes.accounts)
         return ruling.value
 
     async def account(self, jid: str) -> Account | None:

@@ -21,17 +21,17 @@ class PostgresWatches:
         """`Watches.after`."""
         async with self._pool.connection() as connection:
             found = await connection.fetch(sql("watchers"), *(place or ("", "")), limit)
-        return [Watcher(row["account"], row["resource"], row["told"]) for row in found]
+        return [Watcher(row["account"], row["resource"], row["told"], row["log"]) for row in found]
 
     async def put(self, watcher: Watcher) -> None:
         """`Watches.put`."""
-        await self._execute("put_watcher", watcher.account, watcher.resource, watcher.told)
+        await self._execute("put_watcher", watcher.account, watcher.resource, watcher.told, watcher.log)
 
     async def move(self, watchers: Sequence[Watcher]) -> None:
         """`Watches.move`."""
         if watchers:
-            rows = ((one.account, one.resource, one.told) for one in watchers)
-            await self._execute("move_watchers", *columns(rows, 3))
+            rows = ((one.account, one.resource, one.told, one.log) for one in watchers)
+            await self._execute("move_watchers", *columns(rows, 4))
 
     async def drop(self, sessions: Sequence[tuple[str, str]]) -> None:
         """`Watches.drop`."""

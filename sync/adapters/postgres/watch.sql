@@ -2,19 +2,19 @@
 
 -- name: watchers
 -- Those behind an account and resource, in their order.
-SELECT account, resource, told FROM watcher WHERE (account, resource) > ($1, $2) ORDER BY account, resource LIMIT $3;
+SELECT account, resource, told, log FROM watcher WHERE (account, resource) > ($1, $2) ORDER BY account, resource LIMIT $3;
 
 -- name: put_watcher
 -- Store one.
-INSERT INTO watcher (account, resource, told) VALUES ($1, $2, $3)
-ON CONFLICT (account, resource) DO UPDATE SET told = excluded.told;
+INSERT INTO watcher (account, resource, told, log) VALUES ($1, $2, $3, $4)
+ON CONFLICT (account, resource) DO UPDATE SET told = excluded.told, log = excluded.log;
 
 -- name: move_watchers
 -- They were told more. In one order, as for all that write several of these rows.
-UPDATE watcher w SET told = new.told
+UPDATE watcher w SET told = new.told, log = new.log
 FROM (
-    SELECT old.account, old.resource, moved.told
-    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS moved(account, resource, told)
+    SELECT old.account, old.resource, moved.told, moved.log
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS moved(account, resource, told, log)
     JOIN watcher old USING (account, resource)
     ORDER BY old.account, old.resource FOR UPDATE OF old
 ) AS new

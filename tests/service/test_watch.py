@@ -1,0 +1,732 @@
+"""Live notices: who is told what, in which order, and what becomes of it when somebody goes, fails, or starts anew."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import Element
+
+import pytest
+
+from sync.adapters.memory import MemoryPresence
+from sync.model.delta import DeltaPage, DeltaQuery, DeltaToken
+from sync.model.errors import Overloaded, Refused, StoreUnavailable
+from sync.model.event import FeedPosition, Session, SessionChange, SessionEvent, SessionState
+from sync.ports import Watcher
+from sync.protocol.names import CLIENT, CONVSYNC, FEED, clark
+from sync.protocol.token import decode_token
+from sync.service import watch
+from sync.service.attendance import Attendance
+from sync.service.live import Live
+from sync.service.notices import Notices
+from sync.service.watch import Watchers
+from tests.contract.fakes_observer import RecordingObserver
+from tests.contract.fakes_store import MemoryStore, SetClock
+from tests.contract.fakes_watch import MemoryWatches
+from tests.contract.samples import ANN, BOB, EVE, NOW, account, change, conversation, last, owned, storing
+
+HOST = "example.org"
+TURNS = 500
+
+
+class Halted(SetClock):
+    """Who sleeps wakes up when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(NOW)
+        self.bell = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        await self.bell.wait()
+
+    async def ring(self) -> None:
+        self.bell.set()
+        await asyncio.sleep(0)
+        self.bell.clear()
+
+
+class Counting(MemoryStore):
+    """Says how often it was read, and is away when it is told to."""
+
+    def __init__(self, clock: SetClock) -> None:
+        super().__init__(clock)
+        self.accounts: list[str] = []
+        self.deltas: list[DeltaQuery] = []
+        self.away = False
+
+    async def account(self, jid: str) -> object:  # type: ignore[override]
+        self.accounts.append(jid)
+        if self.away:
+            raise StoreUnavailable("away")
+        return await super().account(jid)
+
+    async def delta(self, account: str, query: DeltaQuery) -> DeltaPage | None:
+        self.deltas.append(query)
+        return await super().delta(account, query)
+
+
+class Rows(MemoryWatches):
+    """Watches that may be away."""
+
+    away = False
+
+    async def put(self, watcher: Watcher) -> None:
+        await asyncio.sleep(0)
+        if self.away:
+            raise StoreUnavailable("away")
+        await super().put(watcher)
+
+
+class Lines:
+    """Plays `Wire`: a module that delivers, or does what the test says, to each session."""
+
+    def __init__(self) -> None:
+        self.handed: list[Element] = []
+        self.gone: set[str] = set()  # sessions that take nothing
+        self.refused: set[str] = set()
+        self.silent: dict[str, asyncio.Event] = {}  # the module's answer waits for this
+
+    def request(self, iq: Element) -> "asyncio.Future[Element]":
+        deliver = iq.find(clark(FEED, "deliver"))
+        assert deliver is not None
+        return asyncio.ensure_future(self._answered(f"{deliver.get('account')}/{deliver.get('resource')}", deliver[0]))
+
+    async def _answered(self, session: str, stanza: Element) -> Element:
+        await asyncio.sleep(0)
+        if session in self.silent:
+            await self.silent[session].wait()
+        if session in self.refused:
+            raise Refused("service-unavailable")
+        answer = Element("iq")
+        taken = session not in self.gone
+        answer.append(Element(clark(FEED, "delivered"), {"sessions": str(int(taken))}))
+        if taken:
+            self.handed.append(stanza)
+        return answer
+
+    def send(self, stanza: Element) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+@dataclass
+class Post:
+    """Watchers over a store in memory."""
+
+    clock: Halted = field(default_factory=Halted)
+    lines: Lines = field(default_factory=Lines)
+    observer: RecordingObserver = field(default_factory=RecordingObserver)
+    presence: MemoryPresence = field(default_factory=MemoryPresence)
+
+    def __post_init__(self) -> None:
+        self.store = Counting(self.clock)
+        self.rows = Rows(self.store)
+        self.begin()
+
+    def begin(self) -> None:
+        """A process that takes over."""
+        live = Live(component="sync.example.org", wire=self.lines, presence=self.presence, observer=self.observer)
+        self.watchers = Watchers(
+            {HOST},
+            watches=self.rows,
+            notices=Notices(store=self.store, clock=self.clock),  # type: ignore[arg-type]
+            presence=self.presence,
+            live=live,
+            clock=self.clock,
+            observer=self.observer,
+        )
+        self.attendance = Attendance(self.presence, self.watchers)
+        self.store.stored = self.watchers.committed
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        task = asyncio.ensure_future(self.watchers.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def online(self, *sessions: str) -> None:
+        found: dict[str, list[Session]] = {}
+        for session in sessions:
+            owner, _, resource = session.partition("/")
+            found.setdefault(owner, []).append(Session(resource, SessionState.ACTIVE))
+        await self.attendance.reset(HOST, found)
+
+    async def happens(self, change_: SessionChange, owner: str = ANN, resource: str = "web") -> None:
+        position = FeedPosition(HOST, "s", "0", 1)
+        event = SessionEvent(position=position, account=owner, at=NOW, resource=resource, change=change_)
+        await self.attendance.apply([event])
+
+    def bump(self, version: int, peer: str = BOB, owner: str = ANN, **fields: object) -> None:
+        """A conversation changes, and its account with it."""
+        rows = {"accounts": [account(owner, version=version, floor=10)]}
+        self.store.apply(owned(owner), storing(**rows, conversations=[conversation(version, peer, owner, **fields)]))
+
+    async def follow(self, resource: str = "web", owner: str = ANN, version: int | None = None) -> None:
+        """As `sync` with live='true' does."""
+        reached = self.store.tables.accounts[owner].version
+        version = version or reached
+        token = DeltaToken(epoch=1, since=version, log=version)
+        await self.watchers.answered(owner, resource, True, token, version=version, reached=reached)
+
+    async def settled(self) -> None:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+    def notices(self, session: str = f"{ANN}/web") -> list[Element]:
+        return [stanza[0] for stanza in self.lines.handed if stanza.get("to") == session]
+
+    def chain(self, session: str = f"{ANN}/web") -> list[tuple[int, int]]:
+        """(previous, version) of each notice."""
+        return [(int(one.get("previous", "")), int(one.get("version", ""))) for one in self.notices(session)]
+
+    def rows_of(self) -> list[tuple[str, int, int]]:
+        return [(row.resource, row.told, row.log) for row in self.rows.rows.values()]
+
+
+@pytest.fixture
+async def post() -> AsyncIterator[Post]:
+    post = Post()
+    post.bump(100)
+    post.bump(100, owner=EVE)
+    await post.online(f"{ANN}/web", f"{ANN}/phone", f"{EVE}/web")
+    async with post.at_work():
+        yield post
+
+
+@pytest.fixture(autouse=True)
+def _small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything in several statements."""
+    monkeypatch.setattr(watch, "ROWS", 1)
+
+
+def jids(notice: Element) -> list[str | None]:
+    return [one.get("jid") for one in notice.iterfind(clark(CONVSYNC, "conversation"))]
+
+
+# ---- what is told ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_is_told_what_changed_since_its_answer(post: Post) -> None:
+    await post.follow()
+    post.bump(200, last=last(200, stanza="<message xmlns='jabber:client' id='m2'><body>hello</body></message>"))
+    await post.settled()
+    (stanza,) = post.lines.handed
+    assert stanza.tag == clark(CLIENT, "message")
+    assert dict(stanza.items()) == {"type": "headline", "from": ANN, "to": f"{ANN}/web"}
+    (notice,) = stanza
+    assert notice.tag == clark(CONVSYNC, "live")
+    assert set(notice.keys()) == {"previous", "version", "token", "time"}
+    assert (notice.get("previous"), notice.get("version")) == ("100", "200")
+    assert decode_token(notice.get("token", ""), account=ANN) == DeltaToken(epoch=1, since=200, log=200)
+    assert [child.tag for child in notice] == [clark(CONVSYNC, name) for name in ("totals", "conversation")]
+    assert jids(notice) == [BOB]
+    assert notice.findtext(f".//{clark(CLIENT, 'body')}") == "hello"
+
+
+async def test_notices_follow_each_other_without_a_hole(post: Post) -> None:
+    await post.follow()
+    for version in range(200, 210):
+        post.bump(version)
+        await post.settled()
+    assert post.chain() == list(zip([100, *range(200, 209)], range(200, 210), strict=True))
+
+
+async def test_nothing_new_is_nothing_told(post: Post) -> None:
+    await post.follow()
+    post.store.apply(owned(ANN), storing(accounts=[account(version=100, floor=10, wakes_open=True)]))
+    await post.settled()
+    assert post.lines.handed == []
+
+
+async def test_what_was_committed_between_the_answer_and_the_beginning_is_told(post: Post) -> None:
+    """The answer's snapshot is of 100; before the session is known the account has moved."""
+    post.bump(200)
+    await post.follow(version=100)
+    await post.settled()
+    assert post.chain() == [(100, 200)]
+
+
+async def test_what_is_committed_while_it_is_written_down_is_told(post: Post) -> None:
+    following = asyncio.ensure_future(post.follow())
+    await asyncio.sleep(0)
+    post.bump(200)
+    await following
+    await post.settled()
+    assert post.chain() == [(100, 200)]
+
+
+async def test_no_notice_comes_before_the_answer(post: Post) -> None:
+    """The caller sends the answer without waiting for anything after `answered`."""
+    post.bump(200)
+    await post.follow(version=100)
+    assert post.lines.handed == []
+    await post.follow(version=100)  # known already
+    assert post.lines.handed == []
+
+
+async def test_many_commits_become_few_notices(post: Post) -> None:
+    await post.follow()
+    post.lines.silent[f"{ANN}/web"] = asyncio.Event()
+    for version in range(200, 250):
+        post.bump(version, f"p{version % 7}@example.net")
+        await asyncio.sleep(0)
+    await post.settled()
+    post.lines.silent[f"{ANN}/web"].set()
+    await post.settled()
+    assert post.chain()[0][0] == 100
+    assert post.chain()[-1][1] == 249
+    assert len(post.chain()) == 2
+    assert post.chain()[0][1] == post.chain()[1][0]
+
+
+async def test_sessions_that_know_the_same_cost_one_read(post: Post) -> None:
+    await post.follow()
+    await post.follow("phone")
+    await post.settled()
+    post.store.deltas.clear()
+    post.bump(200)
+    await post.settled()
+    assert len(post.store.deltas) == 1
+    assert post.chain(f"{ANN}/phone") == post.chain() == [(100, 200)]
+
+
+async def test_an_account_without_watchers_costs_nothing(post: Post) -> None:
+    post.bump(200)
+    await post.settled()
+    assert (post.store.accounts, post.store.deltas, post.lines.handed) == ([], [], [])
+
+
+async def test_who_asks_again_is_told_since_that_answer(post: Post) -> None:
+    await post.follow()
+    post.bump(200)
+    await post.settled()
+    await post.follow(version=150)
+    await post.settled()
+    assert post.chain() == [(100, 200), (150, 200)]
+
+
+# ---- too much --------------------------------------------------------------------------------------------------------
+
+
+async def test_more_than_twenty_conversations_are_to_be_asked_for(post: Post) -> None:
+    await post.follow()
+    post.lines.silent[f"{ANN}/web"] = asyncio.Event()
+    post.bump(200)
+    await post.settled()
+    for version in range(201, 222):
+        post.bump(version, f"p{version}@example.net")
+    post.lines.silent[f"{ANN}/web"].set()
+    await post.settled()
+    more = post.notices()[1]
+    assert (more.get("more"), len(more)) == ("true", 0)
+    assert decode_token(more.get("token", ""), account=ANN).since == 200
+    post.bump(300)
+    await post.settled()
+    assert post.chain() == [(100, 200), (200, 221), (221, 300)]
+    assert post.notices()[2].get("more") is None
+
+
+async def test_twenty_are_told(post: Post) -> None:
+    await post.follow()
+    for version in range(201, 221):
+        post.bump(version, f"p{version}@example.net")
+    await post.settled()
+    assert post.chain() == [(100, 220)]
+    assert len(jids(post.notices()[0])) == 20
+
+
+@pytest.mark.parametrize(("size", "more"), [(20_000, None), (25_000, "true")])
+async def test_what_is_too_large_is_to_be_asked_for(post: Post, size: int, more: str | None) -> None:
+    await post.follow()
+    text = f"<message xmlns='jabber:client'><body>{'x' * size}</body></message>"
+    for version in (201, 202, 203):
+        post.bump(version, f"p{version}@example.net", last=last(version, stanza=text))
+    await post.settled()
+    (notice,) = post.notices()
+    assert notice.get("more") == more
+    assert len(jids(notice)) == (0 if more else 3)
+
+
+async def test_one_conversation_alone_may_be_too_large(post: Post) -> None:
+    await post.follow()
+    text = f"<message xmlns='jabber:client'><body>{'x' * 40_000}</body></message>"
+    rows = {"accounts": [account(version=202, floor=10)], "changes": [change(201, stanza=text)]}
+    post.store.apply(owned(ANN), storing(**rows, conversations=[conversation(202, last=last(1, stanza=text))]))
+    await post.settled()
+    assert [one.get("more") for one in post.notices()] == ["true"]
+
+
+async def test_clients_that_start_over_are_to_ask(post: Post) -> None:
+    await post.follow()
+    post.store.apply(owned(ANN), storing(accounts=[account(version=500, floor=500, epoch=2)]))
+    await post.settled()
+    (notice,) = post.notices()
+    assert (notice.get("previous"), notice.get("version"), notice.get("more")) == ("100", "500", "true")
+    post.bump(600)
+    await post.settled()
+    assert post.chain()[-1] == (500, 600)
+
+
+# ---- a list that is being read ---------------------------------------------------------------------------------------
+
+
+async def paging(post: Post, *, end: bool, wish: bool | None = None, reached: int = 100) -> None:
+    low = None if end else 90
+    token = DeltaToken(epoch=1, since=100 if end else 50, log=50, newest=0 if end else 100, low=low)
+    await post.watchers.answered(ANN, "web", wish, token, version=100, reached=reached)
+
+
+def told_changes(notice: Element) -> list[int]:
+    return [int(one.get("version", "")) for one in notice.iter(clark(CONVSYNC, "change"))]
+
+
+async def test_who_reads_a_list_hears_of_the_changes_that_it_would_have_had(post: Post) -> None:
+    """A conversation that is bumped while the client pages is on no later page, and its older changes neither."""
+    post.store.apply(owned(ANN), storing(changes=[change(60)]))
+    await paging(post, end=False, wish=True)
+    for version in (200, 201):
+        post.bump(version)
+        await post.settled()
+    assert [told_changes(one) for one in post.notices()] == [[60], [60]]
+    await paging(post, end=True, reached=201)
+    post.bump(202)
+    await post.settled()
+    assert told_changes(post.notices()[2]) == []
+    assert post.rows_of() == [("web", 100, 50)]
+    await post.watchers.keep()
+    assert post.rows_of() == [("web", 202, 202)]
+
+
+async def test_what_was_not_told_at_the_end_of_the_list_is_told_with_all_changes(post: Post) -> None:
+    post.store.apply(owned(ANN), storing(changes=[change(60)]))
+    await paging(post, end=False, wish=True)
+    post.lines.silent[f"{ANN}/web"] = asyncio.Event()
+    post.bump(150)
+    await post.settled()
+    post.bump(200)
+    await paging(post, end=True, reached=200)
+    post.lines.silent[f"{ANN}/web"].set()
+    await post.settled()
+    post.bump(201)
+    await post.settled()
+    assert [told_changes(one) for one in post.notices()] == [[60], [60], []]
+
+
+async def test_a_list_that_is_read_anew_begins_with_its_own_changes(post: Post) -> None:
+    post.store.apply(owned(ANN), storing(changes=[change(60)]))
+    await post.follow()
+    await paging(post, end=False)
+    post.bump(200)
+    await post.settled()
+    assert told_changes(post.notices()[0]) == [60]
+
+
+async def test_whoever_reads_everything_knows_no_older_changes(post: Post) -> None:
+    post.store.apply(owned(ANN), storing(changes=[change(60)]))
+    token = DeltaToken(epoch=1, newest=100, low=90)
+    await post.watchers.answered(ANN, "web", True, token, version=100, reached=100)
+    post.bump(200)
+    await post.settled()
+    assert told_changes(post.notices()[0]) == []
+
+
+async def test_a_list_with_filters_settles_nothing(post: Post) -> None:
+    post.store.apply(owned(ANN), storing(changes=[change(60)]))
+    await paging(post, end=False, wish=True)
+    token = DeltaToken(epoch=1, since=100, log=100, filters=b"12345678")
+    await post.watchers.answered(ANN, "web", None, token, version=100, reached=100)
+    post.bump(200)
+    await post.settled()
+    post.bump(201)
+    await post.settled()
+    assert [told_changes(one) for one in post.notices()] == [[60], [60]]
+
+
+# ---- who is told -----------------------------------------------------------------------------------------------------
+
+
+async def test_until_it_says_otherwise(post: Post) -> None:
+    token = DeltaToken(epoch=1, since=100, log=100)
+    await post.follow()
+    await post.watchers.answered(ANN, "web", None, token, version=100, reached=100)
+    await post.watchers.answered(ANN, "phone", None, token, version=100, reached=100)
+    post.bump(200)
+    await post.settled()
+    await post.watchers.answered(ANN, "web", False, token, version=100, reached=100)
+    await post.watchers.answered(ANN, "phone", False, token, version=100, reached=100)
+    post.bump(300)
+    await post.settled()
+    assert (post.chain(), post.chain(f"{ANN}/phone")) == ([(100, 200)], [])
+    await post.watchers.keep()
+    assert post.rows.rows == {}
+
+
+async def test_who_ended_is_told_nothing(post: Post) -> None:
+    await post.follow()
+    await post.follow("phone")
+    await post.happens(SessionChange.UNBOUND)
+    post.bump(200)
+    await post.settled()
+    assert [stanza.get("to") for stanza in post.lines.handed] == [f"{ANN}/phone"]
+    await post.watchers.keep()
+    assert post.rows_of() == [("phone", 200, 200)]
+
+
+async def test_who_hibernates_is_told_when_it_is_back(post: Post) -> None:
+    await post.follow()
+    await post.happens(SessionChange.HIBERNATED)
+    post.bump(200)
+    await post.settled()
+    assert post.lines.handed == []
+    await post.happens(SessionChange.RESUMED)
+    await post.settled()
+    assert post.chain() == [(100, 200)]
+
+
+async def test_who_takes_nothing_is_left_alone_until_something_is_heard_of_it(post: Post) -> None:
+    await post.follow()
+    post.lines.gone.add(f"{ANN}/web")
+    post.bump(200)
+    await post.settled()
+    reads = len(post.store.deltas)
+    post.bump(300)
+    await post.watchers.look()
+    await post.settled()
+    assert (len(post.store.deltas), post.lines.handed) == (reads, [])
+    assert post.observer.told("notice") == [{"kind": "live", "outcome": "untaken"}]
+    post.lines.gone.clear()
+    await post.online(f"{ANN}/web")
+    await post.settled()
+    assert post.chain() == [(100, 300)]
+
+
+async def test_who_is_not_in_the_list_of_sessions_is_gone(post: Post) -> None:
+    await post.follow()
+    await post.follow("phone")
+    await post.follow(owner=EVE)
+    await post.online(f"{ANN}/phone", f"{EVE}/web")
+    await post.attendance.reset("example.com", {})  # another host's list says nothing of these
+    post.bump(200)
+    post.bump(200, owner=EVE)
+    await post.settled()
+    assert sorted(stanza.get("to", "") for stanza in post.lines.handed) == [f"{ANN}/phone", f"{EVE}/web"]
+
+
+async def test_who_came_after_the_list_is_not_put_out_by_it(post: Post) -> None:
+    mark = post.watchers.mark
+    await post.follow()
+    post.watchers.listed(HOST, {}, mark)
+    post.bump(200)
+    await post.settled()
+    assert post.chain() == [(100, 200)]
+
+
+async def test_who_ended_while_it_asked_is_not_kept(post: Post) -> None:
+    """Its end was committed before it was known that it wants to be told."""
+    await post.happens(SessionChange.UNBOUND)
+    await post.follow()
+    await post.watchers.keep()
+    assert post.rows.rows == {}
+    post.bump(200)
+    await post.settled()
+    assert post.lines.handed == []
+
+
+async def test_where_presence_is_not_known_it_is_told(post: Post) -> None:
+    await post.presence.close()
+    await post.follow()
+    post.bump(200)
+    await post.settled()
+    assert post.chain() == [(100, 200)]
+
+
+async def test_they_are_so_many_at_the_most(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MAX_WATCHERS", 1)
+    await post.follow()
+    with pytest.raises(Overloaded):
+        await post.follow("phone")
+    await post.follow()
+    assert post.observer.told("watchers")[-1] == {"sessions": 1}
+
+
+# ---- what fails ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_refused_is_told_later(post: Post) -> None:
+    await post.follow()
+    await post.settled()
+    post.lines.refused.add(f"{ANN}/web")
+    post.bump(200)
+    await post.settled()
+    assert post.observer.told("notice") == [{"kind": "live", "outcome": "refused"}]
+    post.lines.refused.clear()
+    await post.clock.ring()  # a look
+    await post.settled()
+    assert post.chain() == [(100, 200)]
+
+
+async def test_a_session_that_never_answers_keeps_nobody_waiting(post: Post) -> None:
+    await post.follow()
+    await post.follow("phone")
+    await post.follow(owner=EVE)
+    post.lines.silent[f"{ANN}/web"] = asyncio.Event()
+    for version in (200, 201, 202):
+        post.bump(version)
+        post.bump(version, owner=EVE)
+        await post.settled()
+    assert post.chain(f"{EVE}/web") == [(100, 200), (200, 201), (201, 202)]
+    assert post.chain() == []
+    post.lines.silent[f"{ANN}/web"].set()
+    await post.settled()
+    assert post.chain() == [(100, 200), (200, 202)]
+
+
+async def test_the_database_away_delays_and_loses_nothing(post: Post) -> None:
+    await post.follow()
+    await post.settled()
+    post.store.away = True
+    post.bump(200)
+    await post.settled()
+    assert post.lines.handed == []
+    post.store.away = False
+    await post.clock.ring()
+    await post.settled()
+    assert post.chain() == [(100, 200)]
+
+
+async def test_an_account_that_cannot_be_read_keeps_nobody_waiting(
+    post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await post.follow()
+    await post.follow(owner=EVE)
+    await post.settled()
+    delta = post.store.delta
+
+    async def broken(account_: str, query: DeltaQuery) -> DeltaPage | None:
+        if account_ == ANN:
+            raise ValueError("secret")
+        return await delta(account_, query)
+
+    monkeypatch.setattr(post.store, "delta", broken)
+    for version in (200, 201):
+        post.bump(version)
+        post.bump(version, owner=EVE)
+        await post.settled()
+    assert post.chain(f"{EVE}/web") == [(100, 200), (200, 201)]
+    assert "secret" not in caplog.text
+    monkeypatch.setattr(post.store, "delta", delta)
+    await post.watchers.look()
+    await post.settled()
+    assert post.chain() == [(100, 201)]
+
+
+async def test_what_cannot_be_written_down_is_not_promised(post: Post) -> None:
+    post.rows.away = True
+    with pytest.raises(StoreUnavailable):
+        await post.follow()
+    post.bump(200)
+    await post.settled()
+    assert post.lines.handed == []
+
+
+async def test_and_who_was_told_before_goes_on(post: Post) -> None:
+    await post.follow()
+    post.bump(200)
+    await post.settled()
+    await post.watchers.keep()
+    post.rows.away = True
+    with pytest.raises(StoreUnavailable):
+        await post.follow(version=150)  # less than what is written
+    post.bump(300)
+    await post.settled()
+    assert post.chain() == [(100, 200), (200, 300)]
+
+
+async def test_what_nobody_hinted_at_is_found_by_looking(post: Post) -> None:
+    """A call that another process let expire, an epoch that was raised."""
+    await post.follow()
+    await post.settled()
+    post.store.stored = lambda _: None
+    post.bump(200)
+    await post.settled()
+    assert post.lines.handed == []
+    await post.clock.ring()
+    await post.settled()
+    assert post.chain() == [(100, 200)]
+
+
+# ---- another process -------------------------------------------------------------------------------------------------
+
+
+async def restarted(post: Post) -> None:
+    """Killed: what it had not written is gone; its successor learns who is there."""
+    post.watchers.clear()
+    post.begin()
+    await post.watchers.load()
+
+
+async def test_after_a_restart_it_goes_on(post: Post) -> None:
+    await post.follow()
+    await post.follow("phone")
+    post.bump(200)
+    await post.settled()
+    await post.watchers.keep()
+    post.bump(300)
+    await post.settled()
+    assert post.rows_of() == [("web", 200, 200), ("phone", 200, 200)]
+    await restarted(post)
+    post.bump(400)
+    async with post.at_work():
+        await post.online(f"{ANN}/web")
+        await post.settled()
+    # 200 to 300 was told already, and is told again: nothing between is missing.
+    assert post.chain() == [(100, 200), (200, 300), (200, 400)]
+    assert post.chain(f"{ANN}/phone")[-1] != (200, 400)
+    await post.watchers.keep()
+    assert post.rows_of() == [("web", 400, 400)]
+
+
+async def test_who_read_a_list_then_hears_of_all_its_changes(post: Post) -> None:
+    post.store.apply(owned(ANN), storing(changes=[change(60)]))
+    await paging(post, end=False, wish=True)
+    await restarted(post)
+    async with post.at_work():
+        for version in (200, 201):
+            post.bump(version)
+            await post.settled()
+    assert [told_changes(one) for one in post.notices()] == [[60], [60]]
+
+
+async def test_accounts_of_hosts_that_are_not_ours_are_left_alone(post: Post) -> None:
+    elsewhere = Watcher("ann@example.com", "web", 5, 5)
+    await post.rows.put(elsewhere)
+    await restarted(post)
+    assert post.observer.told("watchers")[-1] == {"sessions": 0}
+    await post.watchers.keep()
+    assert list(post.rows.rows.values()) == [elsewhere]
+
+
+async def test_who_leads_no_more_tells_nobody(post: Post) -> None:
+    await post.follow()
+    post.watchers.clear()
+    post.bump(200)
+    await post.watchers.keep()
+    await post.settled()
+    assert post.lines.handed == []
+    assert post.rows_of() == [("web", 100, 100)]
+
+
+async def test_what_was_told_is_written_down_after_a_moment(post: Post) -> None:
+    await post.follow()
+    post.bump(200)
+    await post.settled()
+    assert post.rows_of() == [("web", 100, 100)]
+    await post.clock.ring()
+    await post.settled()
+    assert post.rows_of() == [("web", 200, 200)]
