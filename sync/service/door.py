@@ -15,6 +15,7 @@ from sync.model.errors import (
     BadRequest,
     Behind,
     FeatureNotImplemented,
+    Forbidden,
     InternalServerError,
     Overloaded,
     RequestError,
@@ -138,6 +139,9 @@ class Door:
     async def _ask(self, asked: Delegated) -> Element | None:
         """The user's own account only (invariant 8), after what came before the question (invariant 11)."""
         account, name = delegation.account_of(asked), resource(asked.sender)
+        host = self._feeds.get(asked.host)
+        if host is None or host.keeps_rooms:
+            raise Forbidden("This host's accounts are not served here.")
         asking = namespace(asked.payload.tag)
         if asking not in DIALECTS:
             raise ServiceUnavailable

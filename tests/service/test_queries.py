@@ -47,8 +47,8 @@ class Lines:
 class Desk:
     """`Queries` over a store in memory. Of ann, `desk` asks, `phone` and `tablet` are online too, `tv` only bound."""
 
-    def __init__(self, stores: Bench) -> None:
-        self.stores, self.lines, self.presence = stores, Lines(), MemoryPresence()
+    def __init__(self, stores: Bench, lines: Lines | None = None) -> None:
+        self.stores, self.lines, self.presence = stores, lines or Lines(), MemoryPresence()
         observer = RecordingObserver()
         live = Live(component="sync.example.org", wire=self.lines, presence=self.presence, observer=observer)
         bridge = Bridge(component="sync.example.org", wire=self.lines, feeds={}, observer=observer)

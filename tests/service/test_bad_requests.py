@@ -1,0 +1,392 @@
+"""Every request, in every changed form, from and to every address, through the real door: each gets one answer with a
+condition that is specified, and nobody learns or changes anything of another account.
+"""
+
+import asyncio
+from dataclasses import fields, replace
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement
+
+import pytest
+from cryptography.fernet import Fernet
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from sync.adapters.sealing import Sealer
+from sync.model.conversation import ConversationKey, Kind
+from sync.model.event import Session, SessionState
+from sync.model.push import Environment
+from sync.model.query import App, Cursor, InboxPlace, SortKey
+from sync.protocol.cursor import encode_cursor, encode_place
+from sync.protocol.names import CLIENT, COMPONENT, DELEGATIONS, FEED, FORWARD, STANZAS, clark
+from sync.protocol.serialise import parse, serialise
+from sync.service.door import Door
+from sync.service.grants import Grants
+from sync.service.registration import Registrations
+from tests.contract.fakes_observer import RecordingObserver
+from tests.contract.samples import (
+    ANN,
+    BOB,
+    CAT,
+    EVE,
+    account,
+    call,
+    change,
+    conversation,
+    device,
+    last,
+    membership,
+    message,
+)
+from tests.contract.stores import in_memory
+from tests.service.test_queries import Desk, Lines
+from tests.service.wild import REQUESTS, each_changed, payloads, values
+
+SEALER = Sealer([Fernet.generate_key().decode()])
+HOST, ELSEWHERE, COMPONENT_JID = "example.org", "example.com", "sync.example.org"
+SECRET = "secret of eve"
+VAULT = "vault@example.net"
+HIDDEN = f"<message xmlns='{CLIENT}' from='{VAULT}/x' to='{EVE}' type='chat' id='h'><body>{SECRET}</body></message>"
+SPECIFIED = frozenset(
+    {
+        *("bad-request", "item-not-found", "forbidden", "feature-not-implemented", "service-unavailable"),
+        *("policy-violation", "conflict"),
+    }
+)
+
+
+def cursor(owner: str = ANN, newest: int = 1000, since: int = 0, peer: str = BOB) -> str:
+    sort = SortKey(ringing=False, pinned=0, activity=1767323045000000, peer=peer, kind=Kind.CHAT)
+    return encode_cursor(Cursor(since=since, newest=newest, sort=sort), account=owner)
+
+
+def place(owner: str = ANN, newest: int = 1000, version: int = 20) -> str:
+    at = InboxPlace(newest=newest, version=version, activity=1767323045000000, peer=BOB, kind=Kind.CHAT)
+    return encode_place(at, account=owner)
+
+
+# Own ones, another account's, of a future that never was, of an epoch that is over.
+TOKENS = (
+    *(
+        cursor(),
+        cursor(EVE),
+        cursor(newest=2**62),
+        cursor(newest=3),
+        cursor(since=5),
+        cursor(since=2**62),
+        cursor()[:-1],
+    ),
+    *(place(), place(EVE), place(newest=2**62), place(newest=3), place(version=2**62)),
+    *("15", "5", "999", "1000", "1001", "node of phone", f"{EVE} phone", BOB, CAT, EVE, VAULT, COMPONENT_JID),
+)
+
+
+class Line(Lines):
+    """Plays `Wire`, and the module behind it, which takes whatever is to be delivered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Element] = []
+        self.asked: list[Element] = []
+
+    async def request(self, iq: Element) -> Element:
+        self.asked.append(iq)
+        answer = Element("iq")
+        SubElement(answer, clark(FEED, "delivered"), {"sessions": "1"})
+        return answer
+
+    def send(self, stanza: Element) -> None:
+        self.sent.append(stanza)
+
+
+class Prompt:
+    """Plays feeds, lanes and fan-out: nothing waits there."""
+
+    keeps_rooms, subscribed = False, True
+
+    async def fresh(self) -> None: ...
+
+    async def barrier(self, _: str) -> None: ...
+
+    async def rooms_barrier(self) -> None: ...
+
+    async def catch_up(self, _: str) -> None: ...
+
+
+class House:
+    """The real door before ann's and eve's data; of ann `web` asks and `phone` is online, too."""
+
+    def __init__(self) -> None:
+        self.stores, self.line, observer = in_memory(), Line(), RecordingObserver()
+        self.store: Any = self.stores.store
+        desk = Desk(self.stores, self.line)
+        self.presence = desk.presence
+        nothing: Any = Prompt()
+        app = App(
+            name="chat",
+            bundle_id="org.example.chat",
+            environment=Environment.SANDBOX,
+            filtering=True,
+        )
+        self.door = Door(
+            component=COMPONENT_JID,
+            version="1",
+            wire=self.line,
+            feeds={HOST: nothing},
+            ingest=nothing,
+            fanout=nothing,
+            queries=desk.queries,
+            registrations=Registrations(
+                component=COMPONENT_JID,
+                store=self.store,
+                sealer=SEALER,
+                apps={"chat": app},
+                random_name=iter(f"random {n}" for n in range(99)).__next__,
+            ),
+            grants=Grants([HOST], clock=self.stores.clock, observer=observer),
+            observer=observer,
+            freshness_seconds=5,
+        )
+
+    async def furnish(self) -> None:
+        sessions = [Session("web", SessionState.ACTIVE), Session("phone", SessionState.ACTIVE)]
+        await self.presence.reset(HOST, {ANN: sessions, EVE: sessions[:1]})
+        with_vault = ConversationKey(EVE, VAULT)
+        hidden = last(stanza=HIDDEN, message_id=SECRET, archive_id=SECRET)
+        await self.stores.put(
+            ANN,
+            EVE,
+            accounts=[account(floor=10, devices=1), account(EVE, floor=10, devices=1)],
+            conversations=[
+                conversation(20, unread=1, mentions=1, rewritten=15, last=last(stanza=HIDDEN.replace(SECRET, "hi"))),
+                conversation(30, CAT, pinned=7, ringing=1),
+                membership(40, last=last()),
+                replace(conversation(50, VAULT, EVE, last=hidden, unread=1, mentions=1, ringing=1), rewritten=45),
+                conversation(60, ANN, EVE, last=hidden),
+            ],
+            messages=[message(5, mention=True), message(5, with_vault, mention=True, archive_id=SECRET)],
+            changes=[change(15), change(45, key=with_vault, stanza=HIDDEN, target_id=SECRET)],
+            calls=[call(peer=CAT), call("s1", VAULT, EVE, stanza=HIDDEN), call("s2", CAT, EVE, stanza=HIDDEN)],
+            devices=[device(), device(owner=EVE, node="node of eve", name=SECRET)],
+        )
+
+    def of_eve(self) -> list[str]:
+        """Every row of hers."""
+        tables = [getattr(self.store.tables, field.name) for field in fields(self.store.tables)]
+        rows = [row for table in tables if isinstance(table, dict) for row in table.items()]
+        return sorted(repr(row) for row in rows if EVE in (owner(row[0]), owner(row[1])))
+
+    async def ask(self, stanza: Element) -> list[Element]:
+        # As it would come over the wire.
+        self.door.take(parse(serialise(stanza)))
+        await self.door.drain()
+        return [parse(serialise(answer)) for answer in self.line.sent]
+
+
+def owner(part: Any) -> Any:
+    """Whose a row is, by its key, or by its value where the key is a token."""
+    part = getattr(part, "account", part)
+    return owner(part[0]) if isinstance(part, tuple) else part
+
+
+def delegated(payload: Element, kind: str, to: str | None, sender: str = f"{ANN}/web", host: str = HOST) -> Element:
+    """A user's IQ as the server of `host` hands it over."""
+    outer = Element(clark(COMPONENT, "iq"), {"type": "set", "from": host, "to": COMPONENT_JID, "id": "d1"})
+    envelope = SubElement(SubElement(outer, clark(DELEGATIONS[0], "delegation")), clark(FORWARD, "forwarded"))
+    inner = SubElement(envelope, clark(CLIENT, "iq"), {"type": kind, "from": sender, "id": "i1"})
+    if to is not None:
+        inner.set("to", to)
+    inner.append(payload)
+    return outer
+
+
+def direct(payload: Element, kind: str, sender: str = f"{ANN}/web") -> Element:
+    """An IQ to the component itself."""
+    outer = Element(clark(COMPONENT, "iq"), {"type": kind, "from": sender, "to": COMPONENT_JID, "id": "i1"})
+    outer.append(payload)
+    return outer
+
+
+def answer_of(asked: Element, sent: list[Element]) -> Element:
+    """The one answer, to whoever asked; of a delegated request what the user gets."""
+    assert len(sent) == 1, [serialise(stanza) for stanza in sent]
+    (outer,) = sent
+    assert (outer.get("id"), outer.get("to")) == (asked.get("id"), asked.get("from"))
+    if not len(asked) or asked[0].tag != clark(DELEGATIONS[0], "delegation"):
+        return outer
+    assert outer.get("type") == "result"
+    inner, question = outer[0][0][0], asked[0][0][0]
+    assert (inner.get("id"), inner.get("to")) == (question.get("id"), question.get("from"))
+    assert len(inner) <= 1
+    return inner
+
+
+def outcome(answer: Element) -> str:
+    """`result`, or the condition of the error."""
+    if answer.get("type") == "result":
+        return "result"
+    assert answer.get("type") == "error"
+    (error,) = (child for child in answer if child.tag.endswith("}error"))
+    conditions = [child.tag for child in error if child.tag.startswith(f"{{{STANZAS}}}")]
+    named = [tag.rpartition("}")[2] for tag in conditions if not tag.endswith("}text")]
+    assert len(named) == 1
+    assert error.get("type") in ("modify", "cancel", "auth", "wait")
+    return named[0]
+
+
+async def put(asked: Element) -> tuple[str, House]:
+    """What becomes of it, after everything that must hold for each request was checked."""
+    house = House()
+    await house.furnish()
+    before = house.of_eve()
+    assert len(before) >= 8
+    told = outcome(answer_of(asked, await house.ask(asked)))
+    assert told == "result" or told in SPECIFIED, serialise(asked)
+    everything = " ".join(map(serialise, [*house.line.sent, *house.line.asked]))
+    for secret in (SECRET, "node of eve"):
+        assert secret not in everything or secret in serialise(asked)
+    assert {iq[0].get("account", ANN) for iq in house.line.asked} <= {ANN}
+    assert house.of_eve() == before
+    return told, house
+
+
+def addressed(name: str, payload: Element, to: str | None, kind: str) -> Element:
+    request = REQUESTS[name]
+    return direct(payload, kind) if request.component else delegated(payload, kind, to)
+
+
+QUIET = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@QUIET
+@given(data=st.data())
+def test_whatever_is_asked_gets_a_specified_answer(name: str, data: st.DataObject) -> None:
+    payload = data.draw(payloads(TOKENS, name))
+    kind = data.draw(st.sampled_from([REQUESTS[name].kind] * 4 + ["get", "set"]))
+    to = data.draw(st.sampled_from([None, None, ANN, ANN, EVE, HOST, f"{ANN}/web", f"{ANN}/phone", "x"]))
+    asked = addressed(name, payload, to, kind)
+    told, _ = asyncio.run(put(asked))
+    event(f"{name}: {told}")
+    if to in (EVE, HOST, "x") and not REQUESTS[name].component:
+        assert told == "forbidden"
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_every_attribute_and_text_of_every_request(name: str) -> None:
+    """Absent, empty, negative, huge, no number, of another type; and whatever stands for a place or a token."""
+
+    async def ask() -> set[str]:
+        request = REQUESTS[name]
+        return {(await put(addressed(name, payload, None, request.kind)))[0] for payload in each_changed(name, TOKENS)}
+
+    assert asyncio.run(ask()) > {"result"} or name in ("version", "rewrite", "enable", "unregister")
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_the_good_ones_are_answered(name: str) -> None:
+    """Else the changed ones would show nothing."""
+    request = REQUESTS[name]
+    told, _ = asyncio.run(put(addressed(name, parse(request.xml), ANN, request.kind)))
+    expected = {
+        "rewrite": "feature-not-implemented", "enable": "forbidden", "unregister": "item-not-found"
+    }  # fmt: skip
+    assert told == expected.get(name, "result")
+
+
+# ---- other accounts --------------------------------------------------------------------------------------------------
+
+OTHERS = [
+    *(EVE, EVE.upper(), f"{EVE}/web", HOST, ELSEWHERE, f"{ELSEWHERE}/x", "tea@rooms.example.org", COMPONENT_JID),
+    *(
+        "ann@example.com",
+        "ann",
+        "@example.org",
+        "ann@",
+        f"{ANN}.",
+        f" {ANN}",
+        f"{ANN}@{HOST}",
+        "x" * 3000,
+        f"{EVE}/{ANN}",
+    ),
+]
+
+
+@pytest.mark.parametrize("to", OTHERS)
+@pytest.mark.parametrize("name", [name for name, request in REQUESTS.items() if not request.component])
+def test_another_account_is_forbidden_in_every_dialect_and_form_of_address(name: str, to: str) -> None:
+    request = REQUESTS[name]
+    told, house = asyncio.run(put(delegated(parse(request.xml), request.kind, to)))
+    assert told == "forbidden"
+    assert house.line.asked == []
+
+
+@pytest.mark.parametrize(
+    ("sender", "host"),
+    [
+        (f"{EVE}/web", ELSEWHERE),  # a host asks for an account of another one
+        (f"ann@{ELSEWHERE}/web", ELSEWHERE),  # a host that is not served
+        (HOST, HOST),
+        (f"{HOST}/web", HOST),
+        (f"@{HOST}/web", HOST),
+        ("ann/web", HOST),
+    ],
+)
+@pytest.mark.parametrize("name", [name for name, request in REQUESTS.items() if not request.component])
+def test_who_is_no_account_of_the_host_that_asks_is_forbidden(name: str, sender: str, host: str) -> None:
+    request = REQUESTS[name]
+    told, _ = asyncio.run(put(delegated(parse(request.xml), request.kind, None, sender, host)))
+    assert told == "forbidden"
+
+
+@pytest.mark.parametrize("sender", [f"ann@{ELSEWHERE}/web", ANN, HOST, f"{HOST}/web", ""])
+@pytest.mark.parametrize("name", ["register", "unregister"])
+def test_who_has_no_devices_is_told_so(name: str, sender: str) -> None:
+    told, _ = asyncio.run(put(direct(parse(REQUESTS[name].xml), "set", sender)))
+    assert told in ("forbidden", "feature-not-implemented", "item-not-found")
+
+
+# ---- envelopes -------------------------------------------------------------------------------------------------------
+
+GOOD = serialise(delegated(parse(REQUESTS["list"].xml), "get", None))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        GOOD.replace("forwarded", "backwarded"),
+        GOOD.replace('type="get"', ""),
+        GOOD.replace('type="get"', 'type="result"'),
+        GOOD.replace('id="i1"', ""),
+        GOOD.replace(f'from="{ANN}/web"', ""),
+        GOOD.replace(f'from="{ANN}/web"', f'from="{"x" * 4000}"'),
+        GOOD.replace('type="get"', f'type="get" to="{"x" * 4000}"'),
+        GOOD.replace('type="set"', 'type="get"'),
+        GOOD.replace('<iq xmlns="jabber:client"', '<iq xmlns="jabber:server"'),
+        GOOD.replace("</query>", "</query><query/>", 1),
+        GOOD.replace("</iq></forwarded>", "</iq><iq xmlns='jabber:client'/></forwarded>"),
+    ],
+)
+def test_an_envelope_that_is_none_is_refused_to_the_server(changed: str) -> None:
+    assert changed != GOOD
+    asked = parse(changed)
+    house = House()
+    (answer,) = asyncio.run(house.ask(asked))
+    assert (answer.get("type"), answer.get("to"), outcome(answer)) == ("error", HOST, "bad-request")
+
+
+@given(value=values(TOKENS))
+@QUIET
+def test_a_token_of_anybody_or_nobody_names_a_place_or_none(value: str) -> None:
+    """Every cursor in every direction of both dialects that page."""
+    for name in ("list", "inbox"):
+        for direction in ("after", "before"):
+            payload = parse(REQUESTS[name].xml)
+            result_set = payload.find(clark("http://jabber.org/protocol/rsm", "set"))
+            assert result_set is not None
+            for child in list(result_set):
+                result_set.remove(child)
+            SubElement(result_set, clark("http://jabber.org/protocol/rsm", direction)).text = value
+            told, _ = asyncio.run(put(delegated(payload, "get", ANN)))
+            own = value in ("", cursor(), place(), cursor(since=5), cursor(newest=3))
+            assert told == "item-not-found" or own
