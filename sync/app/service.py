@@ -222,6 +222,7 @@ class Service:
             queries=Queries(
                 store=store,
                 live=self._make_live(),
+                watchers=self._watchers,
                 bridge=Bridge(component=jid, wire=self._link, feeds=self._feeds, observer=metrics),
                 clock=self._drivers.clock,
                 observer=metrics,

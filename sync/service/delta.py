@@ -24,11 +24,19 @@ ATTEMPTS = 5  # an epoch is raised once in a long while
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer, the token in it, and the version of the account that its chain of pages was begun at."""
+    """An answer, the token in it, the version of the account that its chain of pages was begun at, and the one that the
+    account has `reached` since.
+    """
 
     element: Element = field(repr=False)
     token: DeltaToken
     version: int
+    reached: int
+
+    @property
+    def whole(self) -> bool:
+        """True where its client now has everything up to its version."""
+        return self.token.since == self.version and not self.token.filters
 
 
 class Deltas:
@@ -42,10 +50,10 @@ class Deltas:
         owner = await self._owner(account, resource, request.device)
         page, reset = await self._page(account, owner, request)
         element, token = delta.encode_sync(page, now=self._clock.now(), reset=reset)
-        whole = token.since == page.version and not token.filters
-        if page.owner.wakes_open and resource is not None and whole:
+        answer = Answer(element=element, token=token, version=page.version, reached=page.owner.version)
+        if page.owner.wakes_open and resource is not None and answer.whole:
             self._fetches.record(account, resource, page.version)
-        return Answer(element=element, token=token, version=page.version)
+        return answer
 
     async def _owner(self, account: str, resource: str | None, device: str | None) -> Account | None:
         """The account; the device that asks is bound to the session from now on."""

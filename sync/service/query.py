@@ -30,6 +30,7 @@ from sync.service.delta import Deltas
 from sync.service.fetches import Fetches
 from sync.service.inbox import Inboxes
 from sync.service.live import Live
+from sync.service.watch import Watchers
 
 
 class Queries:
@@ -42,13 +43,14 @@ class Queries:
         *,
         store: Store,
         live: Live,
+        watchers: Watchers,
         bridge: Bridge,
         clock: Clock,
         observer: Observer,
         policies: Policies,
         due: Callable[[Report], None],
     ) -> None:
-        self._store, self._live, self._clock = store, live, clock
+        self._store, self._live, self._watchers, self._clock = store, live, watchers, clock
         self._bridge, self._policies, self._due = bridge, policies, due
         self.inbox = Inboxes(store=store, live=live)
         self._fetches = Fetches(store=store, observer=observer)
@@ -103,7 +105,7 @@ class Queries:
             case ChangesQuery():
                 return await self._changes(account, request)
             case SyncRequest():
-                return (await self.deltas.sync(account, resource, request)).element
+                return await self._sync(account, resource, request)
             case CallQuery():
                 return await self.deltas.call(account, request)
             case ConversationQuery():
@@ -113,6 +115,15 @@ class Queries:
                 return portrait.conversation_element(found[0], now=self._clock.now())
             case _:
                 return convsync.encode_set(await self._set(account, resource, request))
+
+    async def _sync(self, account: str, resource: str | None, request: SyncRequest) -> Element:
+        """The answer, and from its snapshot on live notices, as the session wishes."""
+        if request.live is not None and not resource:
+            raise BadRequest("Live notices are sent to a session.")
+        answer = await self.deltas.sync(account, resource, request)
+        if resource:
+            await self._watchers.answered(account, resource, request.live, answer)
+        return answer.element
 
     async def _changes(self, account: str, query: ChangesQuery) -> Element:
         page = await self._store.changes(ConversationKey(account, query.peer, query.kind), query.since, query.limit)

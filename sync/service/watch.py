@@ -18,11 +18,11 @@ from typing import Final, TypeVar
 from xml.etree.ElementTree import Element
 
 from sync.model.conversation import Account
-from sync.model.delta import DeltaToken
 from sync.model.errors import Overloaded, StoreUnavailable
 from sync.model.event import Session, SessionChange, SessionEvent, SessionState
 from sync.model.jid import domain
 from sync.ports import Clock, Observer, Presence, Watcher, Watches
+from sync.service.delta import Answer
 from sync.service.live import Handed, Live
 from sync.service.notices import Notices
 
@@ -118,26 +118,22 @@ class Watchers:
             known.clear()
         self._count(-self._many)
 
-    async def answered(
-        self, account: str, resource: str, wish: bool | None, token: DeltaToken, *, version: int, reached: int
-    ) -> None:
-        """A session is about to get the answer to a `sync`, of `version` and with `token`, out of a snapshot in which
-        the account had `reached` another. `wish`: to be told of what has changed since; None = as before. What the
-        caller sends without waiting for anything comes before every notice.
+    async def answered(self, account: str, resource: str, wish: bool | None, answer: Answer) -> None:
+        """A session is about to get the answer to a `sync`. `wish`: to be told of what has changed since; None = as
+        before. What the caller sends without waiting for anything comes before every notice.
         """
-        known = self._find(account, resource)
-        settles = NEVER if token.low is not None else reached
-        # Of who reads everything nothing is known yet that older changes could be about.
-        changes = version if token.low is not None and token.since == 0 else token.log
-        if wish is None:
-            if known is not None and not token.filters:
-                known.log, known.settles = min(known.log, changes), settles
-                known.settle()
-                self._save(known)
-        elif not wish:
+        known, token = self._find(account, resource), answer.token
+        # Of who has read nothing so far nothing is known that older changes could be about.
+        changes = token.log if token.since else answer.version
+        settles = answer.reached if answer.whole else NEVER
+        if wish:
+            await self._follow(Watch(account, resource, answer.version, changes, next(self._serials), settles), known)
+        elif wish is not None:
             self._remove(known)
-        else:
-            await self._follow(Watch(account, resource, version, changes, next(self._serials), settles), known)
+        elif known is not None and not token.filters:
+            known.log, known.settles = min(known.log, changes), settles
+            known.settle()
+            self._save(known)
 
     async def _follow(self, watch: Watch, known: Watch | None) -> None:
         """Tell it from now on. It is written down before the session may rely on it."""

@@ -3,21 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement
 
 import pytest
 import pytest_asyncio
 
 from sync.adapters.memory import MemoryPresence
 from sync.model.conversation import ChangeKind, Kind, Status
-from sync.model.errors import Conflict, ItemNotFound, StoreUnavailable
+from sync.model.errors import BadRequest, Conflict, ItemNotFound, StoreUnavailable
 from sync.model.event import Session, SessionState
-from sync.protocol.names import CONVSYNC, DATA, FEED, JMI, MUC, RSM, SYNC, XABBER_CHAT, clark
+from sync.protocol.names import CONVSYNC, DATA, FEED, JMI, MUC, REWRITE, RSM, SYNC, XABBER_CHAT, clark, local
 from sync.protocol.serialise import parse
 from sync.rules.fold import Policies
 from sync.service.bridge import Bridge
 from sync.service.live import Live
+from sync.service.notices import Notices
 from sync.service.query import Queries
+from sync.service.watch import Watchers
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.samples import ANN, BOB, CAT, NOW, TEA, account, call, change, conversation, membership, message
 from tests.contract.stores import Bench, in_memory
@@ -35,7 +37,9 @@ class Lines:
         deliver = iq.find(clark(FEED, "deliver"))
         assert deliver is not None
         self.handed.append((deliver.get("resource"), deliver[0]))
-        return Element("iq")
+        answer = Element("iq")
+        SubElement(answer, clark(FEED, "delivered"), {"sessions": "1"})
+        return answer
 
     def send(self, stanza: Element) -> None: ...
 
@@ -52,9 +56,19 @@ class Desk:
         observer = RecordingObserver()
         live = Live(component="sync.example.org", wire=self.lines, presence=self.presence, observer=observer)
         bridge = Bridge(component="sync.example.org", wire=self.lines, feeds={}, observer=observer)
+        self.watchers = Watchers(
+            {HOST},
+            watches=stores.watches,
+            notices=Notices(store=stores.store, clock=stores.clock),
+            presence=self.presence,
+            live=live,
+            clock=stores.clock,
+            observer=observer,
+        )
         self.queries = Queries(
             store=stores.store,
             live=live,
+            watchers=self.watchers,
             bridge=bridge,
             clock=stores.clock,
             observer=observer,
@@ -209,6 +223,22 @@ async def test_the_log_of_nobody_is_not_found(desk: Desk) -> None:
         await desk.queries.convsync("new@example.org", "desk", parse(_changes(0)), "get")
 
 
+# ---- live notices ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("live", "kept"), [("live='true'", [1000]), ("live='false'", []), ("", [])])
+async def test_a_session_that_wishes_is_told_from_its_answer_on(desk: Desk, live: str, kept: list[int]) -> None:
+    answer = await desk.ask(f"<sync xmlns='{CONVSYNC}' {live}/>")
+    assert answer.get("version") == "1000"
+    assert [row.told for row in await desk.stores.watches.after(None, 10)] == kept
+
+
+async def test_only_a_session_can_be_told(desk: Desk) -> None:
+    with pytest.raises(BadRequest):
+        await desk.queries.convsync(ANN, None, parse(f"<sync xmlns='{CONVSYNC}' live='true'/>"), "get")
+    assert (await desk.queries.convsync(ANN, None, parse(f"<sync xmlns='{CONVSYNC}'/>"), "get")).get("version")
+
+
 # ---- one conversation ------------------------------------------------------------------------------------------------
 
 
@@ -317,7 +347,7 @@ async def test_a_continued_list_keeps_its_filters(desk: Desk) -> None:
 async def test_who_came_from_behind_has_not_been_told_everything(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have begun anywhere: only a list that is whole proves that a woken phone knows why."""
     told: list[int] = []
-    monkeypatch.setattr(desk.queries, "_record", lambda account, resource, version: told.append(version))
+    monkeypatch.setattr(desk.queries._fetches, "record", lambda account, resource, version: told.append(version))
     await desk.stores.put(accounts=[account(wakes_open=True)])
     place = _place(await _asked(desk, paging="<max>2</max>"), "last")
     for paging in (f"<before>{place}</before>", f"<max>9</max><before>{place}</before>", "<max>3</max><before/>"):
@@ -326,3 +356,38 @@ async def test_who_came_from_behind_has_not_been_told_everything(desk: Desk, mon
     for paging in ("<before/>", "<max>9</max><before/>", "", f"<after>{place}</after>"):
         await _asked(desk, paging=paging)
     assert len(told) == 4
+
+
+# ---- rewrites --------------------------------------------------------------------------------------------------------
+
+
+async def _rewrites(desk: Desk, version: int, owner: str = ANN) -> tuple[list[tuple[str, str | None]], str | None]:
+    """What was told, of whom; and the version to ask from next time."""
+    answer = await desk.queries.rewrites(owner, "desk", parse(f"<query xmlns='{REWRITE}' version='{version}'/>"), "get")
+    told = [(local(stanza[0].tag), stanza[0].get("conversation")) for _, stanza in desk.lines.handed]
+    desk.lines.handed.clear()
+    return told, answer.get("version")
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        (0, ["replace", "retract-message"]),
+        (10, ["replace", "retract-message"]),
+        (15, ["retract-message"]),
+        (20, []),
+        (1000, []),
+        (9, ["invalidate"]),  # before the epoch began
+        (1001, ["invalidate"]),  # of a database that is no more
+        (2**63 - 1, ["invalidate"]),
+    ],
+)
+async def test_what_was_rewritten_since_a_version(desk: Desk, version: int, told: list[str]) -> None:
+    log = [change(15), change(20, kind=ChangeKind.RETRACTED, stanza=None)]
+    await desk.stores.put(conversations=[conversation(20, rewritten=20)], changes=log)
+    assert await _rewrites(desk, version) == ([(what, BOB) for what in told], "1000")
+
+
+async def test_an_unknown_account_begins_at_the_beginning(desk: Desk) -> None:
+    """Else it would never be told anything: a version that it makes up may be of the far future."""
+    assert await _rewrites(desk, 2**62, "new@example.org") == ([], "0")

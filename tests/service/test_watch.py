@@ -17,6 +17,7 @@ from sync.protocol.names import CLIENT, CONVSYNC, FEED, clark
 from sync.protocol.token import decode_token
 from sync.service import watch
 from sync.service.attendance import Attendance
+from sync.service.delta import Answer
 from sync.service.live import Live
 from sync.service.notices import Notices
 from sync.service.watch import Watchers
@@ -111,6 +112,11 @@ class Lines:
     def resume(self) -> None: ...
 
 
+def answer(token: DeltaToken, reached: int = 100) -> Answer:
+    """To a `sync`, of the version that the token tells."""
+    return Answer(element=Element("sync"), token=token, version=max(token.since, token.newest), reached=reached)
+
+
 @dataclass
 class Post:
     """Watchers over a store in memory."""
@@ -172,7 +178,7 @@ class Post:
         reached = self.store.tables.accounts[owner].version
         version = version or reached
         token = DeltaToken(epoch=1, since=version, log=version)
-        await self.watchers.answered(owner, resource, True, token, version=version, reached=reached)
+        await self.watchers.answered(owner, resource, True, answer(token, reached))
 
     async def settled(self) -> None:
         for _ in range(TURNS):
@@ -379,7 +385,7 @@ async def test_clients_that_start_over_are_to_ask(post: Post) -> None:
 async def paging(post: Post, *, end: bool, wish: bool | None = None, reached: int = 100) -> None:
     low = None if end else 90
     token = DeltaToken(epoch=1, since=100 if end else 50, log=50, newest=0 if end else 100, low=low)
-    await post.watchers.answered(ANN, "web", wish, token, version=100, reached=reached)
+    await post.watchers.answered(ANN, "web", wish, answer(token, reached))
 
 
 def told_changes(notice: Element) -> list[int]:
@@ -430,7 +436,7 @@ async def test_a_list_that_is_read_anew_begins_with_its_own_changes(post: Post) 
 async def test_whoever_reads_everything_knows_no_older_changes(post: Post) -> None:
     post.store.apply(owned(ANN), storing(changes=[change(60)]))
     token = DeltaToken(epoch=1, newest=100, low=90)
-    await post.watchers.answered(ANN, "web", True, token, version=100, reached=100)
+    await post.watchers.answered(ANN, "web", True, answer(token))
     post.bump(200)
     await post.settled()
     assert told_changes(post.notices()[0]) == []
@@ -440,7 +446,7 @@ async def test_a_list_with_filters_settles_nothing(post: Post) -> None:
     post.store.apply(owned(ANN), storing(changes=[change(60)]))
     await paging(post, end=False, wish=True)
     token = DeltaToken(epoch=1, since=100, log=100, filters=b"12345678")
-    await post.watchers.answered(ANN, "web", None, token, version=100, reached=100)
+    await post.watchers.answered(ANN, "web", None, answer(token))
     post.bump(200)
     await post.settled()
     post.bump(201)
@@ -454,12 +460,12 @@ async def test_a_list_with_filters_settles_nothing(post: Post) -> None:
 async def test_until_it_says_otherwise(post: Post) -> None:
     token = DeltaToken(epoch=1, since=100, log=100)
     await post.follow()
-    await post.watchers.answered(ANN, "web", None, token, version=100, reached=100)
-    await post.watchers.answered(ANN, "phone", None, token, version=100, reached=100)
+    await post.watchers.answered(ANN, "web", None, answer(token))
+    await post.watchers.answered(ANN, "phone", None, answer(token))
     post.bump(200)
     await post.settled()
-    await post.watchers.answered(ANN, "web", False, token, version=100, reached=100)
-    await post.watchers.answered(ANN, "phone", False, token, version=100, reached=100)
+    await post.watchers.answered(ANN, "web", False, answer(token))
+    await post.watchers.answered(ANN, "phone", False, answer(token))
     post.bump(300)
     await post.settled()
     assert (post.chain(), post.chain(f"{ANN}/phone")) == ([(100, 200)], [])
