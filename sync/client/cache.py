@@ -4,14 +4,14 @@ Pure: no I/O, no clock, no waiting; a cache is a value and never changes. The ev
 be told, calls first; who applies them in order knows what the cache knows. `ask` says that something is missing which
 the client has to ask for.
 
-How the position is kept. `version` is up to where everything is here, and `token` goes on from there. A list that came
-in pages, newest first, and is not at its end is a `chain`: its pages go on with the chain's token, and at its end the
-version is the chain's. What live notices bring meanwhile lies behind it (`ahead`). Rows have versions of their own, so
-that a page or notice that comes twice, or late, changes nothing.
+How the position is kept. `version` is up to where everything is here, and `token` goes on from there, or from further
+back. A list that came in pages, newest first, and is not at its end is a `chain`: its pages go on with the chain's
+token, and at its end the version is the chain's, or that of the live notices that came meanwhile (`ahead`). Rows have
+versions of their own, so that a page or notice that comes twice, or late, changes nothing.
 
-A conversation that changes while a delta is paged, before its page was there, is told later with its changes since the
-chain's version: those between the chain's beginning and that are told nowhere. Until the client has asked once after
-the chain's end (`unsure`), a conversation that it knows only from before the chain is therefore to be loaded anew.
+A conversation that is bumped while a delta is paged leaves the chain, and what happened in it between the chain's
+beginning and its version is still owed. The token at the chain's end knows that, and tokens of live notices do not: so
+it stays until it was asked with (`owed`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,13 +35,6 @@ MAX_ENDED_CALLS = 50  # as many as an answer tells of; they keep a late page fro
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-class Place(NamedTuple):
-    """A version and the token that belongs to it."""
-
-    version: int
-    token: str
-
-
 class Chain(NamedTuple):
     """A list that is not at its end: the version that is known at its end, the token of its next page, and the version
     since which it tells what changed; 0 = it lists everything.
@@ -57,25 +50,26 @@ class Cache:
     """An account as a client knows it; `Cache()` knows nothing.
 
     `removed`: the versions at which conversations were removed, as long as a late page could still show them.
-    `totals_at`: the version that the totals belong to. `unsure`: where the last delta of several pages began, until the
-    client has asked again; 0 = it has.
+    `totals_at`: the version that the totals belong to. `ahead` (0 = none) and `owed`: see above. `untold`: calls that
+    ring, of which nobody was told since the cache was read from a file.
     """
 
     version: int = 0
     token: str | None = None
     chain: Chain | None = None
-    ahead: Place | None = None
-    unsure: int = 0
+    ahead: int = 0
+    owed: bool = False
     conversations: Mapping[Key, Conversation] = field(default_factory=dict)
     removed: Mapping[Key, int] = field(default_factory=dict)
     calls: Mapping[CallKey, Call] = field(default_factory=dict)
     totals: Totals | None = None
     totals_at: int = 0
+    untold: frozenset[CallKey] = frozenset()
 
     @property
     def head(self) -> int:
         """Up to where everything is here once the chain has come to its end."""
-        return max(self.version, *(place.version for place in (self.chain, self.ahead) if place is not None), 0)
+        return max(self.version, self.ahead, 0 if self.chain is None else self.chain.version)
 
     @property
     def complete(self) -> bool:
@@ -113,29 +107,38 @@ def glance(cache: Cache, page: Page) -> Step:
     """
     if page.reset is not None:
         return _page(cache, replace(page, more=True))
-    calls, told = _calls(cache.calls, page.calls, all_at=page.version)
-    cache, counted = _counted(replace(cache, calls=calls), page)
+    cache, told = _rung(cache, page)
+    cache, counted = _counted(cache, page)
     return Step(cache, (*told, *counted))
+
+
+def silence(cache: Cache, key: CallKey) -> Step:
+    """A call does not ring here any more, whatever late answers say: its time is up, or the user has dealt with it."""
+    call = cache.calls.get(key)
+    if call is None or not call.rings:
+        return Step(cache)
+    gone = replace(call, state=GONE, age=0, left=0)
+    return Step(replace(cache, calls={**cache.calls, key: gone}, untold=cache.untold - {key}), (CallEnded(gone),))
 
 
 def _page(cache: Cache, page: Page) -> Step:
     if not page.first and (cache.chain is None or cache.chain.token != page.asked):
         return Step(cache, ask=True)  # a page of a list that this client is not in the middle of
     over: tuple[Event, ...] = ()
-    calls, head = cache.calls, cache.head
+    head = cache.head
     if page.whole:
         if page.reset is not None or cache.conversations or cache.token is not None or cache.chain is not None:
             over = (StartedOver(page.reset or ""),)
         # Versions of another epoch say nothing about this one.
-        calls = {key: replace(call, version=0) for key, call in calls.items() if call.rings}
-        cache = Cache()
-    calls, told = _calls(calls, page.calls, all_at=page.version if page.first else None)
-    cache, changed = _rows(replace(cache, calls=calls), page.rows, unsure=cache.unsure)
+        ringing = {key: replace(call, version=0) for key, call in cache.calls.items() if call.rings}
+        cache = Cache(calls=ringing, untold=cache.untold)
+    cache, told = _rung(cache, page)
+    cache, changed = _rows(cache, page.rows)
     if page.first:
         # No answer from here on is older than this one.
         cache = replace(cache, removed={key: at for key, at in cache.removed.items() if at > page.version})
     cache, counted = _counted(cache, page)
-    # A notice that came before a list that it is newer than was dropped with the rest.
+    # A notice that came before a list, and is newer, was dropped with the rest.
     return Step(_moved(cache, page), (*told, *over, *changed, *counted), ask=page.whole and page.version < head)
 
 
@@ -144,59 +147,62 @@ def _moved(cache: Cache, page: Page) -> Cache:
     known = cache.chain.version if page.first and cache.chain is not None else cache.version
     if page.version < known or (page.version == cache.version and page.more):
         return cache  # it is late: live notices, or another answer, were faster
-    ahead = cache.ahead if cache.ahead is not None and cache.ahead.version > page.version else None
     since = cache.version if page.first else cache.chain.since if cache.chain is not None else 0
     if page.more:
-        return replace(cache, chain=Chain(page.version, page.token, since), ahead=ahead)
-    version, token = ahead or (page.version, page.token)
-    unsure = 0 if page.first else since
-    return replace(cache, version=version, token=token, chain=None, ahead=None, unsure=unsure)
+        return replace(cache, chain=Chain(page.version, page.token, since))
+    owed = not page.first and since > 0
+    return replace(cache, version=max(page.version, cache.ahead), token=page.token, chain=None, ahead=0, owed=owed)
 
 
 def _notice(cache: Cache, notice: Notice) -> Step:
     if notice.version <= cache.head:
         return Step(cache)
     # A call rings whatever else is missing.
-    calls, told = _calls(cache.calls, notice.calls)
-    cache = replace(cache, calls=calls)
+    cache, told = _rung(cache, notice)
     known = cache.token is not None or cache.chain is not None
     if notice.more or notice.token is None or not known or notice.previous > cache.head:
         return Step(cache, tuple(told), ask=True)
-    cache, changed = _rows(cache, notice.rows, unsure=cache.unsure if cache.chain is None else cache.chain.since)
+    cache, changed = _rows(cache, notice.rows)
     cache, counted = _counted(cache, notice)
-    if cache.chain is None:
-        cache = replace(cache, version=notice.version, token=notice.token)
+    if cache.chain is not None:
+        cache = replace(cache, ahead=notice.version)
     else:
-        cache = replace(cache, ahead=Place(notice.version, notice.token))
+        cache = replace(cache, version=notice.version, token=cache.token if cache.owed else notice.token)
     return Step(cache, (*told, *changed, *counted))
 
 
 # ---- parts of an answer ---------------------------------------------------------------------------------------------
 
 
-def _calls(
-    known: Mapping[CallKey, Call], told: Iterable[Call], *, all_at: int | None = None
-) -> tuple[dict[CallKey, Call], list[Event]]:
-    """The calls as they are now. `all_at`: the version of an answer that names every call that rings; None = it names
-    what changed.
+def _rung(cache: Cache, item: Page | Notice) -> tuple[Cache, list[Event]]:
+    """The calls as they are now. The first page of an answer that has something new names all that ring; one that has
+    nothing new names none, and what rang rings on.
     """
-    calls, rings, ended = dict(known), list[Event](), list[Event]()
-    named = set[CallKey]()
-    for call in told:
-        named.add(call.key)
+    calls, untold, rings, ended = dict(cache.calls), set(cache.untold), list[Event](), list[Event]()
+    for call in item.calls:
         before = calls.get(call.key)
-        if before is not None and before.version > call.version:
+        # What is gone here does not ring again because somebody else has not heard of it yet.
+        if before is not None and before.version >= call.version + (before.state != GONE):
             continue
         calls[call.key] = call
-        if call.rings and not (before is not None and before.rings):
+        if call.rings and (before is None or not before.rings or call.key in untold):
             rings.append(CallRings(call))
         elif not call.rings and (before is None or before.state != call.state):
             ended.append(CallEnded(call))
-    for key, call in known.items():
-        if all_at is not None and call.rings and key not in named and call.version <= all_at:
-            calls[key] = replace(call, state=GONE, version=all_at, age=0, left=0)
-            ended.append(CallEnded(calls[key]))
-    return _pruned(calls), [*rings, *ended]
+        untold.discard(call.key)
+    if isinstance(item, Page) and item.first:
+        named = {call.key for call in item.calls}
+        news = item.version > cache.version
+        for call in [call.at(item.time) for call in calls.values() if call.rings and call.key not in named]:
+            over = news and call.version <= item.version
+            if over:
+                calls[call.key] = replace(call, state=GONE, version=item.version, age=0, left=0)
+                ended.append(CallEnded(calls[call.key]))
+            elif call.key in untold:
+                calls[call.key] = call
+                rings.append(CallRings(call))
+            untold.discard(call.key)
+    return replace(cache, calls=_pruned(calls), untold=frozenset(untold)), [*rings, *ended]
 
 
 def _pruned(calls: dict[CallKey, Call]) -> dict[CallKey, Call]:
@@ -210,7 +216,7 @@ def _newest_first(calls: Iterable[Call]) -> list[Call]:
     return sorted(calls, key=lambda call: (call.version, call.key), reverse=True)
 
 
-def _rows(cache: Cache, rows: Iterable[Row | Removed], *, unsure: int) -> tuple[Cache, list[Event]]:
+def _rows(cache: Cache, rows: Iterable[Row | Removed]) -> tuple[Cache, list[Event]]:
     conversations, removed, events = dict(cache.conversations), dict(cache.removed), list[Event]()
     for row in rows:
         key = row.key if isinstance(row, Removed) else row.conversation.key
@@ -228,9 +234,8 @@ def _rows(cache: Cache, rows: Iterable[Row | Removed], *, unsure: int) -> tuple[
         conversations[key] = row.conversation
         events.append(ConversationChanged(row.conversation, before))
         news = tuple(change for change in row.changes if before is None or change.version > before.version)
-        reload = row.reload or (before is not None and before.version <= unsure)
-        if news or reload:
-            events.append(Happened(key, news, reload))
+        if news or row.reload:
+            events.append(Happened(key, news, row.reload))
     return replace(cache, conversations=conversations, removed=removed), events
 
 

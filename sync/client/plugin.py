@@ -225,7 +225,7 @@ class Convsync(Devices, BasePlugin):
             try:
                 page = await self.page(self.cache.chain.token, continued=True)
             except BadRequest:
-                self.cache = replace(self.cache, chain=None, ahead=None)
+                self.cache = replace(self.cache, chain=None, ahead=0)
                 break
             news += self._take(apply(self.cache, page)).events
         return several

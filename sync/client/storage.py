@@ -1,7 +1,8 @@
 """A cache as JSON text and back, for an app that ends and starts again.
 
-Calls that ring are left out: a client that starts must be told of them again, by the server. Whatever is not a text
-that this version wrote is `ValueError`; begin with an empty cache then, which costs one full list.
+Calls that ring are kept, since a server does not name them in an answer without news; whoever reads the text is told of
+them again by the first answer. What is not a text that this version wrote is `ValueError`: begin with an empty cache
+then, which costs one full list.
 """
 
 import json
@@ -10,14 +11,14 @@ from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import Any
 
-from sync.client.cache import Cache, Chain, Place
+from sync.client.cache import Cache, Chain
 from sync.client.values import Call, Conversation, Key, Last, Totals
 
 FORMAT = 1
 
 
 def dumps(cache: Cache) -> str:
-    """The cache as text. `loads(dumps(cache))` is the cache without the calls that ring."""
+    """The cache as text."""
     return json.dumps(
         {
             "format": FORMAT,
@@ -25,10 +26,10 @@ def dumps(cache: Cache) -> str:
             "token": cache.token,
             "chain": cache.chain,
             "ahead": cache.ahead,
-            "unsure": cache.unsure,
+            "owed": cache.owed,
             "conversations": [_plain(one) for one in cache.conversations.values()],
             "removed": [[*key, version] for key, version in cache.removed.items()],
-            "calls": [_plain(call) for call in cache.calls.values() if not call.rings],
+            "calls": [_plain(call) for call in cache.calls.values()],
             "totals": None if cache.totals is None else _plain(cache.totals),
             "totals_at": cache.totals_at,
         },
@@ -49,13 +50,14 @@ def loads(text: str | bytes) -> Cache:
             version=_whole(found["version"]),
             token=found["token"],
             chain=_chain(found["chain"]),
-            ahead=_place(found["ahead"]),
-            unsure=_whole(found["unsure"]),
+            ahead=_whole(found["ahead"]),
+            owed=bool(found["owed"]),
             conversations={one.key: one for one in conversations},
             removed={Key(jid, kind): _whole(version) for jid, kind, version in found["removed"]},
             calls={call.key: call for call in calls},
             totals=None if found["totals"] is None else Totals(**found["totals"]),
             totals_at=_whole(found["totals_at"]),
+            untold=frozenset(call.key for call in calls if call.rings),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError("This is no cache that this version can read.") from None
@@ -89,13 +91,6 @@ def _call(plain: dict[str, Any]) -> Call:
 
 def _with(plain: dict[str, Any], made: Callable[[Any], Any], *names: str) -> dict[str, Any]:
     return plain | {name: made(plain[name]) for name in names if name in plain}
-
-
-def _place(plain: list[Any] | None) -> Place | None:
-    if plain is None:
-        return None
-    version, token = plain
-    return Place(_whole(version), str(token))
 
 
 def _chain(plain: list[Any] | None) -> Chain | None:

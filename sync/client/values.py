@@ -5,7 +5,7 @@ Times are aware and in UTC. Versions are whole numbers that only go up within an
 where values come from (`codec`), what they do to a cache (`cache`), and how they are stored (`storage`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -119,8 +119,7 @@ class Call:
     `state`: `ringing`, `answered` (on resource `by`), `rejected`, `missed`, `closed`, `ended`, `undeliverable`, or
     `outgoing` for one's own; `gone` where it rings no more and how it ended was not told. `sender` is the caller's full
     JID. `age` and `left` are seconds, as the server counted them when it answered: since the call came, and until it
-    stops to ring. An app stops ringing after `left` seconds by its own clock, whether or not it hears more. `stanza` is
-    the propose.
+    stops to ring. `stanza` is the propose.
     """
 
     id: str
@@ -142,6 +141,13 @@ class Call:
     @property
     def rings(self) -> bool:
         return self.state == RINGING
+
+    def at(self, now: datetime | None) -> "Call":
+        """The same call later, `now` by the server's clock: older, and with less left."""
+        if now is None or self.proposed_at is None or not self.rings:
+            return self
+        age = max(0, int((now - self.proposed_at).total_seconds()))
+        return replace(self, age=age, left=max(0, self.age + self.left - age))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,9 @@
 `sync`, live notices. Written from the specification, not from the service, and as values, not as XML.
 """
 
+from copy import copy
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from sync.client.values import Call, CallKey, Change, Conversation, Key, Notice, Page, Removed, Row, Totals
 
@@ -11,12 +13,27 @@ MANY = 3  # more conversations than this in a notice: ask
 
 @dataclass(frozen=True)
 class Token:
-    """What a token stands for; `low` and `newest` of one that continues a list."""
+    """What a token stands for; `low` and `newest` of one that continues a list; `log`: since when changes are owed."""
 
     epoch: int
     since: int
+    log: int
     newest: int | None = None
     low: int | None = None
+
+
+@dataclass
+class Watch:
+    """The session is told what is newer than `told`, with changes since `log`, which stays behind until `settles`."""
+
+    epoch: int
+    told: int
+    log: int
+    settles: float
+
+    def settle(self) -> None:
+        if self.told >= self.settles:
+            self.log, self.settles = self.told, 0
 
 
 @dataclass
@@ -26,8 +43,7 @@ class Server:
     version: int = 0
     epoch: int = 1
     floor: int = 0
-    told: int | None = None  # the watcher's version, None = nobody watches
-    watched_epoch: int = 1
+    watch: "Watch | None" = None
     rows: dict[Key, Conversation] = field(default_factory=dict)
     tombs: dict[Key, int] = field(default_factory=dict)
     calls: dict[CallKey, Call] = field(default_factory=dict)
@@ -77,7 +93,7 @@ class Server:
         newest = self.version
         self.rows, self.tombs, self.calls = dict(backup.rows), dict(backup.tombs), dict(backup.calls)
         self.log = {key: list(log) for key, log in backup.log.items()}
-        self.told, self.watched_epoch = backup.told, backup.watched_epoch
+        self.watch = copy(backup.watch)
         self.epoch, self.version = self.epoch + 1, newest + 1
         self.floor = self.version
 
@@ -86,42 +102,50 @@ class Server:
     def sync(self, text: str | None, *, most: int, live: bool) -> Page:
         token = None if text is None else self.tokens[text]
         reset = self._reset(token)
-        continued = token is not None and token.low is not None
-        whole = token is None or reset is not None
-        start = token if token is not None and reset is None else Token(self.epoch, 0)
+        start = token if token is not None and reset is None else Token(self.epoch, 0, 0)
         newest = self.version if start.newest is None else start.newest
-        low = start.low if start.low is not None else newest + 1
-        items = self._items(start.since, low, whole=whole or start.since == 0)
-        shown = items[:most]
-        more = len(items) > most
-        if more:
-            new = Token(self.epoch, start.since, newest, _version(shown[-1]) if shown else low)
+        low = newest + 1 if start.low is None else start.low
+        items = self._items(start.since, low, log=start.log, whole=start.since == 0)
+        shown, first = items[:most], start.low is None
+        if len(shown) == len(items):
+            skipped = start.since > 0 and self.version > newest
+            new = Token(self.epoch, newest, start.log if skipped else newest)
+        elif shown or not first:
+            new = Token(self.epoch, start.since, start.log, newest, _version(shown[-1]) if shown else low)
         else:
-            new = Token(self.epoch, newest)
-        first = start.low is None
-        if live and first:
-            self.told, self.watched_epoch = newest, self.epoch
+            new = Token(self.epoch, start.since, start.log)
+        self._answered(new, newest, whole=len(shown) == len(items), live=live and first)
+        news = start.since != self.version
         return Page(
             asked=text,
-            continued=continued,
+            continued=token is not None and token.low is not None,
             token=self._text(new),
             version=newest,
-            more=more,
+            more=len(shown) < len(items),
             reset=reset,
             totals=self.totals,
-            calls=tuple(self._calls(start.since)) if first else (),
+            calls=tuple(self._calls(start.since)) if first and news else (),
             rows=tuple(shown),
         )
 
+    def _answered(self, token: Token, newest: int, *, whole: bool, live: bool) -> None:
+        log, settles = token.log if token.since else newest, self.version if whole else inf
+        if live:
+            self.watch = Watch(self.epoch, newest, log, settles)
+        elif self.watch:
+            self.watch.log, self.watch.settles = min(self.watch.log, log), settles
+            self.watch.settle()
+
     def notice(self) -> Notice | None:
         """What a watcher has not been told yet."""
-        if self.told is None or (self.told >= self.version and self.watched_epoch == self.epoch):
+        watch = self.watch
+        if watch is None or (watch.told >= self.version and watch.epoch == self.epoch):
             return None
-        previous, self.told = self.told, self.version
-        token = self._text(Token(self.epoch, self.version))
-        items = self._items(previous, self.version + 1, whole=False)
-        stale = self.watched_epoch != self.epoch or previous < self.floor
-        self.watched_epoch = self.epoch
+        previous, token = watch.told, self._text(Token(self.epoch, self.version, self.version))
+        items = self._items(previous, self.version + 1, log=watch.log, whole=False)
+        stale = watch.epoch != self.epoch or previous < self.floor
+        watch.epoch, watch.told = self.epoch, self.version
+        watch.settle()
         if stale or len(items) > MANY:
             return Notice(previous=previous, version=self.version, token=token, more=True)
         return Notice(
@@ -145,20 +169,17 @@ class Server:
         return {key for key, call in self.calls.items() if call.rings}
 
     def _reset(self, token: Token | None) -> str | None:
-        if token is None:
+        if token is None or (token.since == 0 and token.low is None):
             return None
         if token.epoch != self.epoch:
             return "epoch"
-        begun = token.since if token.since else token.newest or 0
-        if token.since or token.low is not None:
-            return "expired" if begun < self.floor else None
-        return None
+        return "expired" if (token.since or token.newest or 0) < self.floor else None
 
-    def _items(self, since: int, low: int, *, whole: bool) -> list[Row | Removed]:
+    def _items(self, since: int, low: int, *, log: int, whole: bool) -> list[Row | Removed]:
         found: list[Row | Removed] = []
         for key, row in self.rows.items():
             if since < row.version < low:
-                news = () if whole else tuple(c for c in self.log.get(key, []) if c.version > since)
+                news = () if whole else tuple(c for c in self.log.get(key, []) if c.version > log)
                 found.append(Row(conversation=row, changes=news))
         for key, at in self.tombs.items():
             if since < at < low and not whole:
