@@ -19,6 +19,7 @@ from sync.model.query import (
     ConversationQuery,
     ListedConversation,
     ListQuery,
+    RewritePage,
     SetProperties,
 )
 from sync.ports import Clock, Observer, Store
@@ -175,9 +176,16 @@ class Queries:
     async def rewrites(self, account: str, resource: str | None, payload: Element, kind: str) -> Element:
         """Rewrite, get: headlines to the asking session, then the result."""
         query = rewrite.decode_query(payload, kind=kind)
-        page = await self._store.rewrites(account, query)
         if not resource:
             raise BadRequest("Headlines are sent to a session.")
+        page = await self._store.rewrites(account, query)
+        # Read after the log: an epoch that was raised meanwhile is noticed.
+        owner = await self._store.account(account)
+        if owner is None:
+            return rewrite.result(RewritePage(newest=0, changes=()))
+        if query.since and not owner.floor <= query.since <= owner.version:
+            # Nobody knows what that client has been told: all that was ever rewritten, to be loaded anew.
+            page = await self._store.rewrites(account, replace(query, since=0, limit=0))
         # A client that stores the result's version never asks for these again.
         headlines = rewrite.headlines(page, account=account, to=f"{account}/{resource}")
         await self._live.hand_all(account, resource, headlines)
