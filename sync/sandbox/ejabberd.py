@@ -200,7 +200,7 @@ def _modules(domain: str, component: str, options: Mapping[str, object]) -> dict
     plain = ("adhoc", "blocking", "caps", "carboncopy", "client_state", "disco", "offline", "ping", "privacy", "vcard")
     kept = {
         "persist_items": True,
-        "max_items": "infinity",
+        "max_items": "max",
         "access_model": "whitelist",
         "send_last_published_item": "never",
     }

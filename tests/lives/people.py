@@ -40,8 +40,9 @@ from sync.model.jid import domain
 from sync.model.query import Mute, SetNotify, SetProperties, Unmute
 from sync.model.room import Affiliation, Departure
 from sync.rules.fold import expire
-from sync.rules.properties import set_properties
+from sync.rules.properties import keys_of, set_properties
 from sync.rules.times import instant
+from sync.rules.wanted import indexes
 from tests.contract.samples import BOB, CAT
 from tests.lives.world import ACCOUNTS, CLUB, DAY, KEEPS, PEERS, RESOURCES, ROOMS, World, in_order
 
@@ -237,9 +238,17 @@ def set_some(w: World) -> None:
     requests = [request(w, c.key, c.version) for c in (w.pick(found) for _ in range(3 if found else 0)) if w.chance(60)]
     if not requests or w.chance(5):
         requests.append(SetProperties(peer="nobody@example.net", pinned=1))
-    names = frozenset(ConversationKey(account, one.peer, one.kind) for one in requests)
-    wanted = Keys(accounts=frozenset({account}), conversations=names)
-    w.transact(wanted, partial(set_properties, account, requests))
+    requests = [replace(one, read=place(w, ConversationKey(account, one.peer, one.kind))) for one in requests]
+    rule = partial(set_properties, account, requests, resource=w.pick(RESOURCES), policies=w.policies)
+    w.transact(keys_of(account, requests), rule)
+
+
+def place(w: World, key: ConversationKey) -> str | None:
+    """Where to read up to: mostly nowhere, else a place in the archive, or none."""
+    if w.chance(60):
+        return None
+    found = [m.archive_id for m in w.tables.messages.values() if m.conversation in indexes(key) and m.archive_id]
+    return w.pick(found) if found and not w.chance(10) else "no such place"
 
 
 def request(w: World, key: ConversationKey, version: int) -> SetProperties:

@@ -6,10 +6,10 @@
 --
 --   VirtualHost: users ─▶ events, pep, contacts ┐
 --   MUC component:        rooms ─▶ members      ┴─▶ outbox (file) ─▶ subscription ─▶ component     requests: deliver, sessions,
---                                                                                          accounts, account, archive
+--                                                                               accounts, account, archive, displayed
 --
 -- Options (README.md explains them): convsync_feed_components, convsync_feed_outbox_max, convsync_feed_outbox_max_age,
--- convsync_feed_archive.
+-- convsync_feed_archive, convsync_feed_displayed.
 
 local st = require "util.stanza";
 local jid = require "util.jid";
@@ -33,7 +33,7 @@ local xml = module:require "eventxml";
 local source = module:require(has_rooms and "rooms" or "users");
 
 local xmlns_feed = "urn:convsync:feed:0";
-local VERSION = "0.3.0";
+local VERSION = "0.4.0";
 local TICK_SECONDS = 1; -- acks are written down so long after they came: a crash repeats at most one second of them
 local SAVE_SECONDS = 600; -- and how long the outbox has run, by which the age of events is counted
 local FAILURE_SECONDS = 600; -- between gaps because of callbacks that fail
@@ -43,6 +43,7 @@ for name in module:get_option_set("convsync_feed_components", {}):items() do
 	components:add(assert(jid.prep(name), "convsync_feed_components: not a JID: " .. tostring(name)));
 end
 local archive_offered = module:get_option_boolean("convsync_feed_archive", true);
+local displayed_offered = module:get_option_boolean("convsync_feed_displayed", true);
 local max_bytes = math.max(module:get_option_number("convsync_feed_outbox_max", 512), 1) * 1024 * 1024;
 local max_age = module:get_option_number("convsync_feed_outbox_max_age", 30) * 86400; -- 0: none
 
@@ -192,9 +193,15 @@ if not has_rooms then
 end
 request("get", "sessions", requests.sessions);
 
--- What is kept of the time before the component. The operator may keep it to the server.
+-- What the operator may keep to the server.
+local function forbidden(event)
+	accounts.refuse(event, "auth", "forbidden");
+end
+if not has_rooms then request("set", "displayed", displayed_offered and source.displayed or forbidden); end
+
+-- What is kept of the time before the component.
 local function reading(name, f)
-	request("get", name, archive_offered and f or function (event) accounts.refuse(event, "auth", "forbidden"); end);
+	request("get", name, archive_offered and f or forbidden);
 end
 reading("accounts", function (event) return accounts.list(event, source.names); end);
 reading("archive", function (event) return archive.page(event, source.exists); end);

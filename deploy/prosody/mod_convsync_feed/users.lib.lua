@@ -11,6 +11,7 @@ local host = module.host;
 local xmlns_synchronization = "https://xabber.com/protocol/synchronization";
 local users = {
 	ignore = events.ignore, replay = events.replay, names = accounts.users, exists = accounts.user_exists;
+	displayed = pep.displayed;
 };
 
 local function each_session(f)

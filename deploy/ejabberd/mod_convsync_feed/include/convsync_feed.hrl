@@ -1,7 +1,7 @@
 %% What the module's files share: names, limits of docs/feed.md, and the rows of the outbox.
 
 -define(NS_FEED, <<"urn:convsync:feed:0">>).
--define(FEED_VERSION, <<"0.2.0">>).
+-define(FEED_VERSION, <<"0.3.0">>).
 
 %% docs/feed.md §3: what may be in one batch, and what may be on its way unacknowledged.
 -define(BATCH_EVENTS, 50).

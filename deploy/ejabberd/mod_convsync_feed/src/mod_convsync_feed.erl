@@ -5,13 +5,13 @@
 %%% module decides nothing about conversations.
 %%%
 %%%   messages, sessions, accounts, pep, contacts ┐
-%%%   rooms ─▶ members                            ┴─▶ host ─▶ outbox (Mnesia), window ─▶ component     requests, archive
+%%%   rooms ─▶ members                            ┴─▶ host ─▶ outbox (Mnesia), window ─▶ component     requests, archive, displayed
 -module(mod_convsync_feed).
 -behaviour(gen_mod).
 -behaviour(supervisor).
 
 -export([start/2, stop/1, reload/3, depends/2, mod_opt_type/1, mod_options/1, mod_doc/0]).
--export([components/1, archive/1, features/2, registered/2, removed/2, commands/0, status/1]).
+-export([components/1, offers/2, features/2, registered/2, removed/2, commands/0, status/1]).
 -export([start_link/2, init/1]).
 
 -include("logger.hrl").
@@ -140,9 +140,9 @@ account(User, Server, State) ->
 components(Host) ->
     gen_mod:get_module_opt(Host, ?MODULE, components).
 
--spec archive(binary()) -> boolean().
-archive(Host) ->
-    gen_mod:get_module_opt(Host, ?MODULE, archive).
+-spec offers(binary(), archive | displayed) -> boolean().
+offers(Host, Option) ->
+    gen_mod:get_module_opt(Host, ?MODULE, Option).
 
 -spec host_options(gen_mod:opts()) -> map().
 host_options(Opts) ->
@@ -157,12 +157,13 @@ mod_opt_type(outbox_max) -> econf:pos_int();
 mod_opt_type(outbox_age) -> econf:timeout(second, infinity);
 mod_opt_type(outbox_sync) -> econf:bool();
 mod_opt_type(rooms) -> econf:bool();
-mod_opt_type(archive) -> econf:bool().
+mod_opt_type(archive) -> econf:bool();
+mod_opt_type(displayed) -> econf:bool().
 
 -spec mod_options(binary()) -> [{atom(), term()}].
 mod_options(_Host) ->
     [{components, []}, {outbox_max, 256}, {outbox_age, timer:hours(24 * 7)}, {outbox_sync, true}, {rooms, true},
-     {archive, true}].
+     {archive, true}, {displayed, true}].
 
 -spec mod_doc() -> map().
 mod_doc() ->
@@ -172,7 +173,8 @@ mod_doc() ->
                {outbox_age, #{value => "timeout()", desc => ?T("How long an event is kept for a component that is away.")}},
                {outbox_sync, #{value => "true | false", desc => ?T("Flush each event to the disk before it counts.")}},
                {rooms, #{value => "true | false", desc => ?T("Whether the rooms of this host's mod_muc have a feed.")}},
-               {archive, #{value => "true | false", desc => ?T("Whether the component may read accounts and archives.")}}]}.
+               {archive, #{value => "true | false", desc => ?T("Whether the component may read accounts and archives.")}},
+               {displayed, #{value => "true | false", desc => ?T("Whether the component may publish what users have read.")}}]}.
 
 %%% The admin's view
 

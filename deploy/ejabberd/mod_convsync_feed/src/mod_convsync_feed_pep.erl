@@ -70,7 +70,8 @@ items(User, Server, Node) ->
 
 -spec tell(jid(), {binary(), binary(), binary()}, binary() | undefined, [xmlel()]) -> ok.
 tell(#jid{lserver = Server} = Account, {Node, Item, Action}, Resource, Payload) ->
-    Attributes = [{<<"node">>, Node}, {<<"item">>, Item}, {<<"action">>, Action}, {<<"resource">>, Resource}],
+    Attributes = [{<<"node">>, Node}, {<<"item">>, Item}, {<<"action">>, Action}, {<<"resource">>, Resource},
+                  {<<"echo">>, mod_convsync_feed_displayed:is_echo()}],
     Event = mod_convsync_feed_event:new(<<"pep">>, mod_convsync_feed_event:address(Account), Attributes, Payload),
     _ = mod_convsync_feed_host:put(Server, Event),
     ok.

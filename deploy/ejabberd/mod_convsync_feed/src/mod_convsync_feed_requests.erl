@@ -14,6 +14,8 @@
 -include("translate.hrl").
 -include("convsync_feed.hrl").
 
+-type answer() :: xmlel() | empty | {error, stanza_error()}.
+
 -spec open(binary()) -> ok.
 open(Host) ->
     gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS_FEED, ?MODULE, process_iq).
@@ -114,8 +116,9 @@ failed() ->
     {error, (xmpp:err_internal_server_error())#stanza_error{type = wait}}.
 
 %% To the connection itself: another one of the same address did not ask.
--spec answer(pid(), iq(), xmlel() | {error, stanza_error()} | later) -> ok.
+-spec answer(pid(), iq(), answer() | later) -> ok.
 answer(_, _, later) -> ok;
+answer(Connection, IQ, empty) -> mod_convsync_feed_host:send(Connection, xmpp:make_iq_result(IQ));
 answer(Connection, IQ, {error, Error}) -> mod_convsync_feed_host:send(Connection, xmpp:make_error(IQ, Error));
 answer(Connection, IQ, El) -> mod_convsync_feed_host:send(Connection, xmpp:make_iq_result(IQ, El)).
 
@@ -131,23 +134,25 @@ handle(Host, Connection, #iq{type = Type, sub_els = [#xmlel{name = Name} = Reque
             later;
         {set, <<"deliver">>, false} ->
             mod_convsync_feed_deliver:deliver(Host, xmpp:get_from(IQ), Request);
+        {set, <<"displayed">>, false} ->
+            Publish = fun() -> mod_convsync_feed_displayed:publish(Host, Request) end,
+            beside(Host, Connection, IQ, {displayed, Publish});
         {get, <<"account">>, true} ->
             {error, xmpp:err_service_unavailable()};
         {get, _, _} when Name =:= <<"accounts">>; Name =:= <<"account">>; Name =:= <<"archive">> ->
-            read(Host, Connection, IQ, Request);
+            beside(Host, Connection, IQ, {archive, fun() -> mod_convsync_feed_archive:request(Host, Request) end});
         _ ->
             {error, xmpp:err_service_unavailable()}
     end.
 
-%% Reading takes time: it is done beside the connection, on which events and answers go on meanwhile.
--spec read(binary(), pid(), iq(), xmlel()) -> later | {error, stanza_error()}.
-read(Host, Connection, IQ, Request) ->
-    case mod_convsync_feed:archive(mod_convsync_feed_host:server_host(Host)) of
+%% What takes time is done beside the connection, on which events and answers go on meanwhile; if the operator allows it.
+-spec beside(binary(), pid(), iq(), {archive | displayed, fun(() -> answer())}) -> later | {error, stanza_error()}.
+beside(Host, Connection, IQ, {Option, Work}) ->
+    case mod_convsync_feed:offers(mod_convsync_feed_host:server_host(Host), Option) of
         false ->
             {error, xmpp:err_forbidden()};
         true ->
-            Read = fun() -> mod_convsync_feed_archive:request(Host, Request) end,
-            spawn(fun() -> answer(Connection, IQ, mod_convsync_feed_guard:attempt_request(Host, Read, failed())) end),
+            spawn(fun() -> answer(Connection, IQ, mod_convsync_feed_guard:attempt_request(Host, Work, failed())) end),
             later
     end.
 
