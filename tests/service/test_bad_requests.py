@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from sync.adapters.sealing import Sealer
 from sync.model.conversation import ConversationKey, Kind
+from sync.model.delta import DeltaToken
 from sync.model.event import Session, SessionState
 from sync.model.push import Environment
 from sync.model.query import App, Cursor, InboxPlace, SortKey
 from sync.protocol.cursor import encode_cursor, encode_place
 from sync.protocol.names import CLIENT, COMPONENT, DELEGATIONS, FEED, FORWARD, STANZAS, clark
 from sync.protocol.serialise import parse, serialise
+from sync.protocol.token import encode_token
 from sync.service.door import Door
 from sync.service.grants import Grants
 from sync.service.registration import Registrations
@@ -65,6 +67,10 @@ def place(owner: str = ANN, newest: int = 1000, version: int = 20) -> str:
     return encode_place(at, account=owner)
 
 
+def token(owner: str = ANN, **fields: Any) -> str:
+    return encode_token(DeltaToken(**{"epoch": 1, "since": 12, "log": 12, "newest": 1000} | fields), account=owner)
+
+
 # Own ones, another account's, of a future that never was, of an epoch that is over.
 TOKENS = (
     *(
@@ -77,6 +83,8 @@ TOKENS = (
         cursor()[:-1],
     ),
     *(place(), place(EVE), place(newest=2**62), place(newest=3), place(version=2**62)),
+    *(token(), token(EVE), token(epoch=2), token(epoch=0), token(since=5), token(since=2**62), token(log=3)),
+    *(token(low=15), token(low=2**61, newest=2**62), token(since=2**62, low=2**62 + 1, newest=2**62 + 2)),
     *("15", "5", "999", "1000", "1001", "node of phone", f"{EVE} phone", BOB, CAT, EVE, VAULT, COMPONENT_JID),
 )
 
@@ -152,11 +160,12 @@ class House:
         sessions = [Session("web", SessionState.ACTIVE), Session("phone", SessionState.ACTIVE)]
         await self.presence.reset(HOST, {ANN: sessions, EVE: sessions[:1]})
         with_vault = ConversationKey(EVE, VAULT)
+        one = {"unread": 1, "mentions": 1, "unread_conversations": 1}
         hidden = last(stanza=HIDDEN, message_id=SECRET, archive_id=SECRET)
         await self.stores.put(
             ANN,
             EVE,
-            accounts=[account(floor=10, devices=1), account(EVE, floor=10, devices=1)],
+            accounts=[account(owner, floor=10, devices=1, **one) for owner in (ANN, EVE)],
             conversations=[
                 conversation(20, unread=1, mentions=1, rewritten=15, last=last(stanza=HIDDEN.replace(SECRET, "hi"))),
                 conversation(30, CAT, pinned=7, ringing=1),
@@ -164,7 +173,10 @@ class House:
                 replace(conversation(50, VAULT, EVE, last=hidden, unread=1, mentions=1, ringing=1), rewritten=45),
                 conversation(60, ANN, EVE, last=hidden),
             ],
-            messages=[message(5, mention=True), message(5, with_vault, mention=True, archive_id=SECRET)],
+            messages=[
+                message(5, mention=True, message_key="m", archive_key="m", archive_id="m"),
+                message(5, with_vault, mention=True, archive_id=SECRET),
+            ],
             changes=[change(15), change(45, key=with_vault, stanza=HIDDEN, target_id=SECRET)],
             calls=[call(peer=CAT), call("s1", VAULT, EVE, stanza=HIDDEN), call("s2", CAT, EVE, stanza=HIDDEN)],
             devices=[device(), device(owner=EVE, node="node of eve", name=SECRET)],
@@ -289,8 +301,11 @@ def test_the_good_ones_are_answered(name: str) -> None:
     request = REQUESTS[name]
     told, _ = asyncio.run(put(addressed(name, parse(request.xml), ANN, request.kind)))
     expected = {
-        "rewrite": "feature-not-implemented", "enable": "forbidden", "unregister": "item-not-found"
-    }  # fmt: skip
+        "rewrite": "feature-not-implemented",
+        "sync some": "bad-request",  # its token is none
+        "enable": "forbidden",
+        "unregister": "item-not-found",
+    }
     assert told == expected.get(name, "result")
 
 

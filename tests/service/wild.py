@@ -74,6 +74,16 @@ REQUESTS: dict[str, Request] = {
         " marked-unread='true' notify='never'/><conversation jid='tea@rooms.example.org' kind='group'"
         " muted-until='2026-03-04T05:06:07Z'/></set>",
     ),
+    "sync": Request(
+        "get",
+        f"<sync xmlns='{CONVSYNC}' max='2' messages='true' changes='true' live='true' device='node of phone'"
+        " at-least='5'/>",
+    ),
+    "sync some": Request(
+        "get", f"<sync xmlns='{CONVSYNC}' {_ONE} kind='chat' status='active' unread='true' pinned='false' token='t'/>"
+    ),
+    "call": Request("get", f"<call xmlns='{CONVSYNC}' jid='cat@example.net' id='s1'/>"),
+    "read": Request("set", f"<set xmlns='{CONVSYNC}'><conversation {_ONE} read='m'/></set>"),
     "changes": Request("get", f"<changes xmlns='{CONVSYNC}' {_ONE} kind='chat' since='10' max='10'/>"),
     "conversation": Request("get", f"<conversation xmlns='{CONVSYNC}' {_ONE} kind='chat'/>"),
     "enable": Request(
@@ -123,7 +133,8 @@ WORDS = (
 ATTRIBUTES = (
     *("stamp", "jid", "type", "pinned", "mute", "status", "version", "less-than", "unread-only", "messages", "kind"),
     *("if-version", "muted", "muted-until", "marked-unread", "notify", "since", "max", "node", "action", "sessionid"),
-    *("id", "from", "to", "var", "token", "read", "sid", "unknown", "{urn:example}other"),
+    *("id", "from", "to", "var", "token", "read", "sid", "live", "device", "at-least", "changes", "unread"),
+    *("unknown", "{urn:example}other"),
     "{http://www.w3.org/XML/1998/namespace}lang",
 )
 _FIELDS = (
