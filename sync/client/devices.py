@@ -32,7 +32,7 @@ class Devices:
 
     async def find_component(self) -> str:
         """The component's JID: the first of the server's items that has the command to register, else NotSupported."""
-        disco = self._stream["xep_0030"]
+        disco = self._stream.plugin["xep_0030"]
         try:
             listed = await disco.get_items(jid=self._stream.boundjid.domain, timeout=self.timeout)
         except XMPPError as error:

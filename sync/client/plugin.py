@@ -20,7 +20,7 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import StanzaPath
 
 from sync.client import codec, stanza
-from sync.client.cache import Cache, Step, apply, glance
+from sync.client.cache import Cache, Step, apply, glance, silence
 from sync.client.devices import Devices
 from sync.client.errors import (
     BadAnswer,
@@ -31,9 +31,9 @@ from sync.client.errors import (
     NotSupported,
     failure,
 )
-from sync.client.events import Event
+from sync.client.events import CallEnded, CallRings, Event
 from sync.client.requests import LONGEST_PAUSE_SECONDS, Requests, pause_seconds
-from sync.client.values import CHAT, Call, Conversation, History, Key, Page, Settings
+from sync.client.values import CHAT, Call, CallKey, Conversation, History, Key, Page, Settings
 from sync.protocol.names import CONVSYNC
 from sync.protocol.serialise import parse
 
@@ -42,7 +42,7 @@ SELDOM_SECONDS = 900.0  # between questions to a server that does not speak the 
 
 
 class Convsync(Devices, BasePlugin):
-    """`xmpp["convsync"]` after `xmpp.register_plugin("convsync", config)`. Configuration:
+    """`xmpp.plugin["convsync"]` after `xmpp.register_plugin("convsync", config)`. Configuration:
 
     `auto` (True): ask when a session begins, after a hole, and again after a failure. `live` (True): ask for live
     notices. `with_messages`, `with_changes` (True): have last messages brought, and what happened to older ones.
@@ -84,6 +84,7 @@ class Convsync(Devices, BasePlugin):
         self._listing = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
         self._again = False
+        self._timers: dict[CallKey, asyncio.TimerHandle] = {}
         register_stanza_plugin(Message, stanza.Live)
         self._stream.register_handler(Callback("Convsync live", StanzaPath("message/convsync_live"), self._on_message))
         for event, handler in self._handlers().items():
@@ -94,6 +95,8 @@ class Convsync(Devices, BasePlugin):
         for event, handler in self._handlers().items():
             self._stream.del_event_handler(event, handler)
         self._on_end(None)
+        for timer in self._timers.values():
+            timer.cancel()
 
     def _handlers(self) -> Mapping[str, Any]:
         begins = dict.fromkeys(("session_start", "session_resumed"), self._on_start)
@@ -154,17 +157,30 @@ class Convsync(Devices, BasePlugin):
         """The cache is what it will be before the first event is told, so that a handler may look into it."""
         changed, self.cache = step.cache != self.cache, step.cache
         for event in step.events:
+            if isinstance(event, CallRings | CallEnded):
+                self._time(event.call)
             self._stream.event(event.name, event)
         if changed:
             self._stream.event("convsync_cache", step.cache)
         return step
+
+    def _time(self, call: Call) -> None:
+        """A call that rings does so until its time is up by this client's clock, whatever it hears."""
+        if timer := self._timers.pop(call.key, None):
+            timer.cancel()
+        if call.rings:
+            self._timers[call.key] = asyncio.get_running_loop().call_later(call.left, self.silence, call.key)
+
+    def silence(self, key: CallKey) -> None:
+        """The user has answered or declined this call here: it does not ring any more, whatever late answers say."""
+        self._take(silence(self.cache, key))
 
     # ---- lists -----------------------------------------------------------------------------------------------------
 
     async def supported(self) -> bool:
         """Whether the server speaks this protocol for one's account (XEP-0030 at the own bare JID)."""
         try:
-            info = await self._stream["xep_0030"].get_info(jid=self._stream.boundjid.bare, timeout=self.timeout)
+            info = await self._stream.plugin["xep_0030"].get_info(jid=self._stream.boundjid.bare, timeout=self.timeout)
         except IqError as error:
             raise failure(error.condition, error.etype, error.text or "") from None
         except IqTimeout:

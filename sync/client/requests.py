@@ -67,9 +67,12 @@ class Requests:
         iq = self._stream.make_iq(ito=to, itype=kind)
         iq.append(payload)
         answer: asyncio.Future[Any] = iq.send(timeout=seconds)
-        await asyncio.wait((answer, self._end), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
+        try:
+            await asyncio.wait((answer, self._end), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not answer.done():
+                answer.cancel()
+        if answer.cancelled():
             raise NotConnected("The session ended before the answer.")
         try:
             found: Element = answer.result().xml

@@ -4,13 +4,14 @@ end at what the server has; and whoever takes the events in order knows what the
 
 import copy
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sync.client import storage
-from sync.client.cache import Cache, Step, apply, glance
+from sync.client.cache import MAX_ENDED_CALLS, Cache, Step, apply, glance, silence
 from sync.client.events import (
     CallEnded,
     CallRings,
@@ -21,7 +22,7 @@ from sync.client.events import (
     StartedOver,
     TotalsChanged,
 )
-from sync.client.values import Call, CallKey, Conversation, Key, Notice, Page, Totals
+from sync.client.values import GONE, Call, CallKey, Conversation, Key, Notice, Page, Totals
 from tests.core.client_server import Server
 
 KEYS = st.sampled_from([*(Key(f"p{n}@ex.net") for n in range(6)), Key("p0@ex.net", "group")])
@@ -245,3 +246,75 @@ def test_what_it_stores_is_read_again_and_nothing_else_is() -> None:
     for wrong in ("", "{}", "[]", "null", text[:-1], text.replace('"format":1', '"format":2'), "[" * 100_000):
         with pytest.raises(ValueError, match=r"^This is no cache that this version can read\.$"):
             storage.loads(wrong)
+
+
+def test_a_list_that_was_overtaken_by_a_notice_is_asked_for_again() -> None:
+    """The whole list is of a moment before the notice; what the notice told is dropped with everything else."""
+    server = Server()
+    server.write(Key("p0@ex.net"))
+    cache = apply(Cache(), server.sync(None, most=5, live=True)).cache
+    late = server.sync(None, most=5, live=True)
+    server.write(Key("p1@ex.net"))
+    notice = server.notice()
+    assert notice
+    overtaken = apply(apply(cache, notice).cache, late)
+    assert overtaken.ask
+    assert len(overtaken.cache.conversations) == 1
+
+
+def test_what_was_owed_by_a_list_in_pages_is_told_though_notices_went_on() -> None:
+    """A conversation that is bumped before its page was there: its older change comes with the next delta."""
+    server, early, late = Server(), Key("p0@ex.net"), Key("p1@ex.net")
+    for key in (early, late):
+        server.write(key)
+    cache = apply(Cache(), server.sync(None, most=5, live=False)).cache
+    server.correct(early)
+    server.correct(late)
+    cache = apply(cache, server.sync(cache.token, most=1, live=True)).cache
+    server.write(early)
+    assert cache.chain
+    end = apply(cache, server.sync(cache.chain.token, most=1, live=False)).cache
+    server.write(late)
+    # This notice is lost with the connection; the one of the other conversation had been told.
+    assert end.owed
+    delta = apply(end, server.sync(end.token, most=5, live=False))
+    assert [event.key for event in delta.events if isinstance(event, Happened)] == [early]
+
+
+def test_time_passes_for_a_call_also_where_nothing_is_new() -> None:
+    proposed = datetime(2026, 1, 1, tzinfo=UTC)
+    call = Call(id="s", jid="p@ex.net", state="ringing", version=3, proposed_at=proposed, age=2, left=58)
+    page = Page(token="t1", version=3, calls=(call,), time=proposed + timedelta(seconds=2))
+    cache = storage.loads(storage.dumps(apply(Cache(), page).cache))
+    later = Page(asked="t1", token="t1", version=3, time=proposed + timedelta(seconds=42))
+    (told,) = apply(cache, later).events
+    assert told == CallRings(replace(call, age=42, left=18))
+    too_late = Page(asked="t1", token="t1", version=3, time=proposed + timedelta(seconds=61))
+    (told,) = apply(cache, too_late).events
+    assert (type(told), told.call.state) == (CallEnded, GONE)
+
+
+def test_a_call_that_was_dealt_with_here_does_not_ring_again() -> None:
+    server, key = Server(), CallKey("p0@ex.net", "s1")
+    server.call(key, "ringing")
+    page = server.sync(None, most=5, live=True)
+    cache = silence(apply(Cache(), page).cache, key).cache
+    assert silence(cache, key) == Step(cache)
+    server.write(Key("p1@ex.net"))
+    step = apply(cache, server.sync(cache.token, most=5, live=True))
+    assert not [event for event in step.events if isinstance(event, CallRings | CallEnded)]
+    server.call(key, "answered")
+    step = apply(step.cache, server.sync(step.cache.token, most=5, live=True))
+    assert [event.call.state for event in step.events if isinstance(event, CallEnded)] == ["answered"]
+
+
+def test_ended_calls_do_not_pile_up() -> None:
+    server, cache = Server(), Cache()
+    server.write(Key("p0@ex.net"))
+    for n in range(MAX_ENDED_CALLS + 10):
+        cache = apply(cache, server.sync(cache.token, most=5, live=False)).cache
+        server.call(CallKey("p0@ex.net", f"s{n}"), "ringing")
+        server.call(CallKey("p0@ex.net", f"s{n}"), "missed")
+    cache = apply(cache, server.sync(cache.token, most=5, live=False)).cache
+    assert len(cache.calls) == MAX_ENDED_CALLS
+    assert CallKey("p0@ex.net", f"s{MAX_ENDED_CALLS + 9}") in cache.calls
