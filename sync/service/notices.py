@@ -27,14 +27,20 @@ class Notices:
     def __init__(self, *, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
 
-    async def since(self, account: str, told: int, log: int) -> Notice | None:
-        """What is new since `told`, with change logs since `log`; None where nothing is."""
-        owner = await self._store.account(account)
-        if owner is None or owner.version <= told:
+    async def since(self, account: str, told: int, log: int, *, sure: bool) -> Notice | None:
+        """What is new since `told`, with change logs since `log`; None where nothing is. Whoever is not `sure` that
+        there is something pays one read of a primary key to learn it.
+        """
+        if not sure:
+            owner = await self._store.account(account)
+            if owner is None or owner.version <= told:
+                return None
+        page = await self._store.delta(account, DeltaQuery(since=told, log=log, limit=live.MAX_CONVERSATIONS))
+        if page is None or page.version <= told:
             return None
-        if told >= owner.floor:
-            page = await self._store.delta(account, DeltaQuery(since=told, log=log, limit=live.MAX_CONVERSATIONS))
-            if page is not None and told >= page.owner.floor:
-                return Notice(account, page.version, live.encode_live(page, now=self._clock.now()))
-        # Clients start over: what they lack is not held any more, or this is another database.
-        return Notice(account, owner.version, live.encode_more(owner, since=told, log=log, now=self._clock.now()))
+        now = self._clock.now()
+        if told < page.owner.floor:  # clients start over: what they lack is not held any more
+            content = live.encode_more(page.owner, since=told, log=log, now=now)
+        else:
+            content = live.encode_live(page, now=now)
+        return Notice(account, page.version, content)

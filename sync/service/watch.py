@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TASKS = 4  # accounts that are told at the same time; each takes one of the pool's connections for a read
+TASKS = 16  # accounts that are told at the same time …
+READS = 2  # … of which so many are being read: of the pool's connections
 MAX_WATCHERS = 100_000  # of this process; some 500 bytes each
 ROWS = 1000  # of one statement
 KEEP_SECONDS = 1.0  # what was told in that time is told again after a crash
@@ -86,8 +87,12 @@ class Watchers:
         self._accounts: dict[str, dict[str, Watch]] = {}
         self._many = 0
         self._serials = count(1)
-        self._due: dict[str, None] = {}  # accounts in the order of their turns
+        self._due: dict[
+            str, bool
+        ] = {}  # accounts in the order of their turns; True: there is something new for certain
         self._busy: set[str] = set()
+        self._mute: dict[str, bool] = {}  # hosts that refused the last notice; True: one account asks again
+        self._reads = asyncio.Semaphore(READS)
         self._work, self._moved, self._called = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._unsaved: dict[tuple[str, str], None] = {}
         self._gone: dict[tuple[str, str], None] = {}
@@ -238,15 +243,15 @@ class Watchers:
         for account in accounts:
             known = self._accounts.get(account.jid)
             if known is not None and any(watch.told < account.version for watch in known.values()):
-                self._owe(account.jid)
+                self._owe(account.jid, sure=True)
 
     def moved(self, account: str) -> None:
         """The account may have a new version."""
         if account in self._accounts:
             self._owe(account)
 
-    def _owe(self, account: str) -> None:
-        self._due.setdefault(account)
+    def _owe(self, account: str, *, sure: bool = False) -> None:
+        self._due[account] = sure or self._due.get(account, False)
         self._work.set()
 
     async def run(self) -> None:
@@ -264,13 +269,13 @@ class Watchers:
                 self._work.clear()
                 await self._work.wait()
                 continue
-            del self._due[account]
+            sure = self._due.pop(account)
             self._busy.add(account)
             try:
-                await self._tell(account)
+                await self._visit(account, sure)
             except StoreUnavailable as error:
                 log.warning("the database is away, live notices wait", extra={"reason": str(error)})
-                self._due.setdefault(account)
+                self._owe(account, sure=sure)
                 await self._clock.sleep(RETRY_SECONDS)
             except Exception as error:  # noqa: BLE001 - what one account holds must not end the service
                 log.error("an account's sessions cannot be told", extra={"error": type(error).__name__})
@@ -278,14 +283,30 @@ class Watchers:
                 self._busy.discard(account)
                 self._work.set()
 
-    async def _tell(self, account: str) -> None:
+    async def _visit(self, account: str, sure: bool) -> None:
+        """Of a host that does not deliver one account at a time finds out whether it does again; a look finds the rest,
+        and other hosts' sessions do not wait for it.
+        """
+        host = domain(account)
+        if self._mute.get(host):
+            return
+        if asks := host in self._mute:
+            self._mute[host] = True
+        try:
+            await self._tell(account, sure)
+        finally:
+            if asks and host in self._mute:
+                self._mute[host] = False
+
+    async def _tell(self, account: str, sure: bool) -> None:
         """Everything that its sessions lack. Mostly all of them were told the same."""
         groups: dict[tuple[int, int], list[Watch]] = {}
         for watch in self._accounts.get(account, {}).values():
             if not watch.waits:
                 groups.setdefault((watch.told, watch.log), []).append(watch)
         for (told, changes), group in groups.items():
-            notice = await self._notices.since(account, told, changes)
+            async with self._reads:
+                notice = await self._notices.since(account, told, changes, sure=sure)
             if notice is not None:
                 handing = [self._hand(watch, notice.to(watch.resource), notice.version) for watch in group]
                 await asyncio.gather(*handing)
@@ -294,11 +315,15 @@ class Watchers:
         if watch.waits or self._find(*watch.key) is not watch:
             return
         handed = await self._live.tell(watch.account, watch.resource, stanza, kind="live")
+        if handed is Handed.REFUSED:
+            self._mute.setdefault(domain(watch.account), False)
+            return
+        self._mute.pop(domain(watch.account), None)
         if handed is Handed.TAKEN:
             watch.told = version
             watch.settle()
             self._save(watch)
-        elif handed is Handed.UNTAKEN:
+        else:
             watch.waits = True  # what became of it, its next event says, or the next list of sessions
 
     # ---- keeping and looking -----------------------------------------------------------------------------------------
@@ -316,6 +341,8 @@ class Watchers:
                 await self.keep()
             except StoreUnavailable:
                 self._moved.set()  # nothing is lost by it: after a crash more is told again
+            except Exception as error:  # noqa: BLE001 - as above
+                log.error("what sessions were told cannot be written down", extra={"error": type(error).__name__})
 
     async def keep(self) -> None:
         """Write down who is told no longer, and what the others were told."""

@@ -43,7 +43,7 @@ def test_the_recording_observer_refuses_what_the_port_lacks() -> None:
 
 
 def test_names_have_our_prefix_and_a_unit() -> None:
-    units = ("seconds", "total", "events", "rooms", "jobs", "devices", "archives")
+    units = ("seconds", "total", "events", "rooms", "jobs", "devices", "archives", "sessions")
     states = ("open", "connected", "up", "held", "info")
     for family in Metrics().registry.collect():
         assert family.name.startswith("convsync_")

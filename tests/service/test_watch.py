@@ -26,7 +26,7 @@ from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.fakes_watch import MemoryWatches
 from tests.contract.samples import ANN, BOB, EVE, NOW, account, change, conversation, last, owned, storing
 
-HOST = "example.org"
+HOST, HUNG = "example.org", "hung.example"
 TURNS = 500
 
 
@@ -57,12 +57,12 @@ class Counting(MemoryStore):
 
     async def account(self, jid: str) -> object:  # type: ignore[override]
         self.accounts.append(jid)
-        if self.away:
-            raise StoreUnavailable("away")
         return await super().account(jid)
 
     async def delta(self, account: str, query: DeltaQuery) -> DeltaPage | None:
         self.deltas.append(query)
+        if self.away:
+            raise StoreUnavailable("away")
         return await super().delta(account, query)
 
 
@@ -135,7 +135,7 @@ class Post:
         """A process that takes over."""
         live = Live(component="sync.example.org", wire=self.lines, presence=self.presence, observer=self.observer)
         self.watchers = Watchers(
-            {HOST},
+            {HOST, HUNG},
             watches=self.rows,
             notices=Notices(store=self.store, clock=self.clock),  # type: ignore[arg-type]
             presence=self.presence,
@@ -295,10 +295,10 @@ async def test_sessions_that_know_the_same_cost_one_read(post: Post) -> None:
     await post.follow()
     await post.follow("phone")
     await post.settled()
-    post.store.deltas.clear()
+    post.store.accounts.clear()
     post.bump(200)
     await post.settled()
-    assert len(post.store.deltas) == 1
+    assert (len(post.store.accounts), len(post.store.deltas)) == (0, 1)
     assert post.chain(f"{ANN}/phone") == post.chain() == [(100, 200)]
 
 
@@ -591,6 +591,39 @@ async def test_a_session_that_never_answers_keeps_nobody_waiting(post: Post) -> 
     post.lines.silent[f"{ANN}/web"].set()
     await post.settled()
     assert post.chain() == [(100, 200), (200, 202)]
+
+
+async def test_a_host_that_delivers_nothing_keeps_no_other_host_waiting(post: Post) -> None:
+    """However many of its accounts are due: one of them at a time asks whether it delivers again."""
+    names = [f"u{n}@{HUNG}" for n in range(2 * watch.TASKS)]
+    for owner in names:
+        post.bump(100, owner=owner)
+        await post.follow(owner=owner)
+    await post.follow()
+    await post.settled()
+    answers = asyncio.Event()
+    for owner in names:
+        post.lines.silent[f"{owner}/web"] = answers
+        post.lines.refused.add(f"{owner}/web")
+        post.bump(200, owner=owner)
+    await post.settled()
+    answers.set()  # no answer, says the link after its time
+    await post.settled()
+    answers.clear()
+    post.observer.calls.clear()
+    for owner in names:
+        post.bump(300, owner=owner)
+    post.bump(200)
+    await post.settled()
+    assert post.chain() == [(100, 200)]
+    answers.set()
+    await post.settled()
+    assert [told["outcome"] for told in post.observer.told("notice")] == ["sent", "refused"]
+    post.lines.refused.clear()
+    for _ in range(2):  # one account finds out, the others follow
+        await post.watchers.look()
+        await post.settled()
+    assert {post.chain(f"{owner}/web")[-1] for owner in names} == {(100, 300)}
 
 
 async def test_the_database_away_delays_and_loses_nothing(post: Post) -> None:
