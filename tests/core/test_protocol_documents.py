@@ -19,6 +19,7 @@ from sync.model.device import PushKind
 from sync.model.errors import RequestError
 from sync.protocol import convsync
 from sync.protocol.names import CLIENT, CONVSYNC, clark
+from sync.protocol.portrait import CONVERSATION
 from sync.protocol.serialise import parse
 from sync.protocol.token import decode_token
 from sync.rules.claims import Claim
@@ -83,7 +84,7 @@ def test_requests_of_the_documents_are_accepted(example: Example) -> None:
 
 
 def versions(answer: Element) -> list[int]:
-    return [int(str(c.get("version"))) for c in answer if c.tag == convsync.CONVERSATION]
+    return [int(str(c.get("version"))) for c in answer if c.tag == CONVERSATION]
 
 
 @pytest.mark.parametrize("example", TOLD)
@@ -208,7 +209,7 @@ def test_what_the_schema_refuses_is_what_is_broken(broken: str, mended: str) -> 
 
 
 def test_a_token_of_the_documents_is_anns_alone() -> None:
-    request = next(one.values[0].stanza[0] for one in REQUESTS if one.values[0].stanza[0].get("token"))  # type: ignore[union-attr]
+    request = next(one.values[0].stanza[0] for one in REQUESTS if one.values[0].stanza[0].get("token"))
     assert isinstance(convsync.decode(request, account=ANN, kind="get"), SyncRequest)
     with pytest.raises(RequestError):
         convsync.decode(request, account="bob@example.net", kind="get")

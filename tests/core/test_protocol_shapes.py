@@ -114,7 +114,7 @@ def pages(draw: st.DrawFn, *, filtered: bool = True) -> DeltaPage:
         messages=not filtered or draw(FLAG),
         changes=not filtered or draw(FLAG),
     )
-    counts = {name: draw(COUNT) for name in ("unread", "mentions", "unread_conversations")}
+    counts: dict[str, Any] = {name: draw(COUNT) for name in ("unread", "mentions", "unread_conversations")}
     owner: Account = account(version=TOP, **counts)
     settled = [state for state in CallState if state not in (CallState.RINGING, CallState.OUTGOING)]
     return DeltaPage(
