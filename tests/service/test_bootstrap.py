@@ -101,6 +101,7 @@ async def test_in_the_end_clients_are_shown_the_newest_conversations() -> None:
     await house.until(lambda: house.live.told)
     floor = str(house.store.tables.accounts[ANN].floor)
     assert house.live.told == [(ANN, floor, f"peer{n:02}@example.net") for n in range(10, 30)]
+    assert house.moved == [ANN]  # at the end, and not with each page
 
 
 async def test_where_nothing_is_new_nobody_is_told() -> None:

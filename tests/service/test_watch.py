@@ -245,9 +245,11 @@ async def test_notices_follow_each_other_without_a_hole(post: Post) -> None:
 
 async def test_nothing_new_is_nothing_told(post: Post) -> None:
     await post.follow()
+    await post.settled()
+    post.store.accounts.clear()
     post.store.apply(owned(ANN), storing(accounts=[account(version=100, floor=10, wakes_open=True)]))
     await post.settled()
-    assert post.lines.handed == []
+    assert (post.store.accounts, post.store.deltas, post.lines.handed) == ([], [], [])
 
 
 async def test_what_was_committed_between_the_answer_and_the_beginning_is_told(post: Post) -> None:

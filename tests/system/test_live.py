@@ -141,6 +141,22 @@ async def test_nobody_else_hears_of_it_and_nothing_comes_back(box: Box) -> None:
     assert (stanza.get("type"), stanza.get("from"), stanza.get("to")) == ("headline", ann.account, live.session.jid)
 
 
+async def test_it_is_told_at_once(box: Box) -> None:
+    """By the commit, whoever made it; a look every five seconds would take minutes for these."""
+    ann, bob = await box.friends("phone", "b")
+    room = await Room.open(box, bob)
+    await room.admit(ann)
+    live = await listening(box, ann)
+    async with asyncio.timeout(40):
+        for number in range(8):
+            bob.write(ann.account, f"note {number}")
+            await live.until(says(bob.account, f"note {number}"))
+            await room.say(bob, f"room {number}")
+            await live.until(says(room.jid, f"room {number}", "group"))
+            await put(ann, one(bob.account, pinned=str(number + 1)))
+            await live.until(has(bob.account, pinned=str(number + 1)))
+
+
 # ---- without holes ---------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +360,34 @@ async def test_it_ends_while_the_component_is_away(box: Box) -> None:
         return True
 
     await eventually(gone)
+
+
+async def test_a_session_that_takes_the_place_of_another_is_told(box: Box) -> None:
+    """The end of the old one must not end the new one's notices."""
+    ann, bob = await box.friends("phone", "b")
+    old = await listening(box, ann)
+    new = await listening(box, ann)  # of the same resource: the server ends the old one, or names the new one anew
+    for number in range(5):
+        bob.write(ann.account, f"note {number}")
+        await new.until(says(bob.account, f"note {number}"))
+    await new.agrees()
+    assert new.holes == []
+    assert old.session.resource != new.session.resource or old.session.closed
+
+
+async def test_an_inactive_session_is_told_when_it_is_active_again(box: Box) -> None:
+    """The server may keep notices back while a client says that nobody looks at it (XEP-0352); none is lost."""
+    ann, bob = await box.friends("phone", "b")
+    live = await listening(box, ann)
+    await live.session.csi("inactive")
+    for number in range(5):
+        bob.write(ann.account, f"note {number}")
+    await bob.ping()
+    await ann.fresh()
+    await live.session.csi("active")
+    await live.until(says(bob.account, "note 4"))
+    await live.agrees()
+    assert live.holes == []
 
 
 async def test_a_session_that_hibernates_goes_on_when_it_is_resumed(box: Box) -> None:
