@@ -8,10 +8,10 @@ left out and said to be.
 
 import re
 from datetime import datetime
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element
 
 from sync.model.call import Call
-from sync.model.conversation import Account, Status
+from sync.model.conversation import Account, Change, Status
 from sync.model.delta import (
     MAX_STANZA_BYTES,
     CallQuery,
@@ -114,9 +114,12 @@ class Budget:
         return True
 
     def holds(self, element: Element) -> bool:
-        """True where there is space for this element of ours, whose stanzas have theirs already."""
-        self._whole -= weight(element)
-        return self._whole >= 0
+        """True where there is space for this element of ours, which then has it; its stanzas have theirs already."""
+        size = weight(element)
+        if size > self._whole:
+            return False
+        self._whole -= size
+        return True
 
 
 def weight(element: Element) -> int:
@@ -157,9 +160,11 @@ def fill(answer: Element, page: DeltaPage, *, now: datetime, budget: Budget) -> 
             answer.append(element)
     for shown, item in enumerate(page.items):
         element = _item(item, now=now, delta=page.query.since > 0, budget=budget)
-        if not budget.holds(element) and shown:
-            return shown
-        answer.append(element)
+        held = budget.holds(element)
+        if held or not shown:
+            answer.append(element)
+        if not held:
+            return max(shown, 1)
     return len(page.items)
 
 
@@ -188,9 +193,15 @@ def _item(item: DeltaItem, *, now: datetime, delta: bool, budget: Budget) -> Ele
     if item.left_out or last is not None:
         fits = last is not None and budget.takes(last.stanza)
         element.append(last_element(conversation, last if fits else None))
-    log = item.changes if delta else ()
-    if log is None or not budget.takes(*(change.stanza or "" for change in log)):
-        SubElement(element, clark(CONVSYNC, "changes"), {"reset": "true"})
-    elif log:
-        SubElement(element, clark(CONVSYNC, "changes")).extend(change_elements(log))
+    if delta and item.changes != ():
+        element.append(_changes(item.changes, budget))
     return element
+
+
+def _changes(log: tuple[Change, ...] | None, budget: Budget) -> Element:
+    element = Element(clark(CONVSYNC, "changes"))
+    if log is not None and budget.takes(*(change.stanza or "" for change in log)):
+        element.extend(change_elements(log))
+        if weight(element) <= MAX_STANZA_BYTES:
+            return element
+    return Element(element.tag, {"reset": "true"})
