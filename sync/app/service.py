@@ -273,6 +273,7 @@ class Service:
             self._failed.set()
 
     def _step_back(self) -> None:
+        self._door.dismiss()
         self._fanout.step_back()
         self._watchers.clear()
         if self._link_task is not None:

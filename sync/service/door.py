@@ -40,6 +40,9 @@ from sync.service.registration import Registrations
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000  # under way at a time; an answer is milliseconds of work, so more only wait longer
+# After that the asker is told to wait. A database that hangs has limits for each connection and each statement; a
+# request has several of them, one behind the other, and so has the clearing up after each.
+ANSWER_SECONDS = 20.0
 
 
 class Door:
@@ -64,7 +67,8 @@ class Door:
         self._component, self._version, self._wire = component, version, wire
         self._feeds, self._ingest, self._queries, self._registrations = feeds, ingest, queries, registrations
         self._grants, self._observer = grants, observer
-        self._requests: set[asyncio.Task[None]] = set()
+        self._requests: dict[asyncio.Task[None], tuple[Callable[[RequestError], Element], asyncio.TimerHandle]] = {}
+        self._late: set[asyncio.Task[None]] = set()  # given up, and not at their end yet
 
     def take(self, stanza: Element) -> None:
         """One stanza from the server. Returns at once and never raises."""
@@ -80,6 +84,11 @@ class Door:
         """Wait until every request is answered."""
         if self._requests:
             await asyncio.wait(self._requests)
+
+    def dismiss(self) -> None:
+        """The connection is about to be given up, and with it every answer: whoever waits for one asks again."""
+        for task in tuple(self._requests):
+            self._give_up(task)
 
     # ---- the feed --------------------------------------------------------------------------------------------------
 
@@ -114,8 +123,37 @@ class Door:
             self._wire.send(refuse(Overloaded()))
             return
         task = asyncio.ensure_future(work)
-        self._requests.add(task)
-        task.add_done_callback(self._requests.discard)
+        timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._too_late, task)
+        self._requests[task] = refuse, timer
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task in self._requests:
+            _, timer = self._requests.pop(task)
+            timer.cancel()
+
+    def _too_late(self, task: asyncio.Task[None]) -> None:
+        if task in self._requests:
+            log.error("a request was not answered in time")
+            self._give_up(task)
+
+    def _give_up(self, task: asyncio.Task[None]) -> None:
+        """Tell the asker to ask again, however long what was begun takes to end."""
+        refuse, timer = self._requests.pop(task)
+        timer.cancel()
+        if not task.done():
+            task.cancel()
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+            self._wire.send(refuse(InternalServerError()))
+
+    def _reply(self, answer: Element, dialect: str, outcome: str, seconds: float) -> None:
+        """Send the answer, unless the asker was told to wait meanwhile: what is cancelled may end in any error."""
+        task = asyncio.current_task()
+        if task in self._late:
+            return
+        self._wire.send(answer)
+        self._observer.query(dialect, outcome, seconds)
 
     def _delegated(self, stanza: Element) -> None:
         try:
@@ -133,8 +171,7 @@ class Door:
         except Exception as error:  # noqa: BLE001 - the client gets an answer, whatever breaks
             refusal = told(error)
             answer, outcome = delegation.wrap_error(asked, refusal), refusal.condition
-        self._wire.send(answer)
-        self._observer.query(dialect, outcome, perf_counter() - began)
+        self._reply(answer, dialect, outcome, perf_counter() - began)
 
     async def _ask(self, asked: Delegated) -> Element | None:
         """The user's own account only (invariant 8), after what came before the question (invariant 11)."""
@@ -190,8 +227,7 @@ class Door:
         except Exception as error:  # noqa: BLE001 - as above
             refusal = told(error)
             answer, outcome = envelope.error(stanza, refusal), refusal.condition
-        self._wire.send(answer)
-        self._observer.query("component", outcome, perf_counter() - began)
+        self._reply(answer, "component", outcome, perf_counter() - began)
 
     async def _command(self, stanza: Element) -> Element:
         # RFC 6120 §8.2.3: a request has exactly one payload.

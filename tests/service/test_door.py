@@ -1,4 +1,4 @@
-"""How long a question waits for what came before it: one limit, however many hosts are behind."""
+"""How long a question waits for what came before it, one limit however many hosts are behind; and for its answer."""
 
 import asyncio
 from time import perf_counter
@@ -7,8 +7,8 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from sync.model.errors import Behind
-from sync.protocol.names import COMPONENT, FEED, SYNC
+from sync.model.errors import Behind, StoreUnavailable
+from sync.protocol.names import CLIENT, COMPONENT, FEED, FORWARD, STANZAS, SYNC, clark
 from sync.protocol.serialise import parse
 from sync.service.door import Door
 from sync.service.grants import Grants
@@ -132,3 +132,97 @@ def test_whatever_else_is_said_to_us_means_nothing(payload: str) -> None:
     it, host, _ = open_door()
     it.take(said("example.org", payload))
     assert host.told == []
+
+
+# ---- answers that do not come ----------------------------------------------------------------------------------------
+
+
+class Hanging(Prompt):
+    """Plays the lanes of a database that hangs. What is cancelled there may end late, and in an error of its own."""
+
+    def __init__(self) -> None:
+        self.asked, self.ends = asyncio.Event(), asyncio.Event()
+
+    async def barrier(self, _: str) -> None:
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await self.ends.wait()
+            raise StoreUnavailable("InterfaceError") from None
+
+
+class Written:
+    """Plays `Wire`."""
+
+    def __init__(self) -> None:
+        self.sent: list[Element] = []
+        self.written = asyncio.Event()
+
+    def send(self, stanza: Element) -> None:
+        self.sent.append(stanza)
+        self.written.set()
+
+
+def question(number: int) -> Element:
+    return parse(
+        f"<iq xmlns='{COMPONENT}' type='set' id='o{number}' from='example.org' to='sync.example.org'>"
+        f"<delegation xmlns='urn:xmpp:delegation:2'><forwarded xmlns='{FORWARD}'>"
+        f"<iq xmlns='{CLIENT}' type='get' id='i{number}' from='{ANN}/desk'><query xmlns='{SYNC}'/></iq>"
+        "</forwarded></delegation></iq>"
+    )
+
+
+def hanging_door() -> tuple[Any, Hanging, Written]:
+    it, ingest, wire = door(example_org=Slow(0, rooms=False)), Hanging(), Written()
+    it._freshness, it._ingest, it._wire = 60, ingest, wire
+    return it, ingest, wire
+
+
+def refusals(wire: Written) -> list[tuple[str, str, list[str]]]:
+    """The outer id, the type of the error and its condition, of each answer."""
+    found = []
+    for answer in wire.sent:
+        [error] = answer.iter(clark(CLIENT, "error"))
+        found.append((answer.get("id", ""), error.get("type", ""), [child.tag for child in error][:1]))
+    return found
+
+
+WAIT = ("wait", [clark(STANZAS, "internal-server-error")])
+
+
+async def ended(it: Any, ingest: Hanging) -> None:
+    late = set(it._late)
+    ingest.ends.set()
+    await asyncio.wait(late)
+
+
+async def test_whoever_waits_too_long_is_told_to_wait_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync.service.door.ANSWER_SECONDS", 0.05)
+    it, ingest, wire = hanging_door()
+    it.take(question(1))
+    async with asyncio.timeout(2):
+        await wire.written.wait()
+        await ended(it, ingest)
+    assert refusals(wire) == [("o1", *WAIT)]
+    assert not it._requests
+    assert not it._late
+
+
+async def test_whoever_waits_when_the_connection_is_given_up_is_told_before_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sync.service.door.ANSWER_SECONDS", 0.2)
+    it, ingest, wire = hanging_door()
+    it.take(question(1))
+    it.take(question(2))
+    async with asyncio.timeout(2):
+        await ingest.asked.wait()
+        it.take(question(3))  # has not begun
+        it.dismiss()
+        assert refusals(wire) == [("o1", *WAIT), ("o2", *WAIT), ("o3", *WAIT)]
+        await ended(it, ingest)
+        await asyncio.sleep(0.3)  # nor when the limit is over
+    assert len(wire.sent) == 3
+    assert not it._requests
+    assert not it._late
