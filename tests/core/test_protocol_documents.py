@@ -17,7 +17,8 @@ import pytest
 from sync.model.delta import SyncRequest
 from sync.model.device import PushKind
 from sync.model.errors import RequestError
-from sync.protocol import convsync
+from sync.model.query import EnablePush, RegisterDevice, Registration
+from sync.protocol import commands, convsync, disco, push
 from sync.protocol.names import CLIENT, CONVSYNC, clark
 from sync.protocol.portrait import CONVERSATION
 from sync.protocol.serialise import parse
@@ -26,7 +27,7 @@ from sync.rules.claims import Claim
 from sync.rules.payloads import Names, Wording, request
 from tests.contract.samples import account, call, call_job, device, job
 from tests.core.convsync_schema import faults, is_ours, wrapped
-from tests.core.protocol_vectors import FOLDER
+from tests.core.protocol_vectors import FOLDER, shape
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENTS = [DOCS / "protocol.md", *sorted((DOCS / "clients").glob("*.md"))]
@@ -102,6 +103,23 @@ def test_answers_of_the_documents_can_be_true(example: Example) -> None:
         assert token.says_nothing
 
 
+NOTICES = [one for one in EXAMPLES if one.values[0].stanza.get("type") == "headline"]
+
+
+@pytest.mark.parametrize("example", NOTICES)
+def test_notices_of_the_documents_can_be_true(example: Example) -> None:
+    """From Ann to Ann; all that they tell happened between the two versions; the token goes on behind them, or, where
+    they tell nothing, from where they begin.
+    """
+    stanza = example.stanza
+    assert (stanza.get("from"), str(stanza.get("to")).partition("/")[0]) == (ANN, ANN)
+    live = stanza[0]
+    previous, told = int(str(live.get("previous"))), int(str(live.get("version")))
+    assert all(one > other for one, other in pairwise([told + 1, *versions(live), previous]))
+    token = decode_token(str(live.get("token")), account=ANN)
+    assert token.since == (previous if live.get("more") else told)
+
+
 def test_a_request_of_the_documents_gets_the_answer_of_its_id() -> None:
     """An answer of a document follows the question of its id, and has the form that was asked for."""
     for document in DOCUMENTS:
@@ -128,6 +146,37 @@ def anchors(document: Path) -> set[str]:
     """The names of a document's headings, as forges make them."""
     titles = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+# ---- what else is said to the component ------------------------------------------------------------------------------
+
+
+def others() -> dict[str, Element]:
+    """The IQs of the documents that are not ours, by id; a result's ends in `!`."""
+    stanzas = [stanza for document in DOCUMENTS for block in blocks(document) for stanza in block]
+    return {
+        f"{stanza.get('id')}{'!' * (stanza.get('type') == 'result')}": stanza
+        for stanza in stanzas
+        if stanza.tag == clark(CLIENT, "iq") and len(stanza) and not is_ours(stanza[0])
+    }
+
+
+def test_nested_discovery_is_answered_as_the_specification_says() -> None:
+    said = others()
+    assert shape(disco.info(said["n1"][0], commands={})) == shape(said["n1!"][0])
+
+
+def test_a_phone_registers_as_the_guide_says() -> None:
+    said, sender = others(), f"{ANN}/phone"
+    command = commands.decode_command(said["r1"][0], sender=sender, request_id="r1")
+    assert isinstance(command.request, RegisterDevice)
+    told = said["r1!"][0].iterfind(".//{*}field")
+    values = {str(field.get("var")): str(field.findtext("{*}value")) for field in told}
+    answer = commands.registered(command, Registration(node=values["node"], secret=values["secret"]))
+    assert shape(answer) == shape(said["r1!"][0])
+    enabled = push.decode_push(said["e1"][0], kind="set", sender=sender)
+    assert isinstance(enabled, EnablePush)
+    assert (enabled.node, enabled.secret) == (values["node"], values["secret"])
 
 
 # ---- what is encoded and decoded ------------------------------------------------------------------------------------
