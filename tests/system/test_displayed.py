@@ -2,6 +2,7 @@
 §8.3), under a real Prosody and a real ejabberd.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -85,6 +86,17 @@ async def test_it_is_published_as_the_user_would(host: Server, feed: FeedCompone
     assert [fault for frame in feed.batches for fault in faults(frame)] == []
     await publish(feed, ann, BOB, "a9")
     assert await client.kept() == {(BOB, "a9", ann), *markers[1:]}
+    await client.close()
+
+
+async def test_many_at_once_are_all_published(host: Server, feed: FeedComponent) -> None:
+    """Though nobody has made the node before."""
+    ann = host.name()
+    chats = [f"user{number}@example.net" for number in range(8)]
+    await asyncio.gather(*(publish(feed, ann, jid) for jid in chats))
+    client = await session(host, ann)
+    assert await client.kept() == {(jid, "a1", ann) for jid in chats}
+    assert (await client.configuration())["max_items"] == "max"
     await client.close()
 
 

@@ -62,22 +62,25 @@ payload(By, Id) ->
 -spec publish(jid(), binary(), xmlel()) -> empty | {error, stanza_error()}.
 publish(Account, Item, Payload) ->
     put(?MODULE, true),
-    try lists:foldl(fun(Options, Before) -> attempt(Before, Account, {Item, Payload}, Options) end, conflict, [?SHOULD, ?MUST]) of
+    %% Twice: mod_pubsub says that there is no such node when another process has just made it.
+    try lists:foldl(fun(Options, Before) -> attempt(Before, Account, {Item, Payload}, Options) end,
+                    undefined, [?SHOULD, ?SHOULD, ?MUST]) of
         done -> empty;
-        conflict -> {error, xmpp:err_conflict()}
+        conflict -> {error, xmpp:err_conflict()};
+        Reason -> error({not_published, Reason})
     after
         erase(?MODULE)
     end.
 
--spec attempt(done | conflict, jid(), {binary(), xmlel()}, [{atom(), atom()}]) -> done | conflict.
+%% What became of it; Before: what became of it before.
+-spec attempt(atom(), jid(), {binary(), xmlel()}, [{atom(), atom()}]) -> atom().
 attempt(done, _, _, _) ->
     done;
-attempt(conflict, #jid{luser = User, lserver = Host} = Account, {Item, Payload}, Options) ->
+attempt(_, #jid{luser = User, lserver = Host} = Account, {Item, Payload}, Options) ->
     Access = gen_mod:get_module_opt(Host, mod_pubsub, access_createnode),
     case mod_pubsub:publish_item({User, Host, <<>>}, Host, ?NODE, Account, Item, [Payload], Options, Access) of
         {result, _} -> done;
-        {error, #stanza_error{reason = conflict}} -> conflict;
-        {error, #stanza_error{reason = Reason}} -> error({not_published, Reason})
+        {error, #stanza_error{reason = Reason}} -> Reason
     end.
 
 %% True while the item is being published: what the hooks of the same process are told then is known to the component.
