@@ -194,7 +194,7 @@ def _rung(cache: Cache, item: Page | Notice) -> tuple[Cache, list[Event]]:
         named = {call.key for call in item.calls}
         news = item.version > cache.version
         for call in [call.at(item.time) for call in calls.values() if call.rings and call.key not in named]:
-            over = news and call.version <= item.version or (item.time is not None and not call.left)
+            over = (news and call.version <= item.version) or (item.time is not None and not call.left)
             if over:
                 calls[call.key] = replace(call, state=GONE, version=max(call.version, item.version), age=0, left=0)
                 ended.append(CallEnded(calls[call.key]))

@@ -164,7 +164,7 @@ async def test_it_follows_live(box: Box) -> None:
     await app.until(lambda: app.cache.complete)
     app.told.clear()
     carl.write(ann.account, "live")
-    await app.until(lambda: [one for one in app.cache.conversations.values() if one.jid == carl.account])
+    await app.until(lambda: app.with_(carl.account).unread)
     assert app.of(TotalsChanged)[-1].totals.unread == 2
     bob.correct(ann.account, first, "better")
     await app.until(lambda: app.kinds(bob.account) == ["corrected"])
