@@ -56,6 +56,8 @@ def _read(content: bytes) -> DeltaToken:
     filters, log, newest, low = b"", since, 0, None
     if parts & _FILTERS:
         filters, place = content[place : place + _FILTERS_BYTES], place + _FILTERS_BYTES
+        if len(filters) < _FILTERS_BYTES:
+            raise ValueError
     if parts & _LOG:
         (log,), place = _NUMBER.unpack(content[place : place + _NUMBER.size]), place + _NUMBER.size
     if parts & _PAGE:
