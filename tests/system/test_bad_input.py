@@ -1,0 +1,179 @@
+"""Bad input through real servers: every request in changed forms (tests/service/wild.py) gets an answer in time, with a
+condition that is specified; and clients that do not answer what they are sent, or answer anything, hurt nobody.
+"""
+
+import asyncio
+import xml.etree.ElementTree as ET
+from itertools import islice
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sync.protocol.serialise import serialise
+from tests.service.wild import REQUESTS, each_changed, payloads
+from tests.system.box import Box, eventually
+from tests.system.person import SYNC, Person, name
+from tests.system.test_queries import is_set
+from tests.system.xmpp_client import CLIENT, StanzaError
+
+SPECIFIED = {
+    *("bad-request", "item-not-found", "forbidden", "feature-not-implemented", "service-unavailable"),
+    *("policy-violation", "conflict"),
+}
+SECRET = "nobody else's business"
+AT_ONCE = 40
+
+
+class Asker:
+    """Ann asks; what she knows of Bob are his address and his cursors."""
+
+    def __init__(self, box: Box, ann: Person, bob: Person, pool: list[str]) -> None:
+        self.box, self.ann, self.bob, self.pool = box, ann, bob, pool
+        self.component: str = box.ready["component"]
+
+    @classmethod
+    async def come(cls, box: Box) -> "Asker":
+        ann, bob = await box.friends("web", "web")
+        carl = await box.person()
+        for one, text in ((bob, "one"), (carl, "two")):
+            one.write(ann.account, text)
+            await one.ping()
+        for to in (bob, carl):
+            bob.write(to.account, SECRET)
+        await bob.ping()
+        cursors = [page.last or "" for one in (ann, bob) for page in (await one.sync(most=1), await one.sync(most=2))]
+        assert all(cursors)
+        stamps = [str((await one.sync()).stamp) for one in (ann, bob)]
+        return cls(box, ann, bob, [*cursors, *stamps, ann.account, bob.account, carl.account])
+
+    def xml(self, payload: ET.Element) -> str:
+        mine = {"bob@example.net": self.bob.account, "sync.example.org": self.component}
+        text = serialise(payload)
+        for theirs, ours in mine.items():
+            text = text.replace(theirs, ours)
+        return text
+
+    async def ask(self, asked: str, payload: ET.Element, to: str | None = None, kind: str | None = None) -> str:
+        """`result`, or the condition."""
+        request, xml = REQUESTS[asked], self.xml(payload)
+        try:
+            await self.ann.iq(kind or request.kind, xml, to=self.component if request.component else to)
+        except StanzaError as error:
+            told = str(error.condition)
+        else:
+            return "result"
+        assert told in SPECIFIED, (told, xml)
+        return told
+
+    async def check(self) -> None:
+        """Nobody learnt anything, and nothing of Bob's is different."""
+        seen = " ".join(ET.tostring(element, encoding="unicode") for element in self.ann.received)
+        assert SECRET not in seen
+        self.ann.received.clear()
+
+
+async def test_whatever_is_asked_gets_a_specified_answer(box: Box) -> None:
+    asker = await Asker.come(box)
+    pid, loop = box.pid("component"), asyncio.get_running_loop()
+    before = [item.seen for item in (await asker.bob.sync()).items]
+    others = {"own": asker.ann.account, "another": asker.bob.account, "host": asker.ann.domain}
+
+    async def one(asked: str, payload: ET.Element, to: str | None, kind: str) -> None:
+        told = await asker.ask(asked, payload, others.get(to or ""), kind)
+        assert told != "result" or to != "another" or REQUESTS[asked].component
+        await asker.check()
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def fuzz(data: st.DataObject) -> None:
+        asked = data.draw(st.sampled_from(list(REQUESTS)))
+        payload = data.draw(payloads(asker.pool, asked))
+        to = data.draw(st.sampled_from([None, None, "own", "own", "another", "host"]))
+        kind = data.draw(st.sampled_from([REQUESTS[asked].kind] * 4 + ["get", "set"]))
+        asyncio.run_coroutine_threadsafe(one(asked, payload, to, kind), loop).result(60)
+
+    await asyncio.to_thread(fuzz)
+    assert box.pid("component") == pid
+    assert [item.seen for item in (await asker.bob.sync()).items] == before
+    await box.sound(asker.ann.account, asker.bob.account)
+
+
+async def test_every_attribute_and_text_of_every_request(box: Box) -> None:
+    """A third of the service's test, in which numbers meet a real database's columns."""
+    asker = await Asker.come(box)
+    pid = box.pid("component")
+    outcomes = set()
+    for asked in REQUESTS:
+        third = islice(each_changed(asked, asker.pool), len(asked) % 3, None, 3)
+        while some := list(islice(third, AT_ONCE)):
+            outcomes |= set(await asyncio.gather(*(asker.ask(asked, payload) for payload in some)))
+            await asker.check()
+    assert {"result", "bad-request", "item-not-found"} <= outcomes
+    assert box.pid("component") == pid
+    await box.sound(asker.ann.account, asker.bob.account)
+
+
+# ---- clients that do not answer --------------------------------------------------------------------------------------
+
+
+def rudely(answer: ET.Element) -> list[str]:
+    """Answers that no client should give to a live IQ: errors of any kind, twice, results that say something else."""
+    asked = answer.get("id", "")
+    error = "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+    return [
+        f"<iq type='error' id='{asked}' to='{answer.get('from')}'>{error}</iq>",
+        f"<iq type='error' id='{asked}'>{error}</iq>",
+        f"<iq type='error' id='{asked}' to='{answer.get('from')}'><query xmlns='{SYNC}' stamp='1'/></iq>",
+        f"<iq type='result' id='{asked}' to='{answer.get('from')}'><query xmlns='{SYNC}' stamp='9'/></iq>",
+        f"<iq type='result' id='never-asked' to='{answer.get('from')}'/>",
+    ]
+
+
+class Rude(Person):
+    """A session that answers every live notice, wrongly."""
+
+    def on_element(self, element: ET.Element) -> None:
+        super().on_element(element)
+        if name(element) == "iq" and is_set(element):
+            for answer in rudely(element):
+                self.send(answer)
+
+
+async def test_clients_that_never_answer_or_answer_with_errors_hurt_nobody(box: Box) -> None:
+    ann, bob = await box.friends("a", "b")
+    silent, polite = await box.person(ann.account, "silent"), await box.person(ann.account, "polite")
+    password = next(a["password"] for a in box.ready["accounts"] if a["jid"] == ann.account)
+    rude = await Rude.connect(f"{ann.account}/rude", password, box.ready["c2s"]["port"])
+    bob.write(ann.account, "one")
+    await bob.ping()
+    stamp = (await ann.sync()).stamp
+    pid, times = box.pid("component"), 120
+    for number in range(1, times + 1):
+        await ann.set(bob.account, pinned=str(number))
+    for session in (silent, polite, rude):
+
+        async def all_told(session: Person = session) -> bool:
+            told = [element[0][0].get("pinned") for element in session.received if is_set(element)]
+            assert told == [str(number) for number in range(1, times + 1)]
+            return True
+
+        await eventually(all_told)
+    # The rude one is served as before, and everybody sees the same.
+    for session in (ann, silent, polite, rude):
+        await session.ping()
+        assert [item.seen for item in (await session.sync()).items] == [item.seen for item in (await ann.sync()).items]
+    assert [(item.jid, item.pinned) for item in (await rude.sync(stamp)).items] == [(bob.account, str(times))]
+    bob.write(ann.account, "two")
+    await bob.ping()
+
+    async def has_it() -> bool:
+        # With ejabberd another session's process archives the message, and tells it.
+        return (await rude.sync()).items[0].body == "two"
+
+    await eventually(has_it)
+    assert box.pid("component") == pid
+    errors = [e for e in bob.received if name(e) == "iq" and e.get("type") == "error"]
+    assert errors == []
+    await box.sound(ann.account, bob.account)
+    assert not any(e.tag == f"{CLIENT}message" and e.get("type") == "error" for e in ann.received)
+    await rude.close()
