@@ -83,7 +83,7 @@ class Listing:
         assert query is not None
         self.stamp = int(query.get("stamp", ""))
         self.items = [Conversation(element) for element in query.findall(f"{{{SYNC}}}conversation")]
-        self.last = query.findtext(f"{{{RSM}}}set/{{{RSM}}}last")
+        self.first, self.last = (query.findtext(f"{{{RSM}}}set/{{{RSM}}}{end}") for end in ("first", "last"))
         self.count = int(query.findtext(f"{{{RSM}}}set/{{{RSM}}}count") or "-1")
 
     def of(self, jid: str) -> Conversation | None:
@@ -191,11 +191,18 @@ class Person(XmppClient):
     # ---- what clients ask ------------------------------------------------------------------------------------------
 
     async def sync(
-        self, stamp: int | str | None = None, *, most: int | None = None, after: str | None = None, inner: str = ""
+        self,
+        stamp: int | str | None = None,
+        *,
+        most: int | None = None,
+        after: str | None = None,
+        before: str | None = None,
+        inner: str = "",
     ) -> Listing:
         attribute = "" if stamp is None else f" stamp={quoteattr(str(stamp))}"
         page = "" if most is None else f"<max>{most}</max>"
         page += "" if after is None else f"<after>{escape(after)}</after>"
+        page += "" if before is None else f"<before>{escape(before)}</before>"
         rsm = f"<set xmlns='{RSM}'>{page}</set>" if page else ""
         return Listing(await self.iq("get", f"<query xmlns='{SYNC}'{attribute}>{inner}{rsm}</query>"))
 
@@ -212,6 +219,21 @@ class Person(XmppClient):
                 return first.stamp, found
             between()
             page = await self.sync(stamp, most=most, after=page.last)
+
+    async def pages_backwards(
+        self, stamp: int | None, most: int, between: Callable[[], object] = lambda: None
+    ) -> tuple[int, dict[str, Conversation]]:
+        """Every page, from the last one up."""
+        found: dict[str, Conversation] = {}
+        page = first = await self.sync(stamp, most=most, before="")
+        while True:
+            assert page.stamp == first.stamp
+            assert not found.keys() & set(page.jids)
+            found |= {item.jid: item for item in page.items}
+            if len(page.items) < most or page.first is None:
+                return first.stamp, found
+            between()
+            page = await self.sync(stamp, most=most, before=page.first)
 
     async def set(self, jid: str, **properties: str) -> None:
         attributes = "".join(f" {key}={quoteattr(value)}" for key, value in properties.items())

@@ -60,9 +60,13 @@ async def test_an_account_without_conversations_has_an_empty_list(box: Box) -> N
     assert (await ann.sync(listing.stamp, most=5)).items == []
 
 
+@pytest.mark.parametrize("direction", ["forwards", "backwards", "either"])
 @pytest.mark.parametrize("most", [1, 3])
-async def test_pages_and_deltas_together_are_the_truth_while_somebody_writes(most: int, box: Box) -> None:
+async def test_pages_and_deltas_together_are_the_truth_while_somebody_writes(
+    most: int, direction: str, box: Box
+) -> None:
     ann = await box.person()
+    ways = {"forwards": [ann.pages], "backwards": [ann.pages_backwards], "either": [ann.pages, ann.pages_backwards]}
     writers = [await box.person() for _ in range(6)]
     for writer in writers:
         writer.write(ann.account, "hello")
@@ -75,8 +79,9 @@ async def test_pages_and_deltas_together_are_the_truth_while_somebody_writes(mos
         dice.choice(writers).write(ann.account, f"note {number}")
 
     stamp: int | None = None
-    for _ in range(8):
-        stamp, found = await ann.pages(stamp, most, between=write)
+    for turn in range(8):
+        read = ways[direction][turn % len(ways[direction])]
+        stamp, found = await read(stamp, most, between=write)
         seen |= found
     for writer in writers:
         await writer.ping()
@@ -85,6 +90,24 @@ async def test_pages_and_deltas_together_are_the_truth_while_somebody_writes(mos
     truth = {item.jid: item.seen for item in (await ann.sync()).items}
     assert len(truth) == 6
     assert {jid: item.seen for jid, item in seen.items()} == truth
+
+
+@pytest.mark.one_server
+async def test_a_page_ends_right_in_front_of_its_place(box: Box) -> None:
+    ann = await box.person()
+    for number in range(5):
+        writer = await box.person()
+        writer.write(ann.account, f"number {number}")
+        await writer.ping()
+    whole = (await ann.sync()).jids
+    page = await ann.sync(most=2, before="")
+    assert (page.jids, page.count) == (whole[3:], 5)
+    above = await ann.sync(most=2, before=page.first)
+    assert (above.jids, above.count, above.stamp) == (whole[1:3], 5, page.stamp)
+    assert (await ann.sync(most=2, before=above.first)).jids == whole[:1]
+    assert (await ann.sync(most=2, after=above.last)).jids == page.jids  # there and back
+    assert (await ann.sync(before=page.first)).jids == whole[:3]
+    assert ((await ann.sync(most=0, before="")).jids, (await ann.sync(most=9, before="")).jids) == ([], whole)
 
 
 async def test_count_only(box: Box) -> None:
