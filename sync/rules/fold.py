@@ -72,7 +72,7 @@ class Ring:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a batch did, told after its commit. `rooms`: those that have entries to fan out."""
+    """What a batch did, told after its commit. `rooms`: those that have, or may have, entries to fan out."""
 
     taken: int = 0
     repeated: int = 0
@@ -143,6 +143,9 @@ class Fold:
         position = LanePosition.of(event.position, lane(event.account))
         if event.position.n <= self._positions.get(position, 0):
             self.report.repeated += 1
+            if isinstance(event, RoomMessageEvent | RoomMembersEvent | RoomDestroyedEvent):
+                # Its commit stood, and perhaps nobody was told so: the room may owe.
+                self.report.rooms.add(event.account)
             return
         self._positions[position] = self._out.positions[position] = event.position.n
         self.report.taken += 1
@@ -344,7 +347,7 @@ class Fold:
         out.calls = [self._calls[k] for k in self._dirty_calls if k.account not in gone]
         out.jobs = [self._jobs[account][job_id] for account, job_id in self._dirty_jobs if account not in gone]
         self._lobby.leave(out)
-        self.report.rooms = {entry.room for entry in out.entries}
+        self.report.rooms |= {entry.room for entry in out.entries}
         self.report.jobs = out.jobs
         self.report.rings = [ring for job in out.jobs if (ring := self._ring(job)) is not None]
         return out

@@ -346,7 +346,11 @@ class Bootstrapper:
         row = reading.row
         keys = history.keys_of_room(page.room_events, row.account)
         rule = partial(history.restore_room, page.room_events, row, reading.reached)
-        restored = self._told(await self._store.transact(keys, partial(rule, policies=self._policies)))
+        try:
+            restored = self._told(await self._store.transact(keys, partial(rule, policies=self._policies)))
+        except StoreUnavailable:
+            self._owed({row.account})  # it may stand all the same, and then nothing of it is new the next time
+            raise
         reading.reached = restored.reached
         reading.row = replace(row, restored=row.restored + restored.messages)
         self._owed(restored.rooms)

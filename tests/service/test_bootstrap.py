@@ -11,7 +11,7 @@ import pytest
 
 from sync.model.bootstrap import BootstrapState
 from sync.model.conversation import ConversationKey, Kind
-from sync.model.errors import Uncommittable
+from sync.model.errors import StoreUnavailable, Uncommittable
 from sync.model.event import Session, SessionState
 from sync.protocol.hello import PresentSession
 from sync.protocol.names import FEED
@@ -379,6 +379,23 @@ async def test_what_a_room_lost_is_unread() -> None:
     await house.until(lambda: house.done(TEA))
     counted = [entry.counted for _, entry in sorted(house.store.tables.entries.items())]
     assert counted == [False] * 3 + [True] * 120
+
+
+async def test_a_room_whose_commit_stood_unseen_is_served_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    room(house, 3)
+    transact, torn = house.store.transact, [True]
+
+    async def cut(keys: Any, rule: Any) -> Any:
+        done = await transact(keys, rule)
+        if keys.rooms and torn:
+            torn.clear()
+            raise StoreUnavailable("ConnectionDoesNotExistError")
+        return done
+
+    monkeypatch.setattr(house.store, "transact", cut)
+    await house.until(lambda: house.done(TEA))
+    assert house.owed == {TEA}
 
 
 async def test_a_room_that_is_gone() -> None:
