@@ -382,7 +382,7 @@ class Watchers:
         for names in chunks(list(self._accounts)):
             for account, version in (await self._rows.versions(names)).items():
                 known = self._accounts.get(account, {})
-                if any(watch.told < version and not watch.waits for watch in known.values()):
+                if any(watch.told < version for watch in known.values()):
                     self._owe(account)
 
 

@@ -1,13 +1,15 @@
 """What every Watches promises (sync/ports/watch.py): the in-memory one, and Postgres."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 
+from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.store import PostgresStore
 from sync.model.conversation import Account
-from sync.model.errors import Uncommittable
+from sync.model.errors import StoreUnavailable, Uncommittable
 from sync.ports import Watcher
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import MemoryStore
@@ -113,15 +115,42 @@ async def test_and_nothing_of_what_was_not_committed(stores: Bench, told: list[t
     assert told == []
 
 
-async def test_it_is_told_when_the_others_can_see_it(postgres: Bench) -> None:
-    seen: list[asyncio.Task[Account | None]] = []
+class Uncommitting:
+    """A connection whose transactions end well and are not committed."""
 
-    def tell(_: Sequence[Account]) -> None:
-        seen.append(asyncio.ensure_future(postgres.store.account(ANN)))
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        transaction = self._connection.transaction()
+        await transaction.start()
+        try:
+            yield
+        finally:
+            await transaction.rollback()
+        raise StoreUnavailable("commit")
+
+
+class UncommittingPool:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Uncommitting]:
+        async with self._pool.connection() as connection:
+            yield Uncommitting(connection)
+
+
+async def test_nor_of_what_failed_at_the_very_end(postgres: Bench) -> None:
+    await postgres.put(ANN)
     assert postgres.pool
-    store = PostgresStore(postgres.pool, postgres.clock, RecordingObserver(), stored=tell)
-    await store.transact(owned(ANN), storing(accounts=[account(version=77)]))
-    (found,) = await asyncio.gather(*seen)
-    assert found is not None
-    assert found.version == 77
+    told: list[Account] = []
+    pool = cast("Pool", UncommittingPool(postgres.pool))
+    store = PostgresStore(pool, postgres.clock, RecordingObserver(), stored=told.extend)
+    with pytest.raises(StoreUnavailable):
+        await store.transact(owned(ANN), storing(accounts=[account(version=77)]))
+    assert told == []

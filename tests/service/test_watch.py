@@ -1,7 +1,7 @@
 """Live notices: who is told what, in which order, and what becomes of it when somebody goes, fails, or starts anew."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
@@ -67,15 +67,31 @@ class Counting(MemoryStore):
 
 
 class Rows(MemoryWatches):
-    """Watches that may be away."""
+    """Watches that may be away, or slow."""
 
-    away = False
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.away, self.gate = False, asyncio.Event()
+        self.gate.set()
 
     async def put(self, watcher: Watcher) -> None:
-        await asyncio.sleep(0)
+        await self.gate.wait()
         if self.away:
             raise StoreUnavailable("away")
         await super().put(watcher)
+
+
+class Slow(MemoryPresence):
+    """What happened to sessions is known when the gate opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def apply(self, events: Sequence[SessionEvent]) -> None:
+        await self.gate.wait()
+        await super().apply(events)
 
 
 class Lines:
@@ -124,7 +140,7 @@ class Post:
     clock: Halted = field(default_factory=Halted)
     lines: Lines = field(default_factory=Lines)
     observer: RecordingObserver = field(default_factory=RecordingObserver)
-    presence: MemoryPresence = field(default_factory=MemoryPresence)
+    presence: Slow = field(default_factory=Slow)
 
     def __post_init__(self) -> None:
         self.store = Counting(self.clock)
@@ -260,10 +276,14 @@ async def test_what_was_committed_between_the_answer_and_the_beginning_is_told(p
     assert post.chain() == [(100, 200)]
 
 
-async def test_what_is_committed_while_it_is_written_down_is_told(post: Post) -> None:
+async def test_what_is_committed_while_it_is_written_down_is_told_after_the_answer(post: Post) -> None:
+    post.rows.gate.clear()
     following = asyncio.ensure_future(post.follow())
-    await asyncio.sleep(0)
+    await post.settled()
     post.bump(200)
+    await post.settled()
+    assert post.lines.handed == []
+    post.rows.gate.set()
     await following
     await post.settled()
     assert post.chain() == [(100, 200)]
@@ -456,6 +476,17 @@ async def test_a_list_with_filters_settles_nothing(post: Post) -> None:
     assert [told_changes(one) for one in post.notices()] == [[60], [60]]
 
 
+async def test_a_list_with_filters_begins_nothing_either(post: Post) -> None:
+    await post.follow()
+    token = DeltaToken(epoch=1, since=100, log=100, filters=b"12345678")
+    await post.watchers.answered(ANN, "web", None, answer(token))
+    post.store.apply(owned(ANN), storing(changes=[change(150)]))
+    for version in (200, 201):
+        post.bump(version)
+        await post.settled()
+    assert [told_changes(one) for one in post.notices()] == [[150], []]
+
+
 # ---- who is told -----------------------------------------------------------------------------------------------------
 
 
@@ -544,6 +575,18 @@ async def test_who_ended_while_it_asked_is_not_kept(post: Post) -> None:
     post.bump(200)
     await post.settled()
     assert post.lines.handed == []
+
+
+async def test_whose_end_is_being_taken_is_not_kept(post: Post) -> None:
+    """Presence hears first: whoever asks in between is found there, and then ended."""
+    post.presence.gate.clear()
+    ending = asyncio.ensure_future(post.happens(SessionChange.UNBOUND))
+    await post.settled()
+    await post.follow()
+    post.presence.gate.set()
+    await ending
+    await post.watchers.keep()
+    assert post.rows.rows == {}
 
 
 async def test_where_presence_is_not_known_it_is_told(post: Post) -> None:
