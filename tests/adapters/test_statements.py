@@ -9,14 +9,23 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from sync.adapters.postgres.delta import COLUMNS, delta_statement, delta_text
 from sync.adapters.postgres.listing import NAMED, page_text
 from sync.adapters.postgres.pool import SETTINGS
 from sync.adapters.postgres.statements import STATE_TABLES, sql, statements, together, written
+from sync.model.delta import MAX_CHANGES, DeltaQuery, Filters
 from tests.conftest import TEMPLATE, PostgresServer
 
 PAGES = [
-    dict(zip(("delta", "pinned_first", "pinned", "archived", "later"), combination, strict=True))
-    for combination in itertools.product((False, True), (False, True), (None, False, True), (None, False, True), (0, 1))
+    dict(zip(("delta", "pinned_first", "pinned", "archived", "part"), combination, strict=True))
+    for combination in itertools.product(
+        (False, True), (False, True), (None, False, True), (None, False, True), ("first", "end", "before", "after")
+    )
+]
+_CHOSEN = ("delta", "begins", "peer", "kind", "status", "unread", "pinned")
+DELTAS = [
+    dict(zip(_CHOSEN, combination, strict=True))
+    for combination in itertools.product(*[(False, True)] * 5, *[(None, False, True)] * 2)
 ]
 
 
@@ -36,6 +45,19 @@ def test_no_name_is_used_twice() -> None:
 async def test_every_page_can_be_prepared(installed: asyncpg.Connection) -> None:
     for page in PAGES:
         await installed.prepare(page_text(**page))
+
+
+async def test_every_delta_can_be_prepared(installed: asyncpg.Connection) -> None:
+    for chosen in DELTAS:
+        await installed.prepare(delta_text(**chosen))
+
+
+async def test_a_delta_tells_everything_of_a_conversation(installed: asyncpg.Connection) -> None:
+    found = await installed.fetch(
+        "SELECT column_name FROM information_schema.columns "
+        "WHERE table_schema = 'public' AND table_name = 'conversation'"
+    )
+    assert sorted(name for (name,) in found) == sorted((*COLUMNS, "last_rank", "last_stanza"))
 
 
 async def test_all_writes_can_be_prepared_together(installed: asyncpg.Connection) -> None:
@@ -145,8 +167,18 @@ async def test_pages_go_by_index(filled: asyncpg.Connection) -> None:
 
 
 async def test_a_delta_goes_by_version(filled: asyncpg.Connection) -> None:
-    page = page_text(delta=True, pinned_first=True, pinned=None, archived=None, later=False)
+    page = page_text(delta=True, pinned_first=True, pinned=None, archived=None, part="first")
     assert "conversation_by_version" in await plan(filled, page)
+
+
+async def test_deltas_go_by_index(filled: asyncpg.Connection) -> None:
+    """What changed is found by version, of everything the newest, and the calls that have settled by theirs."""
+    for chosen in DELTAS:
+        text = delta_text(**chosen)
+        assert await scanned(filled, text) <= {"call_deadline"}, chosen  # as for pages
+        found = await plan(filled, text)
+        assert chosen["peer"] or "conversation_by_version" in found, chosen
+        assert ("call_settled" in found) == (chosen["delta"] and chosen["begins"]), chosen
 
 
 async def test_this_test_knows_a_scan(installed: asyncpg.Connection) -> None:
@@ -200,7 +232,7 @@ async def test_counting_costs_what_is_newly_read(backlog: asyncpg.Connection, ki
 
 
 async def test_a_mention_is_found_among_many_messages(backlog: asyncpg.Connection) -> None:
-    page = page_text(delta=False, pinned_first=False, pinned=None, archived=None, later=False)
+    page = page_text(delta=False, pinned_first=False, pinned=None, archived=None, part="first")
     assert await rows_read(backlog, page, "message", "'full@example.org'", "0", "9") == len(FULL)
     assert [row["mention_id"] for row in await backlog.fetch(page, "full@example.org", 0, 9)] == ["m49000", "m49000"]
 
@@ -209,3 +241,54 @@ async def test_this_test_knows_many_rows(backlog: asyncpg.Connection) -> None:
     whole = "SELECT count(*) FROM message WHERE (account, peer, kind) = ($1, $2, $3) AND NOT mention"
     key = [f"'{value}'" for value in ("full@example.org", FULL["chat"], "chat")]
     assert await rows_read(backlog, whole, "message", *key) == 50000
+
+
+CHANGED = """
+INSERT INTO account (jid, version, floor) VALUES ('busy@example.org', 9000, 0);
+INSERT INTO conversation (account, peer, kind, version, activity, status, last_rank, last_stanza, last_sent_at)
+SELECT 'busy@example.org', 'peer' || n || '@example.net', 'chat', n, n, 'active', n, repeat('x', 3000), now()
+FROM generate_series(1, 9000) n;
+INSERT INTO change (account, version, peer, kind, what, target_rank, target_id)
+SELECT account, version, peer, kind, 'retracted', 1, 'm' FROM conversation WHERE account = 'busy@example.org';
+INSERT INTO change (account, version, peer, kind, what, target_rank, target_id)
+SELECT 'busy@example.org', 10000 + n, 'peer9000@example.net', 'chat', 'retracted', 1, 'm'
+FROM generate_series(1, 5000) n;
+INSERT INTO call (account, peer, sid, session_id, state, version, proposed_at, rings_until, caller)
+SELECT account, peer, 's', 's', 'missed', version, now(), now(), peer || '/p' FROM conversation
+WHERE account = 'busy@example.org';
+ANALYZE"""
+UNREAD, PINNED = Filters(unread=True), Filters(pinned=False)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def busy(filled: asyncpg.Connection) -> asyncpg.Connection:
+    """The same, and an account with 9,000 conversations, each with a change and a call; one with 5,000 changes more."""
+    await filled.execute(CHANGED)
+    return filled
+
+
+@pytest.mark.parametrize(
+    ("query", "conversations", "changes", "calls"),
+    [
+        (DeltaQuery(limit=100, since=8990, log=8990), 10, 9 + MAX_CHANGES + 1, 10),
+        (DeltaQuery(limit=100, since=8990, log=8990, changes=False), 10, 0, 10),
+        (DeltaQuery(limit=3, since=8990, log=8990, below=8999, newest=9000), 4, 4, 0),
+        (DeltaQuery(limit=3, since=8990, log=8980, filters=UNREAD), 4, 0, 10),
+        (DeltaQuery(limit=3, since=8990, log=8990, filters=PINNED), 4, 3 + MAX_CHANGES + 1, 10),
+        (DeltaQuery(limit=20, since=9000, log=9000), 0, 0, 0),
+        (DeltaQuery(limit=20), 21, 0, 0),
+        (DeltaQuery(limit=0), 1, 0, 0),
+        (DeltaQuery(limit=20, filters=PINNED), 21, 0, 0),
+    ],
+)
+async def test_a_delta_costs_what_changed(
+    busy: asyncpg.Connection, query: DeltaQuery, conversations: int, changes: int, calls: int
+) -> None:
+    text, arguments = delta_statement("busy@example.org", query)
+    given = [f"'{value}'" for value in arguments]
+    assert await rows_read(busy, text, "account", *given) == 1
+    assert await rows_read(busy, text, "conversation", *given) == conversations
+    if query.begins:
+        assert await rows_read(busy, text, "call", *given) == calls
+    if query.since:
+        assert await rows_read(busy, text, "change", *given) == changes
