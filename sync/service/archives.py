@@ -68,9 +68,11 @@ class Archives:
 
     async def ask(self, host: str, payload: Element) -> Element:
         """One request, at its turn."""
-        now = self._clock.now()
+        now, pause = self._clock.now(), timedelta(seconds=1 / self._pace.pages_per_second)
         turn = max(now, self._next_page_at)
-        self._next_page_at = turn + timedelta(seconds=1 / self._pace.pages_per_second)
+        if turn - now > self._pace.at_once * pause:
+            turn = now + pause  # nobody has so many ahead: the clock was set back
+        self._next_page_at = turn + pause
         if turn > now:
             await self._clock.sleep((turn - now).total_seconds())
         request = envelope.iq("get", sender=self._component, to=host, request_id="archive", payload=payload)

@@ -295,6 +295,22 @@ async def test_pages_have_their_pace() -> None:
     assert (house.clock.now() - NOW).total_seconds() >= (10 + 2) / 2
 
 
+async def test_a_clock_that_is_set_back_by_a_day_costs_no_day() -> None:
+    house = House(pages_per_second=2.0)
+    known(house)
+    talk(house, 200, days=60)
+    yesterday = NOW - timedelta(days=1)
+
+    def set_back(_: Element) -> None:
+        if len(of_kind(house, "archive")) == 2:
+            house.clock.instant = yesterday
+
+    house.server.answered = set_back
+    await house.until(house.done)
+    assert len(of_kind(house, "archive")) == 4
+    assert timedelta(0) < house.clock.now() - yesterday < timedelta(minutes=1)
+
+
 async def test_of_a_long_archive_the_newest_part_is_complete() -> None:
     house = House(messages=100)
     known(house)
