@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -16,7 +17,9 @@ TRUST = timedelta(seconds=3)  # without renewal; shorter than the lease, so that
 
 
 class Leader:
-    """`on_held` when the lease is ours, `on_lost` when it is not any more."""
+    """`on_held` when the lease is ours, `on_lost` when it is not any more. How long that is believed is counted by
+    `monotonic`: a wall clock that is set must neither end nor prolong it.
+    """
 
     def __init__(
         self,
@@ -28,29 +31,30 @@ class Leader:
         observer: Observer,
         on_held: Callable[[], None],
         on_lost: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name, self._holder = name, holder
         self._leases, self._clock, self._observer = leases, clock, observer
-        self._on_held, self._on_lost = on_held, on_lost
+        self._on_held, self._on_lost, self._monotonic = on_held, on_lost, monotonic
         self.held = False
 
     async def run(self) -> None:
         """Take it, renew it, until cancelled."""
-        renewed_at = self._clock.now()
+        renewed_at, trust = self._monotonic(), TRUST.total_seconds()
         told = False
         while True:
-            left = (renewed_at + TRUST - self._clock.now()).total_seconds() if self.held else TRUST.total_seconds()
+            left = renewed_at + trust - self._monotonic() if self.held else trust
             try:
                 # Whoever holds it lets go before the lease runs out, however long the database takes to answer.
                 async with asyncio.timeout(max(left, 0.01)):
                     ours: bool | None = await self._leases.acquire(self._name, self._holder)
             except (StoreUnavailable, TimeoutError):
                 ours = None
-            now = self._clock.now()
+            now = self._monotonic()
             if ours:
                 renewed_at = now
                 self._set(True)
-            elif self.held and (ours is False or now - renewed_at >= TRUST):
+            elif self.held and (ours is False or now - renewed_at >= trust):
                 log.error("the lease is lost: another process speaks for the component now")
                 self._set(False)
             elif ours is False and not told:
