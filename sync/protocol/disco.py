@@ -1,13 +1,15 @@
 """Service discovery (XEP-0030): what the component is, which commands it has, and what it adds to hosts and accounts.
 
 A server asks on nodes named after the delegated namespace (XEP-0355 §7.2) and lists the answer among its own
-features; without an answer ejabberd delegates nothing. Also who we are (XEP-0092).
+features; without an answer ejabberd delegates nothing. Only what works is listed: where no app is configured there are
+no commands, and nothing is said of push. Also who we are (XEP-0092, XEP-0232).
 """
 
 from collections.abc import Iterable, Mapping
 from xml.etree.ElementTree import Element, SubElement
 
 from sync.model.errors import ItemNotFound
+from sync.protocol import forms
 from sync.protocol.names import (
     COMMANDS,
     CONVSYNC,
@@ -18,6 +20,7 @@ from sync.protocol.names import (
     INBOX,
     PUSH,
     REWRITE,
+    SOFTWARE_INFO,
     SYNC,
     VERSION,
     clark,
@@ -38,6 +41,8 @@ ACCOUNT_FEATURES: Mapping[str, tuple[str, ...]] = {
 }
 HOST_FEATURES: Mapping[str, tuple[str, ...]] = {SYNC: (), REWRITE: (), INBOX: (), CONVSYNC: (), PUSH: (PUSH,)}
 _COMPONENT_FEATURES = (DISCO_INFO, DISCO_ITEMS, COMMANDS, DATA, PUSH, VERSION)
+_PUSHING = frozenset({COMMANDS, DATA, PUSH})  # what there is only for phones
+_NAME = "Convsync"
 _NODES = {
     f"{delegation}{separator}{namespace}": offered
     for delegation in DELEGATIONS
@@ -46,29 +51,47 @@ _NODES = {
 }
 
 
-def _info(node: str | None, identity: tuple[str, str, str] | None, features: Iterable[str]) -> Element:
+def _info(node: str | None, identities: Iterable[tuple[str, str, str]], features: Iterable[str]) -> Element:
     query = Element(INFO, {} if node is None else {"node": node})
-    if identity is not None:
-        category, kind, name = identity
+    for category, kind, name in identities:
         SubElement(query, clark(DISCO_INFO, "identity"), {"category": category, "type": kind, "name": name})
     for feature in features:
         SubElement(query, clark(DISCO_INFO, "feature"), {"var": feature})
     return query
 
 
-def info(payload: Element, *, commands: Mapping[str, str]) -> Element:
-    """The answer to disco#info at the component; `commands` are names by node."""
+def info(payload: Element, *, commands: Mapping[str, str], version: str | None = None) -> Element:
+    """The answer to disco#info at the component; `commands` are names by node, none where no app is configured.
+    `version`: of the program, where it is to be said.
+    """
     node = payload.get("node")
+    hidden = frozenset[str]() if commands else _PUSHING
     if not node:
         # XEP-0357 §4.1: an app server is a pubsub/push; some clients enable push only where they find that.
-        return _info(None, ("pubsub", "push", "Convsync"), _COMPONENT_FEATURES)
+        pushing = [("pubsub", "push", _NAME)] if commands else []
+        query = _info(None, [*pushing, ("component", "generic", _NAME)], _without(hidden, _COMPONENT_FEATURES))
+        if version is not None:
+            query.append(_software(version))
+        return query
     if node in _NODES:
-        return _info(node, None, _NODES[node])
-    if node == COMMANDS:
-        return _info(node, ("automation", "command-list", "Commands"), (COMMANDS,))
+        return _info(node, (), _without(hidden, _NODES[node]))
+    if node == COMMANDS and commands:
+        return _info(node, [("automation", "command-list", "Commands")], (COMMANDS,))
     if node in commands:
-        return _info(node, ("automation", "command-node", commands[node]), (COMMANDS, DATA))
+        return _info(node, [("automation", "command-node", commands[node])], (COMMANDS, DATA))
     raise ItemNotFound("There is no such node.")
+
+
+def _without(hidden: frozenset[str], features: Iterable[str]) -> list[str]:
+    return [feature for feature in features if feature not in hidden]
+
+
+def _software(version: str) -> Element:
+    """XEP-0232 §2; the operating system stays our secret here, too."""
+    form = forms.result([(forms.FORM_TYPE, (SOFTWARE_INFO,)), ("software", (_NAME,)), ("software_version", (version,))])
+    # XEP-0068 §3: of a form that is not for submitting, too.
+    form[0].set("type", "hidden")
+    return form
 
 
 def items(payload: Element, *, component: str, commands: Mapping[str, str]) -> Element:
@@ -88,6 +111,6 @@ def items(payload: Element, *, component: str, commands: Mapping[str, str]) -> E
 def version(number: str) -> Element:
     """The answer to XEP-0092; the operating system stays our secret (§4 there)."""
     query = Element(VERSION_QUERY)
-    SubElement(query, clark(VERSION, "name")).text = "Convsync"
+    SubElement(query, clark(VERSION, "name")).text = _NAME
     SubElement(query, clark(VERSION, "version")).text = number
     return query

@@ -71,6 +71,7 @@ DISCO_INFO = "http://jabber.org/protocol/disco#info"
 DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
 COMMANDS = "http://jabber.org/protocol/commands"
 VERSION = "jabber:iq:version"
+SOFTWARE_INFO = "urn:xmpp:dataforms:softwareinfo"
 PUSH = "urn:xmpp:push:0"
 PUBLISH_OPTIONS = "http://jabber.org/protocol/pubsub#publish-options"
 

@@ -234,10 +234,11 @@ class Door:
         if len(stanza) != 1:
             raise BadRequest("There is not one payload.")
         payload, kind = stanza[0], stanza.get("type")
+        offered = commands.NAMES if self._registrations.offered else {}
         if kind == "get" and payload.tag == disco.INFO:
-            return disco.info(payload, commands=commands.NAMES)
+            return disco.info(payload, commands=offered, version=self._version)
         if kind == "get" and payload.tag == disco.ITEMS:
-            return disco.items(payload, component=self._component, commands=commands.NAMES)
+            return disco.items(payload, component=self._component, commands=offered)
         if kind == "get" and payload.tag == disco.VERSION_QUERY:
             return disco.version(self._version)
         if kind == "set" and payload.tag == commands.COMMAND:

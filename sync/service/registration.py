@@ -28,6 +28,11 @@ class Registrations:
         self._component, self._store, self._sealer, self._apps = component, store, sealer, apps
         self._random_name = random_name
 
+    @property
+    def offered(self) -> bool:
+        """True where there is an app that a phone can register with."""
+        return bool(self._apps)
+
     async def register(self, request: RegisterDevice) -> Registration:
         """`register-device` (PUSH §4)."""
         app = self._app(request.app)

@@ -26,7 +26,7 @@ ANSWERS = {
 
 def discovered(payload: Element) -> Element:
     if payload.tag == disco.INFO:
-        return disco.info(payload, commands=commands.NAMES)
+        return disco.info(payload, commands=commands.NAMES, version="0.1.0")
     if payload.tag == disco.ITEMS:
         return disco.items(payload, component="sync.ex.org", commands=commands.NAMES)
     return disco.version("0.1.0")

@@ -94,10 +94,44 @@ def test_nested_nodes(version: str, namespace: str) -> None:
     assert _features(f"{version}::{namespace}") == ([PUSH] if namespace == PUSH else [])
 
 
+def _identities(answer: Element) -> list[tuple[str | None, ...]]:
+    found = answer.iter("{http://jabber.org/protocol/disco#info}identity")
+    return [(one.get("category"), one.get("type"), one.get("name")) for one in found]
+
+
 def test_the_component_is_an_app_server() -> None:
     answer = disco.info(Element(disco.INFO), commands=commands.NAMES)
-    assert (answer[0].get("category"), answer[0].get("type")) == ("pubsub", "push")
+    assert _identities(answer) == [("pubsub", "push", "Convsync"), ("component", "generic", "Convsync")]
     assert {PUSH, "http://jabber.org/protocol/commands", "jabber:iq:version"} <= set(_features(None))
+
+
+@pytest.mark.parametrize("version", DELEGATIONS)
+def test_without_an_app_nothing_is_said_of_push(version: str) -> None:
+    """Only what works is listed: nobody could register, so nobody could enable."""
+    answer = disco.info(Element(disco.INFO), commands={})
+    assert _identities(answer) == [("component", "generic", "Convsync")]
+    assert [child.get("var") for child in answer if child.get("var")] == [
+        *("http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items", "jabber:iq:version")
+    ]
+    for node in (f"{version}:bare:{PUSH}", f"{version}::{PUSH}"):
+        assert len(disco.info(Element(disco.INFO, {"node": node}), commands={})) == 0
+    assert len(disco.info(Element(disco.INFO, {"node": f"{version}:bare:{SYNC}"}), commands={})) == 1
+    list_node = {"node": "http://jabber.org/protocol/commands"}
+    assert len(disco.items(Element(disco.ITEMS, list_node), component="sync.ex.org", commands={})) == 0
+    for unknown in ("http://jabber.org/protocol/commands", "register-device"):
+        with pytest.raises(ItemNotFound):
+            disco.info(Element(disco.INFO, {"node": unknown}), commands={})
+
+
+def test_the_component_says_what_it_is() -> None:
+    """XEP-0232: beside the features, for whoever asks for them anyway."""
+    answer = disco.info(Element(disco.INFO), commands=commands.NAMES, version="0.1.0")
+    assert serialise(answer[-1]) == (
+        '<x xmlns="jabber:x:data" type="result">'
+        '<field var="FORM_TYPE" type="hidden"><value>urn:xmpp:dataforms:softwareinfo</value></field>'
+        '<field var="software" type="text-single"><value>Convsync</value></field>'
+        '<field var="software_version" type="text-single"><value>0.1.0</value></field></x>'
+    )
 
 
 def test_commands_are_discoverable() -> None:
