@@ -5,6 +5,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
+from sync.model.conversation import ConversationKey, Kind
 from sync.model.event import GapEvent, GapReason, Malformed, MessageEvent, Session, SessionEvent, SessionState
 from sync.protocol import feed
 from sync.protocol.feed import FeedBatch, FrameError, decode_feed
@@ -217,12 +218,18 @@ def test_to_the_module() -> None:
         serialise(feed.subscribe([("s1", 1207)])),
         serialise(feed.deliver(stanza, account="ann@ex.org", resource="web")),
         serialise(feed.sessions_request()),
+        serialise(feed.displayed(ConversationKey("ann@ex.org", "tea@rooms.ex.org/Bob"), "a'1")),
+        serialise(feed.displayed(ConversationKey("ann@ex.org", "tea@rooms.ex.org", Kind.GROUP), "r1")),
     ] == [
         '<ack xmlns="urn:convsync:feed:0" stream="s1" n="18"/>',
         '<subscribe xmlns="urn:convsync:feed:0" versions="1" buckets="0-255"><stream id="s1" n="1207"/></subscribe>',
         '<deliver xmlns="urn:convsync:feed:0" account="ann@ex.org" resource="web">'
         '<iq xmlns="jabber:client" type="set" id="n1"/></deliver>',
         '<sessions xmlns="urn:convsync:feed:0"/>',
+        """<displayed xmlns="urn:convsync:feed:0" account="ann@ex.org" jid="tea@rooms.ex.org/Bob" id="a'1" """
+        'by="ann@ex.org"/>',
+        '<displayed xmlns="urn:convsync:feed:0" account="ann@ex.org" jid="tea@rooms.ex.org" id="r1" '
+        'by="tea@rooms.ex.org"/>',
     ]
 
 

@@ -1,5 +1,5 @@
 """A client reads by a set of our own dialect, over the wire of a whole sandbox: what the account's other clients, its
-phones and its own storage (XEP-0490) learn of it, and the other way round (docs/dialects.md §3, docs/feed.md §8.3).
+phones and its own storage (XEP-0490) learn of it, and the other way round (docs/protocol.md §5.9, docs/feed.md §8.3).
 """
 
 import aiohttp
