@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from bench import calls, feed, ingest, memory, queries, report, rooms
+from bench import calls, feed, ingest, memory, queries, report, rooms, sessions
 
 Run = Callable[..., Awaitable[str]]
 SECTIONS: dict[str, Run] = {
@@ -15,6 +15,7 @@ SECTIONS: dict[str, Run] = {
     "rooms": rooms.run,
     "calls": calls.run,
     "queries": queries.run,
+    "sessions": sessions.run,
     "memory": memory.run,
     "feed": feed.run,
 }

@@ -26,10 +26,10 @@ class NoAnswer(Exception):
 class Client:
     """One session. `connect` logs in; `bind` is a step of its own, since reconnects are measured from there."""
 
-    def __init__(self, *, host: str, port: int, jid: str, password: str) -> None:
+    def __init__(self, *, host: str, port: int, jid: str, password: str, quick_ack: bool = False) -> None:
         self.jid = jid
         self._user, _, self._domain = jid.partition("@")
-        self._password = password
+        self._password, self._quick_ack = password, quick_ack
         self.bytes_in = 0
         self.socket = socket.create_connection((host, port), timeout=SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -41,9 +41,11 @@ class Client:
         self.close()
 
     @classmethod
-    def connect(cls, *, host: str, port: int, jid: str, password: str) -> Self:
-        """A session that is logged in and not bound."""
-        self = cls(host=host, port=port, jid=jid, password=password)
+    def connect(cls, *, host: str, port: int, jid: str, password: str, quick_ack: bool = False) -> Self:
+        """A session that is logged in and not bound. `quick_ack`: what comes is acknowledged at once, so that a server
+        that leaves Nagle's algorithm on does not wait for us.
+        """
+        self = cls(host=host, port=port, jid=jid, password=password, quick_ack=quick_ack)
         self._open()
         secret = b64encode(f"\0{self._user}\0{password}".encode()).decode()
         self.send(f"<auth xmlns='{SASL}' mechanism='PLAIN'>{secret}</auth>")
@@ -88,6 +90,8 @@ class Client:
         root: ET.Element | None = None
         parser = self._parser
         while data := self.socket.recv(262_144):
+            if self._quick_ack:  # the kernel forgets it
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             self.bytes_in += len(data)
             parser.feed(data)
             for kind, element in parser.read_events():
@@ -100,12 +104,26 @@ class Client:
                     root.remove(element)
                     yield element
 
-    def iq(self, kind: str, payload: str, *, to: str | None = None) -> ET.Element:
-        """Ask and wait; raises NoAnswer for an error."""
+    def iq(
+        self,
+        kind: str,
+        payload: str,
+        *,
+        to: str | None = None,
+        before: Callable[[ET.Element], object] = lambda _: None,
+    ) -> ET.Element:
+        """Ask and wait; raises NoAnswer for an error. `before` is given what comes before the answer."""
         iq_id = f"b{next(_ids)}"
         address = f" to={quoteattr(to)}" if to else ""
         self.send(f"<iq type='{kind}' id='{iq_id}'{address}>{payload}</iq>")
-        answer = self.until(lambda e: e.get("id") == iq_id and e.get("type") in ("result", "error"))
+
+        def is_answer(element: ET.Element) -> bool:
+            if element.get("id") == iq_id and element.get("type") in ("result", "error"):
+                return True
+            before(element)
+            return False
+
+        answer = self.until(is_answer)
         if answer.get("type") == "error":
             raise NoAnswer(ET.tostring(answer, encoding="unicode"))
         return answer

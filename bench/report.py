@@ -50,7 +50,7 @@ def machine() -> str:
     return (
         f"Machine: {cores} cores, {processor()}, {memory:.0f} GB; a 4 kB write with fdatasync "
         f"{synchronous_write():.0f} µs; load average before the run {os.getloadavg()[0]:.1f}.\n\n"
-        f"Versions: {', '.join([f'Python {platform.python_version()}', *packages(), f'Prosody {prosody()}'])}."
+        f"Versions: {', '.join([f'Python {platform.python_version()}', *packages(), *servers()])}."
     )
 
 
@@ -71,11 +71,16 @@ def packages() -> list[str]:
     return found
 
 
-def prosody() -> str:
-    """Its version, as the package system knows it."""
+def servers() -> list[str]:
+    """The XMPP servers with their versions, as the package system knows them."""
+    return [f"{title} {installed(package)}" for title, package in (("Prosody", "prosody"), ("ejabberd", "ejabberd"))]
+
+
+def installed(package: str) -> str:
+    """A package's version."""
     try:
         asked = subprocess.run(
-            ["dpkg-query", "-W", "-f", "${Version}", "prosody"], capture_output=True, text=True, check=False
+            ["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True, check=False
         )
     except OSError:
         return "of unknown version"

@@ -1,0 +1,131 @@
+"""How many questions a second are answered: 20 sessions of 20 accounts, each asking again as soon as it was answered.
+
+The accounts are copies of one that the service's ingest has filled, made by SQL; the sessions are a process of their
+own (`bench.askers`) that does not parse what it gets.
+"""
+
+import asyncio
+import json
+import random
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from bench.crowd import accounts
+from bench.queries import said, take
+from bench.report import milliseconds, table
+from bench.traffic import frames
+from bench.ways import OWN, SYNC, result_set
+from sync.adapters.metrics import Metrics
+from sync.adapters.postgres.pool import Pool
+from sync.adapters.postgres.store import PostgresStore
+from sync.app.drivers import SystemClock
+from sync.model.delta import DeltaToken
+from sync.protocol.token import encode_token
+from sync.sandbox.stack import Ready
+
+SESSIONS, SIZES, QUICK_SIZES = 20, (100, 1_000, 5_000), (50,)
+CHANGED = 10
+SECONDS, QUICK_SECONDS = 2.0, 0.5
+RATES_PEOPLE = 1 + SESSIONS  # the one that is copied, and the copies
+LINE_BYTES = 2**25  # how long each answer took, as text
+COPY = """
+WITH chosen AS (SELECT source FROM {table} source WHERE {key} = $1 {most})
+INSERT INTO {table} SELECT (jsonb_populate_record(chosen.source, jsonb_build_object('{key}', copy))).*
+FROM chosen, unnest($2::text[]) AS copy
+"""
+
+
+async def fill(ready: Ready, account: str, conversations: int) -> None:
+    """A message in each of so many conversations."""
+    pool, chance = Pool(ready["postgres"], size=2), random.Random(7)  # noqa: S311 - traffic, no secret
+    await pool.open()
+    try:
+        events = [said(account, peer, chance) for peer in range(conversations)]
+        await take(PostgresStore(pool, SystemClock(), Metrics()), frames(events, host="localhost", stream="bench-many"))
+    finally:
+        await pool.close()
+
+
+async def copied(ready: Ready, model: str, copies: Sequence[str], size: int) -> tuple[int, int]:
+    """The copies get the model's newest conversations, so many; the newest version, and the one before the changed."""
+    connection = await asyncpg.connect(ready["postgres"])
+    try:
+        for name, key, most in (
+            ("account", "jid", ""),
+            ("conversation", "account", f"ORDER BY version DESC LIMIT {size}"),
+        ):
+            await connection.execute(f"DELETE FROM {name} WHERE {key} = ANY ($1)", list(copies))  # noqa: S608
+            await connection.execute(COPY.format(table=name, key=key, most=most), model, list(copies))
+        await connection.execute("ANALYZE conversation")
+        newest = await connection.fetchval("SELECT version FROM account WHERE jid = $1", model)
+        before = await connection.fetchval(
+            "SELECT version FROM conversation WHERE account = $1 ORDER BY version DESC OFFSET $2 LIMIT 1",
+            model,
+            CHANGED,
+        )
+        return newest, before
+    finally:
+        await connection.close()
+
+
+def questions(copies: Sequence[str], since: int) -> dict[str, list[str]]:
+    """What each of them asks, in each dialect."""
+    tokens = [encode_token(DeltaToken(epoch=1, since=since, log=since), account=copy) for copy in copies]
+    return {
+        "Client Synchronization": [f"<query xmlns='{SYNC}' stamp='{since}'>{result_set(60)}</query>"] * len(copies),
+        "urn:convsync:0": [f"<sync xmlns='{OWN}' token='{token}'/>" for token in tokens],
+    }
+
+
+async def rates(ready: Ready, *, quick: bool, say: Callable[[str], None]) -> str:
+    """The table."""
+    (model, _), *others = accounts(ready)[-RATES_PEOPLE:]
+    copies = [jid for jid, _ in others]
+    sizes, seconds = (QUICK_SIZES, QUICK_SECONDS) if quick else (SIZES, SECONDS)
+    await fill(ready, model, max(sizes))
+    rows: list[list[object]] = []
+    async with sessions(ready, others) as process:
+        for size in sizes:
+            say(f"sessions: {ready['server']}, questions a second at {size:,} conversations")
+            newest, before = await copied(ready, model, copies, size)
+            for what, since in (("nothing new", newest), (f"{CHANGED} changed", before)):
+                for dialect, payloads in questions(copies, since).items():
+                    found = json.loads(await ordered(process, {"payloads": payloads, "seconds": seconds}))
+                    rate = f"{found['answers'] / found['seconds']:,.0f}"
+                    rows.append([f"{what}, {dialect}", f"{size:,}", rate, *milliseconds(found["took"], 50, 99)])
+    head = ["", "conversations", "requests/s", "p50 ms", "p99 ms"]
+    return f"{SESSIONS} sessions that ask without a pause:\n\n{table(head, rows)}"
+
+
+@asynccontextmanager
+async def sessions(ready: Ready, people: Sequence[tuple[str, str]]) -> AsyncIterator[Process]:
+    """The process, with everybody logged in."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.askers"),
+        cwd=Path(__file__).parents[1],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=LINE_BYTES,
+    )
+    try:
+        await ordered(process, {"host": ready["c2s"]["host"], "port": ready["c2s"]["port"], "people": people})
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def ordered(process: Process, order: object) -> bytes:
+    """Its next line, in answer to this one."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(order).encode() + b"\n")
+    line = await process.stdout.readline()
+    if not line:
+        raise RuntimeError("the sessions ended")
+    return line
