@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
@@ -124,17 +124,14 @@ class HostFeed:
         self._freshness = freshness_seconds
         self._streams: dict[str, Progress] = {}
         self._behind: int | None = 0  # events still to come, as the module said last; None: it does not say
-        self._skipped = False
+        self._skipped, self._refusals = False, 0
         self._losses: set[FeedPosition | None] = set()  # not committed; None: the hello's. No time behind is good
-        self._up = False
-        self._moved = asyncio.Event()
-        self._caught_up = asyncio.Event()
-        self._wanted = asyncio.Event()
+        self._up = self._anew = False  # anew: the answer to the last request may be over already
+        self._moved, self._caught_up, self._wanted = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._called = asyncio.Event()  # since the last attempt: somebody begins anew
         self.subscribed = False
         self.why = NOT_YET  # why it is not, in words for the operator
         self.said: Hello | None = None  # what the module said of itself when we subscribed
-        self._refusals = 0
 
     @property
     def keeps_rooms(self) -> bool:
@@ -149,7 +146,11 @@ class HostFeed:
         self.resubscribe()
 
     def resubscribe(self) -> None:
-        """Something is missing: nothing is fresh until the module has sent again what is not committed."""
+        """The module begins anew, or is not understood: nothing is fresh until it has sent what is not committed."""
+        self._anew = True
+        self._missed()
+
+    def _missed(self) -> None:
         self._caught_up.clear()
         self._wanted.set()
         self._called.set()
@@ -210,11 +211,7 @@ class HostFeed:
             await self._clock.sleep(VOUCH_SECONDS)
             try:
                 if self.subscribed and not await self._presence.complete(self.host):
-                    payload = feed.sessions_request()
-                    request = envelope.iq(
-                        "get", sender=self._component, to=self.host, request_id="sessions", payload=payload
-                    )
-                    answer = await self._wire.request(request)
+                    answer = await self._ask("get", "sessions", feed.sessions_request())
                     if len(answer):
                         found = hello.decode_sessions(answer[0], host=self.host)
                         await self._presence.reset(self.host, by_account(found))
@@ -226,12 +223,12 @@ class HostFeed:
         payload = feed.subscribe((mark.stream, mark.committed) for mark in known.values())
         # Batches follow the hello at once, on the same connection: what they belong to must be known before they come.
         self._streams = {name: Progress(mark.shard, mark.committed, mark.seen) for name, mark in known.items()}
-        request = envelope.iq("set", sender=self._component, to=self.host, request_id="subscribe", payload=payload)
-        self._behind, self._skipped = None, False
+        self._behind, self._skipped, self._anew = None, False, False
         self._losses.add(None)
-        answer = await self._wire.request(request)
-        # From here on whoever misses something, or connects anew, has to be heard.
-        self._wanted.clear()
+        answer = await self._ask("set", "subscribe", payload)
+        # Events that were on their way while we asked were missed in vain. Who misses any from here on is heard.
+        if not self._anew:
+            self._wanted.clear()
         if not len(answer):
             raise Refused("no-hello")
         said = hello.decode_hello(answer[0], host=self.host)
@@ -245,7 +242,7 @@ class HostFeed:
             self._progress(stream.id, said.shard).held(stream.acked, stream.high)
         if said.regressed and self._skipped:
             # What came with the hello was counted from where we had been, not from the module's ack.
-            self.resubscribe()
+            self._missed()
         if said.rooms is not self._reach.rooms:
             raise Refused("rooms-host" if said.rooms else "no-rooms-host")
         if not self._up:
@@ -255,6 +252,11 @@ class HostFeed:
         self._look()
         log.info(
             "the feed is subscribed", extra={"host": self.host, "server": said.server, "version": said.server_version}
+        )
+
+    def _ask(self, kind: str, name: str, what: Element) -> Awaitable[Element]:
+        return self._wire.request(
+            envelope.iq(kind, sender=self._component, to=self.host, request_id=name, payload=what)
         )
 
     async def _compare(self, known: dict[str, StreamMark], said: Hello) -> None:
@@ -297,7 +299,7 @@ class HostFeed:
             # Something between was lost on the way: start over from what is committed.
             log.error("the feed skipped events", extra={"host": self.host, "n": first})
             self._skipped = True
-            self.resubscribe()
+            self._missed()
             return
         progress.head = max(progress.head, batch.head)
         new = [event for event in batch.events if event.position.n > progress.received]

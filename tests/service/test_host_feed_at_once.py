@@ -30,7 +30,7 @@ class Backlog(Lines):
         return answer
 
 
-async def subscribed(lines: Backlog, committed: int) -> tuple[Joined, asyncio.Future[None]]:
+async def subscribed(lines: Any, committed: int) -> tuple[Joined, asyncio.Future[None]]:
     bench, observer = in_memory(), RecordingObserver()
     await bench.marks.mark(HOST, [known("a", committed, committed)])
     feed = HostFeed(
@@ -56,6 +56,28 @@ async def test_what_came_with_the_hello_counts() -> None:
     it.take("a", 10, 10)
     assert [event.position.n for event in it.bin.events] == [6, 7, 8, 9, 10]
     assert len(it.lines.asked) == 1
+    running.cancel()
+
+
+class Reloaded(Lines):
+    """The module answers, is loaded anew and calls, all in one packet."""
+
+    it: Joined
+
+    async def request(self, iq: Element) -> Element:
+        answer = await super().request(iq)
+        if len(self.asked) == 1:
+            self.it.feed.resubscribe()
+        return answer
+
+
+async def test_a_module_that_begins_anew_right_behind_its_hello_is_asked_again() -> None:
+    """Nothing would come until somebody does."""
+    lines = Reloaded(stream("a", 1, 0, 0))
+    it, running = await subscribed(lines, committed=0)
+    await asyncio.wait_for(lines.asked_again.wait(), 5)
+    await it.feed.fresh()
+    assert len(lines.asked) == 2
     running.cancel()
 
 
