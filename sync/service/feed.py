@@ -157,11 +157,10 @@ class HostFeed:
 
     def disconnected(self) -> None:
         """The connection is gone. What was received and not committed comes again."""
-        self._up = False
+        self._up, self.why, self._refusals = False, NOT_YET, 0
         self._wanted.clear()
         self._caught_up.clear()
         self._set_subscribed(False)
-        self.why, self._refusals = NOT_YET, 0
 
     async def run(self) -> None:
         """Subscribe whenever there is a connection, and acknowledge, until cancelled."""
@@ -226,7 +225,7 @@ class HostFeed:
         self._behind, self._skipped, self._anew = None, False, False
         self._losses.add(None)
         answer = await self._ask("set", "subscribe", payload)
-        # Events that were on their way while we asked were missed in vain. Who misses any from here on is heard.
+        # What was on its way while we asked was missed in vain; from here on whoever misses something is heard.
         if not self._anew:
             self._wanted.clear()
         if not len(answer):
@@ -255,9 +254,8 @@ class HostFeed:
         )
 
     def _ask(self, kind: str, name: str, what: Element) -> Awaitable[Element]:
-        return self._wire.request(
-            envelope.iq(kind, sender=self._component, to=self.host, request_id=name, payload=what)
-        )
+        iq = envelope.iq(kind, sender=self._component, to=self.host, request_id=name, payload=what)
+        return self._wire.request(iq)
 
     async def _compare(self, known: dict[str, StreamMark], said: Hello) -> None:
         """docs/feed.md §6: has either side lost memory?"""
