@@ -12,11 +12,12 @@ from tests.system.ejabberd_server import Ejabberd
 from tests.system.person import COMMANDS
 from tests.system.prosody_server import COMPONENT, DOMAIN, SECRET
 from tests.system.station import Station
-from tests.system.test_check import installed as installed  # a fixture
-from tests.system.test_check import prosody_with
+from tests.system.test_check import installed, prosody_with
 from tests.system.test_check_ejabberd import edited, station
 from tests.system.test_queries import refused
 from tests.system.xmpp_client import XmppClient
+
+assert installed  # a fixture
 
 INFO, ITEMS = "http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items"
 OURS = {SYNC, REWRITE, INBOX, CONVSYNC, PUSH}
