@@ -287,10 +287,11 @@ class Bootstrapper:
 
     async def _take(self, reading: Reading, page: Page, past: Past, until: int) -> None:
         """One page, and the row that says so with the last of it."""
-        known = await self._store.transact(history.known_keys(page.events), history.known_places)
         taken: frozenset[history.Place] = frozenset()
         step = 1
         while True:
+            # Anew each time: what was known and is trimmed meanwhile needs a place like others.
+            known = await self._store.transact(history.known_keys(page.events), history.known_places)
             events = history.ranked(page.events, reading.row.rank, known, reading.floors, taken, step=step)
             rest, markers = history.own_markers(events, self._policies.conduct)
             row = history.moved(

@@ -10,13 +10,13 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from sync.model.bootstrap import BootstrapState
-from sync.model.conversation import ConversationKey, Kind
+from sync.model.conversation import ConversationKey, Kind, key_of
 from sync.model.errors import StoreUnavailable, Uncommittable
 from sync.model.event import Session, SessionState
 from sync.protocol.hello import PresentSession
 from sync.protocol.names import FEED
 from sync.rules.times import microseconds
-from tests.contract.samples import ANN, EVE, NOW, TEA, WITH_BOB, member, owned, seeing, storing
+from tests.contract.samples import ANN, EVE, NOW, TEA, WITH_BOB, conversation, member, message, owned, seeing, storing
 from tests.service.archives import HOST, ROOMS, House
 
 
@@ -352,6 +352,31 @@ async def test_a_conversation_of_which_the_tombstone_is_gone_does_not_come_back(
     house.server.said(ANN, "a1", house.ago(said))
     await house.until(house.done)
     assert (WITH_BOB in house.store.tables.conversations) is taken
+
+
+async def test_a_known_message_that_is_trimmed_meanwhile_is_given_a_place_like_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the look at what is known and the page's own transaction; at its time in the archive there is another."""
+    house = House()
+    known(house)
+    talk(house, 1)
+    where = house.ago(10)
+    here = message(where, archive_key=key_of("live"), counted=False)
+    trimmed = message(where + 99, archive_key=key_of("a0"), counted=False)
+    house.store.apply(owned(), storing(messages=[here, trimmed], conversations=[conversation(20)]))
+    transact, trims = house.store.transact, [1]
+
+    async def trimming(keys: Any, rule: Any) -> Any:
+        done = await transact(keys, rule)
+        if keys.archived and not keys.places and trims:
+            trims.clear()
+            del house.store.tables.messages[WITH_BOB, where + 99]
+        return done
+
+    monkeypatch.setattr(house.store, "transact", trimming)
+    await house.until(house.done)
+    assert not trims
 
 
 async def test_a_host_is_listed_and_read() -> None:
