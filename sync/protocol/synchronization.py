@@ -24,6 +24,8 @@ CONVERSATION = clark(SYNC, "conversation")
 # (docs/dialects.md §1). XEP-0045's namespace says what it is to everybody else.
 KINDS = {XABBER_CHAT: Kind.CHAT, MUC: Kind.GROUP}
 TYPES = {kind: name for name, kind in KINDS.items()}
+# What clients name, also by the name that a plain chat had before.
+_KIND_OF = KINDS | {f"{SYNC}#chat": Kind.CHAT}
 NO_CONVERSATION = "There is no such conversation."
 _STATUSES = {status.value: status for status in Status}
 _FLAGS = ("pinned_first", "filter_pinned", "filter_archived")
@@ -104,14 +106,14 @@ def decode_set(payload: Element) -> SetProperties:
     conversation = conversations[0]
     peer, kind = named_peer(conversation), conversation.get("type", XABBER_CHAT)
     # PROTOCOLS §2: an unknown conversation is item-not-found; of a type that we do not keep there is none.
-    if kind not in KINDS:
+    if kind not in _KIND_OF:
         raise ItemNotFound(NO_CONVERSATION)
     pinned, mute, status = (conversation.get(name) for name in ("pinned", "mute", "status"))
     if pinned is None and mute is None and status is None:
         raise BadRequest("There is nothing to set.")
     return SetProperties(
         peer=peer,
-        kind=KINDS[kind],
+        kind=_KIND_OF[kind],
         pinned=None if pinned is None else natural(pinned, "pinned"),
         mute=None if mute is None else _mute(mute),
         status=None if status is None else read_status(status),
