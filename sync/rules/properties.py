@@ -73,16 +73,11 @@ def set_properties(
         if after is not None:
             now[key] = changed[key] = after
     named = tuple(now[ConversationKey(account, request.peer, request.kind)] for request in requests)
-    read = tuple(one for one in changed.values() if was_read(before[one.key], one, requests))
+    # Deleting moves the pointer, too, and leaves its name.
+    read = tuple(one for one in changed.values() if one.read.id not in (None, before[one.key].read.id))
     writes = fold.writes()
     value = Settings(changed=tuple(changed.values()), named=named, read=read, report=fold.report)
     return Ruling(writes=writes, value=value)
-
-
-def was_read(before: Conversation, after: Conversation, requests: Sequence[SetProperties]) -> bool:
-    """True where a request has moved the read pointer to the message that it names; deleting moves it, too."""
-    ids = {r.read for r in requests if (r.peer, r.kind) == (after.key.peer, after.key.kind)}
-    return after.read.rank > before.read.rank and after.read.id in ids
 
 
 def settings(

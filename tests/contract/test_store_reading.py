@@ -101,6 +101,8 @@ async def test_a_part_is_read(stores: Bench, rank: int, left: tuple[int, int, st
     again = await read(stores, up_to(rank), up_to(2))
     assert (again.changed, again.read) == ((), ())
     assert await state(stores, WITH_BOB) == [left]
+    gone = await read(stores, up_to(rank, status=Status.DELETED))
+    assert (len(gone.changed), gone.read) == (1, ())
 
 
 async def test_the_base_is_read_as_a_whole_or_not_at_all(stores: Bench) -> None:
