@@ -42,6 +42,7 @@ class Mirror:
         self.ringing: set[str] = set()
         self.ended: dict[str, str] = {}
         self.changes: dict[int, tuple[str, str]] = {}
+        self.gone: dict[Row, int] = {}  # deleted ones, with the version that says so
         self.holes: list[tuple[int, int]] = []  # own version, previous
         self.applied: list[tuple[int, int]] = []  # previous, version
         self._taken = 0
@@ -98,6 +99,7 @@ class Mirror:
                 self.changes[int(change.get("version", ""))] = change.get("kind", ""), change.get("id", "")
             if one.get("status") == "deleted":
                 self.rows.pop(key, None)
+                self.gone[key] = int(one.get("version", ""))
             else:
                 self.rows[key] = plain(one)
 

@@ -10,7 +10,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from tests.system.box import Box, eventually
-from tests.system.live_mirror import CALL, CONVERSATION, LIVE, OWN, Mirror, live_of
+from tests.system.live_mirror import CALL, CONVERSATION, LIVE, OWN, Mirror, Row, live_of
+from tests.system.lively import Circle
 from tests.system.person import JMI, MAM, Person
 from tests.system.room import Room
 from tests.system.test_properties import one, put
@@ -119,15 +120,17 @@ async def test_nobody_else_hears_of_it_and_nothing_comes_back(box: Box) -> None:
     ann, bob = await box.friends("phone", "b")
     other = await box.person(ann.account, "other", carbons=True)
     live = await listening(box, ann)
+    for person in (ann, bob):
+        await person.fresh()
+    before = await box.metric("convsync_events_committed_total")
     for number in range(5):
         bob.write(ann.account, f"note {number}")
     await live.until(says(bob.account, "note 4"))
-    await ann.fresh()
-    fed = await box.metric("convsync_events_committed_total")
-    version = live.version
     await live.agrees()
-    assert live.version == version  # a notice that was fed would be a new event, and what it says a new version
-    assert await box.metric("convsync_events_committed_total") == fed
+    for person in (ann, bob):
+        await person.fresh()
+    # Of each message its author's event and its addressee's, and none of a notice.
+    assert await box.metric("convsync_events_committed_total") == before + 10
     for session in (ann, other, bob):
         assert live_of(session) == []
         assert not [e for e in session.received if e.find(f".//{LIVE}") is not None]
@@ -174,6 +177,38 @@ async def test_two_hundred_messages_are_a_chain(box: Box) -> None:
     assert live.holes == []
     assert in_a_chain(live.session)
     assert len(live_of(live.session)) <= 200
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_whatever_people_do_two_followers_have_the_truth(seed: int, box: Box) -> None:
+    """Lists, counters, calls, and every entry of every change log; one reads its list in small pages meanwhile."""
+    circle = await Circle.meet(box, seed)
+    await circle.live(30)
+    first = await listening(box, circle.ann, "first")
+    logged = await logs(box, circle.ann)
+    session = await box.person(circle.ann.account, "second")
+    moving = asyncio.ensure_future(circle.live(120, together=4))
+    second = Mirror(session)
+    await second.sync("live='true'", most=1)
+    await moving
+    await circle.settle()
+    for mirror in (first, second):
+        await mirror.agrees()
+        assert mirror.holes == []
+    written = {version: entry for version, entry in (await logs(box, circle.ann)).items() if version not in logged}
+    # Of a deleted conversation it is told that it is, and nothing else.
+    wanted = {
+        version: (what, about) for version, (row, what, about) in written.items() if version > first.gone.get(row, 0)
+    }
+    told = {version: what for version, what in first.changes.items() if version not in logged}
+    assert wanted.items() <= told.items()
+    assert told.keys() <= written.keys()
+
+
+async def logs(box: Box, person: Person) -> dict[int, tuple[Row, str, str]]:
+    """Version → conversation, what happened, to which message."""
+    rows = await box.sql("SELECT * FROM change WHERE account = $1", person.account)
+    return {row["version"]: ((row["peer"], row["kind"]), row["what"], row["target_id"]) for row in rows}
 
 
 async def test_what_changes_while_it_begins_is_not_lost(box: Box) -> None:
