@@ -70,7 +70,8 @@ async def hold(crowd: Crowd, reader: DeltaReader) -> None:
         calls = await connection.fetch("SELECT * FROM call WHERE account = $1", reader.account)
     assert [one for one in map(rows.change, log) if not reader.knows(one)] == []
     for call in map(rows.call, calls):
-        name, own = (call.key.peer, call.session_id), call.caller.startswith(reader.account)
+        name = (call.key.peer, call.session_id)
+        own = call.state is CallState.OUTGOING or call.caller.startswith(reader.account)
         assert (name in reader.ringing) == (call.state is CallState.RINGING and call.rings(crowd.clock.now()))
         assert own or call.version <= reader.all_loaded or reader.calls.get(name) == call.state.value
 
