@@ -149,6 +149,26 @@ async def test_a_hole_between_files_costs_what_was_in_it(tmp_path: Path) -> None
         assert numbers == [*map(str, range(int(lost[0]))), "torn", *map(str, range(int(lost[-1]) + 1, 12))]
 
 
+async def test_what_turns_out_to_be_unreadable_while_it_is_sent_is_told_once(tmp_path: Path) -> None:
+    async with prosody_of_its_own(tmp_path) as prosody:
+        client = await prosody.client(f"{prosody.name()}/a")
+        await say(client, prosody.name(), *(f"e{i}" for i in range(20)))
+        content = segment(prosody.outbox).read_bytes()
+        with segment(prosody.outbox).open("r+b") as file:
+            file.seek(content.index(b"<body>e2</body>"))
+            file.write(b"<body>e#</body>")
+        feed = await prosody.component()
+        await feed.subscribe()
+        await feed.event(lambda e: e.kind == "gap")
+        words = [e.element.get("reason") or e.body or "" for e in feed.events if e.kind in ("message", "gap")]
+        assert list(dict.fromkeys(words)) == ["e0", "e1", "unreadable"]
+        feed.ack_all()
+        await feed.caught_up()
+        await feed.cut()
+        await told(prosody, "again")
+        assert prosody.log().count("The feed has a gap") == 1
+
+
 async def test_the_outbox_of_a_later_version_is_set_aside(tmp_path: Path) -> None:
     async with prosody_of_its_own(tmp_path) as prosody:
         client = await prosody.client(f"{prosody.name()}/a")

@@ -216,9 +216,17 @@ function outbox:_remove_segments(stream, upto)
 	end
 end
 
--- Event n of the stream turned out to be unreadable: what comes from there on is lost.
+-- Event n of the stream turned out to be unreadable: what comes from there on is lost, what was before it stays until it
+-- is acked.
 function outbox:give_up(stream, n)
-	self:_remove_segments(stream, math.huge);
+	self:_close_reader();
+	local segments = stream.segments;
+	while segments[1] and segments[#segments].first >= n do
+		local segment = table.remove(segments);
+		os.remove(segment.path);
+		self.bytes = self.bytes - segment.bytes;
+	end
+	if segments[1] then segments[#segments].last = n - 1; end
 	stream.high = n - 1;
 	self:gap("unreadable");
 end
