@@ -51,7 +51,8 @@ class DeltaReader:
         begins = self.token is None or reset is not None or not self._chain
         if reset is not None:
             self.resets.append(reset)
-        if self.token is None or reset is not None:
+        # Who was told of an account that nobody knew then is told everything, too.
+        if self.token is None or reset is not None or (begins and self.version == 0):
             self.held, self.calls, self.all_loaded = {}, {}, version
         if begins:
             self._take_calls(answer, nothing_new=reset is None and version == self.version)
