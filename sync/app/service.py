@@ -223,7 +223,9 @@ class Service:
                 store=store,
                 live=self._make_live(),
                 watchers=self._watchers,
-                bridge=Bridge(component=jid, wire=self._link, feeds=self._feeds, observer=metrics),
+                bridge=Bridge(
+                    component=jid, wire=self._link, feeds=self._feeds, clock=self._drivers.clock, observer=metrics
+                ),
                 clock=self._drivers.clock,
                 observer=metrics,
                 policies=self._policies,

@@ -1,28 +1,28 @@
 """What a client reads by a set of ours is said in the account's own storage too (XEP-0490), for its clients that look
 nowhere else: the feed module publishes it (docs/feed.md §8.3).
 
-It is said after the commit, and may get lost: the other clients then learn it from a query. Of several places that
-wait for one conversation the newest is said; few requests are under way at a time: each is work for the server.
-A module that does not serve it is not asked again until its host is subscribed anew.
+It is said after the commit, and may get lost: the other clients then learn it from a query. A host is asked one thing
+at a time, and then left alone for as long as its answer took: publishing may be the whole server's time. Of several
+places that wait for one conversation the newest is said. A module that does not serve it is not asked again until its
+host is subscribed anew.
 """
 
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from functools import partial
+from time import perf_counter
 
 from sync.model.conversation import Conversation, ConversationKey
 from sync.model.errors import Refused
 from sync.model.jid import domain
-from sync.ports import Observer, Wire
+from sync.ports import Clock, Observer, Wire
 from sync.protocol import envelope, feed
 from sync.protocol.hello import Hello
 from sync.service.feed import HostFeed
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 1000  # conversations; what is read in others is not said
-AT_ONCE = 4
+MAX_WAITING = 1000  # conversations of a host; what is read in others is not said
 # Of an older module, of a host without such storage, of one where the operator does not want it.
 NOT_SERVED = frozenset({"service-unavailable", "feature-not-implemented", "forbidden"})
 
@@ -30,10 +30,13 @@ NOT_SERVED = frozenset({"service-unavailable", "feature-not-implemented", "forbi
 class Bridge:
     """Says how far conversations are read."""
 
-    def __init__(self, *, component: str, wire: Wire, feeds: Mapping[str, HostFeed], observer: Observer) -> None:
-        self._component, self._wire, self._feeds, self._observer = component, wire, feeds, observer
-        self._waiting: dict[ConversationKey, str] = {}
-        self._asking: dict[ConversationKey, asyncio.Task[None]] = {}
+    def __init__(
+        self, *, component: str, wire: Wire, feeds: Mapping[str, HostFeed], clock: Clock, observer: Observer
+    ) -> None:
+        self._component, self._wire, self._feeds = component, wire, feeds
+        self._clock, self._observer = clock, observer
+        self._waiting: dict[str, dict[ConversationKey, str]] = {host: {} for host in feeds}
+        self._saying: dict[str, asyncio.Task[None]] = {}
         self._unserved: dict[str, Hello | None] = {}  # as the host said hello when it refused
         self._told: dict[str, str] = {}
         self._count = 0
@@ -42,13 +45,16 @@ class Bridge:
         """Say that these are read up to their pointers. Returns at once."""
         for conversation in conversations:
             key, place = conversation.key, conversation.read.id
-            if place is None or not self._is_served(domain(key.account)):
+            host = domain(key.account)
+            if place is None or not self._is_served(host):
                 continue
-            if key not in self._waiting and len(self._waiting) >= MAX_WAITING:
+            waiting = self._waiting[host]
+            if key not in waiting and len(waiting) >= MAX_WAITING:
                 self._observer.notice("displayed", "dropped")
                 continue
-            self._waiting[key] = place
-        self._start()
+            waiting[key] = place
+            if host not in self._saying:
+                self._saying[host] = asyncio.ensure_future(self._say(host, waiting))
 
     def _is_served(self, host: str) -> bool:
         feed = self._feeds.get(host)
@@ -56,23 +62,21 @@ class Bridge:
             return False
         return host not in self._unserved or self._unserved[host] is not feed.said
 
-    def _start(self) -> None:
-        free = (key for key in tuple(self._waiting) if key not in self._asking)
-        for key in free:
-            if len(self._asking) >= AT_ONCE:
-                return
-            task = asyncio.ensure_future(self._ask(key, self._waiting.pop(key)))
-            self._asking[key] = task
-            task.add_done_callback(partial(self._answered, key))
+    async def _say(self, host: str, waiting: dict[ConversationKey, str]) -> None:
+        """All that waits for a host, and what comes meanwhile."""
+        try:
+            while waiting:
+                key = next(iter(waiting))
+                place = waiting.pop(key)
+                if not self._is_served(host):
+                    continue  # it refused, or went away, while this one waited
+                began = perf_counter()
+                await self._ask(host, key, place)
+                await self._clock.sleep(perf_counter() - began)
+        finally:
+            del self._saying[host]
 
-    def _answered(self, key: ConversationKey, _: asyncio.Task[None]) -> None:
-        del self._asking[key]
-        self._start()
-
-    async def _ask(self, key: ConversationKey, place: str) -> None:
-        host = domain(key.account)
-        if not self._is_served(host):
-            return  # it refused while this one waited
+    async def _ask(self, host: str, key: ConversationKey, place: str) -> None:
         self._count += 1
         request = envelope.iq(
             "set",

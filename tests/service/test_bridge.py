@@ -1,10 +1,11 @@
 """What is read by a set goes to the account's own storage (docs/feed.md §8.3): the newest place of each conversation,
-few at a time, and not to a module that does not serve it.
+one at a time, and not to a module that does not serve it.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, cast
 
 import pytest
@@ -13,12 +14,13 @@ from sync.model.conversation import Conversation, Pointer
 from sync.model.errors import Refused
 from sync.protocol.names import FEED, clark
 from sync.service import bridge as under_test
-from sync.service.bridge import AT_ONCE, Bridge
+from sync.service.bridge import Bridge
 from sync.service.feed import HostFeed
 from tests.contract.fakes_observer import RecordingObserver
-from tests.contract.samples import ANN, BOB, TEA, conversation, membership
+from tests.contract.fakes_store import SetClock
+from tests.contract.samples import ANN, BOB, NOW, TEA, conversation, membership
 
-HOST = "example.org"
+HOST, OTHER = "example.org", "example.com"
 
 
 class Module:
@@ -30,7 +32,8 @@ class Module:
 
     async def request(self, iq: Any) -> Any:
         displayed = iq.find(clark(FEED, "displayed"))
-        assert (iq.get("to"), iq.get("type"), iq.get("from")) == (HOST, "set", "sync.example.org")
+        assert (iq.get("to"), iq.get("type")) == (displayed.get("account").partition("@")[2], "set")
+        assert iq.get("from") == "sync.example.org"
         self.asked.append(tuple(displayed.get(name) for name in ("jid", "id", "by")))
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.open.append(answer)
@@ -55,12 +58,30 @@ class Feed:
         self.subscribed, self.said = True, object()
 
 
+class Pacing(SetClock):
+    """Remembers how long it was waited for, and lets that time pass when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(NOW)
+        self.pauses: list[float] = []
+        self.run = asyncio.Event()
+        self.run.set()
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await self.run.wait()
+
+
 class Desk:
     def __init__(self) -> None:
-        self.module, self.feed, self.observer = Module(), Feed(), RecordingObserver()
-        feeds = cast(Mapping[str, HostFeed], {HOST: self.feed})
+        self.module, self.feed, self.observer, self.clock = Module(), Feed(), RecordingObserver(), Pacing()
+        feeds = cast(Mapping[str, HostFeed], {HOST: self.feed, OTHER: Feed()})
         self.bridge = Bridge(
-            component="sync.example.org", wire=cast(Any, self.module), feeds=feeds, observer=self.observer
+            component="sync.example.org",
+            wire=cast(Any, self.module),
+            feeds=feeds,
+            clock=self.clock,
+            observer=self.observer,
         )
 
     async def read(self, *conversations: Conversation) -> None:
@@ -82,20 +103,21 @@ def desk() -> Desk:
     return Desk()
 
 
-def chat(place: str | None, peer: str = BOB) -> Conversation:
-    return conversation(1, peer, read=Pointer(5, place))
+def chat(place: str | None, peer: str = BOB, owner: str = ANN) -> Conversation:
+    return conversation(1, peer, owner, read=Pointer(5, place))
 
 
 async def test_who_gave_the_id_is_said_with_it(desk: Desk) -> None:
-    await desk.read(
-        chat("a1"), membership(1, read=Pointer(5, "r1")), chat("a2", f"{TEA}/Bob"), chat(None, "x@example.net")
-    )
+    room = membership(1, read=Pointer(5, "r1"))
+    await desk.read(chat("a1"), room, chat("a2", f"{TEA}/Bob"), chat(None, "x@example.net"))
+    await desk.module.answer(None)
+    await desk.module.answer(None)
+    await desk.module.answer(None)
     assert desk.module.asked == [(BOB, "a1", ANN), (TEA, "r1", TEA), (f"{TEA}/Bob", "a2", ANN)]
-    await desk.module.answer(None, None, None)
     assert desk.noticed("sent") == 3
 
 
-async def test_of_several_places_of_a_conversation_the_newest_is_said_and_one_at_a_time(desk: Desk) -> None:
+async def test_of_several_places_of_a_conversation_the_newest_is_said(desk: Desk) -> None:
     for place in ("a1", "a2", "a3"):
         await desk.read(chat(place))
     assert desk.module.places == ["a1"]
@@ -105,16 +127,29 @@ async def test_of_several_places_of_a_conversation_the_newest_is_said_and_one_at
     assert (desk.module.places, desk.noticed("sent"), desk.noticed("refused")) == (["a1", "a3"], 1, 1)
 
 
-async def test_few_are_under_way_at_a_time_and_few_wait(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_is_under_way_and_few_wait(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(under_test, "MAX_WAITING", 10)
     chats = [chat(f"a{number}", f"user{number}@example.net") for number in range(30)]
-    await desk.read(*chats[:8])
-    assert len(desk.module.open) == AT_ONCE
-    await desk.read(*chats[8:])
-    assert (len(desk.module.open), desk.noticed("dropped")) == (AT_ONCE, 30 - AT_ONCE - 10)
+    await desk.read(*chats[:1])
+    await desk.read(*chats[1:])
+    assert (len(desk.module.open), desk.noticed("dropped")) == (1, 30 - 1 - 10)
     while desk.module.open:
+        assert len(desk.module.open) == 1
         await desk.module.answer(None)
-    assert desk.module.places == [f"a{number}" for number in range(AT_ONCE + 10)]
+    assert desk.module.places == [f"a{number}" for number in range(11)]
+
+
+async def test_a_host_is_left_alone_for_as_long_as_its_answer_took(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "perf_counter", count(100.0, 0.25).__next__)
+    desk.clock.run.clear()
+    await desk.read(chat("a1"), chat("a2", "cat@example.net"))
+    await desk.module.answer(None)
+    assert (desk.module.places, desk.clock.pauses) == (["a1"], [0.25])
+    await desk.read(chat("b1", owner=f"eve@{OTHER}"))  # is no matter of the other's
+    assert desk.module.places == ["a1", "b1"]
+    desk.clock.run.set()
+    await turn()
+    assert desk.module.places == ["a1", "b1", "a2"]
 
 
 @pytest.mark.parametrize("condition", sorted(under_test.NOT_SERVED))
@@ -124,12 +159,12 @@ async def test_who_does_not_serve_it_is_not_asked_before_the_next_subscription(
     chats = [chat(f"a{number}", f"user{number}@example.net") for number in range(6)]
     await desk.read(*chats)
     with caplog.at_level(logging.INFO):
-        await desk.module.answer(*[condition] * AT_ONCE)
+        await desk.module.answer(condition)
         await desk.read(chat("a9"))
-        assert len(desk.module.asked) == AT_ONCE
+        assert desk.module.places == ["a0"]
         desk.feed.said = object()
         await desk.read(chat("a9"))
-        assert len(desk.module.asked) == AT_ONCE + 1
+        assert desk.module.places == ["a0", "a9"]
         await desk.module.answer(condition)
     assert [record.message for record in caplog.records] == ["the feed module publishes no displayed markers"]
     desk.feed.said = object()
@@ -151,5 +186,5 @@ async def test_nobody_is_asked_while_the_host_is_away_or_not_ours(desk: Desk) ->
     desk.feed.subscribed = False
     await desk.read(chat("a1"))
     desk.feed.subscribed = True
-    await desk.read(conversation(1, owner="ann@elsewhere.example", read=Pointer(5, "a1")))
+    await desk.read(chat("a1", owner="ann@elsewhere.example"))
     assert desk.module.asked == []

@@ -55,7 +55,7 @@ class Desk:
         self.stores, self.lines, self.presence = stores, lines or Lines(), MemoryPresence()
         observer = RecordingObserver()
         live = Live(component="sync.example.org", wire=self.lines, presence=self.presence, observer=observer)
-        bridge = Bridge(component="sync.example.org", wire=self.lines, feeds={}, observer=observer)
+        bridge = Bridge(component="sync.example.org", wire=self.lines, feeds={}, clock=stores.clock, observer=observer)
         self.watchers = Watchers(
             {HOST},
             watches=stores.watches,
