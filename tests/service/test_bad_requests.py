@@ -19,7 +19,7 @@ from sync.model.event import Session, SessionState
 from sync.model.push import Environment
 from sync.model.query import App, Cursor, InboxPlace, SortKey
 from sync.protocol.cursor import encode_cursor, encode_place
-from sync.protocol.names import CLIENT, COMPONENT, DELEGATIONS, FEED, FORWARD, STANZAS, clark
+from sync.protocol.names import CLIENT, COMPONENT, CONVSYNC, DELEGATIONS, FEED, FORWARD, RSM, STANZAS, clark
 from sync.protocol.serialise import parse, serialise
 from sync.protocol.token import encode_token
 from sync.service.door import Door
@@ -42,7 +42,7 @@ from tests.contract.samples import (
 )
 from tests.contract.stores import in_memory
 from tests.service.test_queries import Desk, Lines
-from tests.service.wild import REQUESTS, each_changed, payloads, values
+from tests.service.wild import REQUESTS, each_changed, form, payloads, values
 
 SEALER = Sealer([Fernet.generate_key().decode()])
 HOST, ELSEWHERE, COMPONENT_JID = "example.org", "example.com", "sync.example.org"
@@ -309,6 +309,24 @@ def test_the_good_ones_are_answered(name: str) -> None:
     assert told == expected.get(name, "result")
 
 
+DEEP = parse("<a xmlns='urn:example'>" * 9000 + "</a>" * 9000)
+WIDE = {
+    "deep": [DEEP],
+    "elements": [Element(clark("urn:example", "a")) for _ in range(20_000)],
+    "conversations": [Element(clark(CONVSYNC, "conversation"), {"jid": f"n{n}@x", "pinned": "1"}) for n in range(2000)],
+    "result sets": [Element(clark(RSM, "set")) for _ in range(2000)],
+    "fields": [parse(form(**{f"f{n}": "v" for n in range(5000)}))],
+}
+
+
+@pytest.mark.parametrize("what", WIDE)
+@pytest.mark.parametrize("name", REQUESTS)
+def test_as_much_as_a_stanza_holds_is_answered(name: str, what: str) -> None:
+    payload = parse(REQUESTS[name].xml)
+    payload.extend(WIDE[what])
+    asyncio.run(put(addressed(name, payload, None, REQUESTS[name].kind)))
+
+
 # ---- other accounts --------------------------------------------------------------------------------------------------
 
 OTHERS = [
@@ -397,11 +415,11 @@ def test_a_token_of_anybody_or_nobody_names_a_place_or_none(value: str) -> None:
     for name in ("list", "inbox"):
         for direction in ("after", "before"):
             payload = parse(REQUESTS[name].xml)
-            result_set = payload.find(clark("http://jabber.org/protocol/rsm", "set"))
+            result_set = payload.find(clark(RSM, "set"))
             assert result_set is not None
             for child in list(result_set):
                 result_set.remove(child)
-            SubElement(result_set, clark("http://jabber.org/protocol/rsm", direction)).text = value
+            SubElement(result_set, clark(RSM, direction)).text = value
             told, _ = asyncio.run(put(delegated(payload, "get", ANN)))
             own = value in ("", cursor(), place(), cursor(since=5), cursor(newest=3))
             assert told == "item-not-found" or own

@@ -9,6 +9,7 @@ from itertools import islice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sync.protocol.names import CONVSYNC
 from sync.protocol.serialise import serialise
 from tests.service.wild import REQUESTS, each_changed, payloads
 from tests.system.box import Box, eventually
@@ -41,10 +42,18 @@ class Asker:
         for to in (bob, carl):
             bob.write(to.account, SECRET)
         await bob.ping()
+
+        async def archives_are_read() -> bool:
+            waiting = "SELECT 1 FROM bootstrap WHERE state = 'waiting' AND account = ANY ($1)"
+            return not await box.sql(waiting, [one.account for one in (ann, bob, carl)])
+
+        await eventually(archives_are_read)
         cursors = [page.last or "" for one in (ann, bob) for page in (await one.sync(most=1), await one.sync(most=2))]
         assert all(cursors)
         stamps = [str((await one.sync()).stamp) for one in (ann, bob)]
-        return cls(box, ann, bob, [*cursors, *stamps, ann.account, bob.account, carl.account])
+        tokens = [(await one.iq("get", f"<sync xmlns='{CONVSYNC}'/>"))[0].get("token", "") for one in (ann, bob)]
+        assert all(tokens)
+        return cls(box, ann, bob, [*cursors, *stamps, *tokens, ann.account, bob.account, carl.account])
 
     def xml(self, payload: ET.Element) -> str:
         mine = {"bob@example.net": self.bob.account, "sync.example.org": self.component}
