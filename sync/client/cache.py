@@ -144,9 +144,8 @@ def _page(cache: Cache, page: Page) -> Step:
 
 def _moved(cache: Cache, page: Page) -> Cache:
     """Where the client is after this page."""
-    known = cache.chain.version if page.first and cache.chain is not None else cache.version
-    if page.version < known or (page.version == cache.version and page.more):
-        return cache  # it is late: live notices, or another answer, were faster
+    if page.version < cache.version or (page.version == cache.version and page.more):
+        return cache  # it is late: live notices were faster
     since = cache.version if page.first else cache.chain.since if cache.chain is not None else 0
     if page.more:
         return replace(cache, chain=Chain(page.version, page.token, since))

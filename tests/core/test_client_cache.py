@@ -355,3 +355,38 @@ def test_notices_during_a_list_in_pages_need_no_question_afterwards() -> None:
     notice = server.notice()
     assert notice
     assert not apply(cache, notice).ask
+
+
+def test_a_late_page_has_no_say_in_the_badge() -> None:
+    server, key = Server(), Key("p0@ex.net")
+    server.write(key)
+    cache = apply(Cache(), server.sync(None, most=5, live=True)).cache
+    server.write(key)
+    late = server.sync(cache.token, most=5, live=False)
+    server.read(key)
+    notice = server.notice()
+    assert notice
+    step = apply(apply(cache, notice).cache, late)
+    assert (step.events, step.cache.totals) == ((), server.totals)
+    assert step.cache.version == server.version
+
+
+def test_a_change_that_is_told_twice_happens_once() -> None:
+    """What is owed of one conversation makes the next delta tell the log of all of them again."""
+    server, first, second = Server(), Key("p0@ex.net"), Key("p1@ex.net")
+    for key in (first, second):
+        server.write(key)
+    cache = apply(Cache(), server.sync(None, most=5, live=False)).cache
+    server.correct(second)
+    server.correct(first)
+    step = apply(cache, server.sync(cache.token, most=1, live=False))
+    assert [event.key for event in step.events if isinstance(event, Happened)] == [first]
+    assert step.cache.chain
+    server.correct(first)
+    server.write(second)
+    cache = apply(step.cache, server.sync(step.cache.chain.token, most=1, live=False)).cache
+    step = apply(cache, server.sync(cache.token, most=5, live=False))
+    told = {
+        event.key: [change.version for change in event.changes] for event in step.events if isinstance(event, Happened)
+    }
+    assert told == {first: [server.version - 1], second: [3]}

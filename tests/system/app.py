@@ -10,6 +10,7 @@ from slixmpp import ClientXMPP
 
 from sync.client import Cache, CallEnded, CallRings, Conversation, Convsync, Event, Happened, dumps, loads
 from sync.protocol.names import CONVSYNC
+from sync.sandbox.demo.session import leave
 from tests.system.box import Box, eventually
 
 LOGIN_SECONDS = 10
@@ -47,7 +48,7 @@ class App:
 
     async def close(self) -> str:
         """Log out; what it had stored."""
-        await self.client.disconnect()
+        await leave(self.client)
         return self.stored
 
     def _store(self, cache: Cache) -> None:

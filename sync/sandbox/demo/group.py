@@ -4,7 +4,7 @@ What Bob writes to Carol before wakes nobody and is in the same answer: the room
 """
 
 from sync.sandbox.demo.people import Person, Sent
-from sync.sandbox.demo.stage import Stage
+from sync.sandbox.demo.stage import Stage, taken_back, text_of
 from sync.sandbox.demo.story import check
 
 NAME, ELSEWHERE, QUESTION = "tea", "Back soon.", "Bob, tea?"
@@ -33,9 +33,12 @@ async def _is_mentioned(stage: Stage, room: str) -> Sent:
     found = woken.of(room)
     stage.shows(found)
     before = stage.unread.get(room, 0)
-    check((found.text, found.unread) == (QUESTION, before + 1), f"Expected {before + 1} unread and “{QUESTION}”.")
+    check((text_of(found), found.unread) == (QUESTION, before + 1), f"Expected {before + 1} unread and “{QUESTION}”.")
     named = await stage.alice.name_of(said)
-    check(bool(found.mention) and (before > 0 or found.mention == named), "The phone was not told of the mention.")
+    check(
+        bool(found.unread_mention) and (before > 0 or found.unread_mention == named),
+        "The phone was not told of the mention.",
+    )
     rows = [row.jid for row in woken.conversations]
     check(rows == [room, stage.carol.bare], f"Expected the room above Carol, not {rows}.")
     stage.screen.line("phone", f"has it in row 1 of {len(rows)}, above what Bob wrote to Carol")
@@ -48,7 +51,7 @@ async def _reads(stage: Stage, web: Person, room: str, said: Sent) -> None:
     await stage.pushed(await web.has_read_in(room, said), "read", what="a group read elsewhere")
     found = (await stage.woken()).of(room)
     stage.shows(found)
-    check((found.unread, found.mention) == (0, ""), "The room was read; nothing may be unread.")
+    check((found.unread, found.unread_mention) == (0, None), "The room was read; nothing may be unread.")
     stage.screen.line("phone", "removes the notification")
 
 
@@ -57,5 +60,5 @@ async def _takes_back(stage: Stage, room: str, said: Sent) -> None:
     await stage.pushed(await stage.alice.retracts_in(room, said), "withdraw", what="a retraction in a group")
     found = (await stage.woken()).of(room)
     stage.shows(found)
-    check(found.text is None and found.retracted, "The last message was to be a tombstone without text.")
-    check((found.unread, found.mention) == (0, ""), "What was taken back may not be unread.")
+    check(taken_back(found), "The last message was to be a tombstone without text.")
+    check((found.unread, found.unread_mention) == (0, None), "What was taken back may not be unread.")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from slixmpp import JID, ClientXMPP
+from slixmpp import JID
 
 from sync.protocol.names import SID, clark
-from sync.sandbox.demo.story import StepFailed
+from sync.sandbox.demo.session import LOGIN_SECONDS, logged_in
 
 PLUGINS = (
     *("xep_0045", "xep_0199", "xep_0308", "xep_0333", "xep_0334", "xep_0353", "xep_0359", "xep_0372", "xep_0424"),
@@ -25,7 +25,6 @@ PLUGINS = (
 HISTORY = 20  # messages of a room that one who enters is told
 STANZA_ID = clark(SID, "stanza-id")
 RTP = "urn:xmpp:jingle:apps:rtp:1"
-LOGIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,42 +155,8 @@ class Person:
 @asynccontextmanager
 async def online(jid: str, password: str, *, host: str, port: int) -> AsyncIterator[Person]:
     """The person logged in and available, who accepts whoever asks to be a contact."""
-    # Neither encryption nor a tunnel: the sandbox listens on loopback only.
-    plain = {"feature_mechanisms": {"unencrypted_scram": True, "unencrypted_plain": True}}
-    client: Any = ClientXMPP(jid, password, plugin_config=plain)
-    client.enable_starttls, client.enable_direct_tls, client.enable_plaintext = False, False, True
-    for plugin in PLUGINS:
-        client.register_plugin(plugin)
-    started = asyncio.get_running_loop().create_future()
-
-    def over(outcome: str) -> None:
-        if not started.done():
-            started.set_result(outcome)
-
-    client.add_event_handler("session_start", lambda _: over(""))
-    client.add_event_handler("failed_all_auth", lambda _: over("The password was refused"))
-    client.add_event_handler("disconnected", lambda _: over("The connection was closed"))
-    client.connect(host, port)
-    try:
+    async with logged_in(jid, password, host=host, port=port, plugins=PLUGINS) as client:
         async with asyncio.timeout(LOGIN_SECONDS):
-            if why := await started:
-                raise StepFailed(f"{why} when {jid} logged in.")
             await client.get_roster()
         client.send_presence()
         yield Person(client)
-    finally:
-        await _leave(client)
-
-
-async def _leave(client: Any) -> None:
-    """What was sent leaves, then nothing more: slixmpp would still answer what it is asked when the stream is gone, and
-    leave the task of its send queue waiting.
-    """
-    queue = client._run_out_filters
-    if queue is not None:
-        sent = asyncio.ensure_future(client.waiting_queue.join())
-        await asyncio.wait((sent,), timeout=1.0)
-        for task in (sent, queue):
-            task.cancel()
-        await asyncio.wait((sent, queue), timeout=1.0)
-    await client.disconnect(wait=1.0, ignore_send_queue=True)

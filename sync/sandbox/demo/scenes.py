@@ -10,7 +10,7 @@ from functools import partial
 from sync.sandbox.demo.group import group
 from sync.sandbox.demo.people import Sent
 from sync.sandbox.demo.phone import Woken
-from sync.sandbox.demo.stage import VOIP, Stage
+from sync.sandbox.demo.stage import VOIP, Stage, taken_back, text_of
 from sync.sandbox.demo.story import Scene, check
 
 FIRST, SECOND, THIRD = "Meet me at noon?", "Meet me at one?", "Meet me at two?"
@@ -50,7 +50,7 @@ async def message(stage: Stage) -> None:
     found = (await stage.woken()).of(stage.alice.bare)
     unread = _count(stage, 1)
     stage.shows(found)
-    check((found.text, found.unread) == (FIRST, unread), f"Expected {unread} unread and “{FIRST}”.")
+    check((text_of(found), found.unread) == (FIRST, unread), f"Expected {unread} unread and “{FIRST}”.")
 
 
 async def edit(stage: Stage) -> None:
@@ -61,10 +61,10 @@ async def edit(stage: Stage) -> None:
     found = woken.of(stage.alice.bare)
     stage.shows(found)
     unread = _count(stage, 0)
-    check((found.text, found.unread) == (SECOND, unread), f"Expected {unread} unread and “{SECOND}”.")
-    told = [(rewrite.name, rewrite.conversation, rewrite.text) for rewrite in woken.rewrites]
-    check(told == [("replace", stage.alice.bare, SECOND)], f"Expected one message to replace, not {told}.")
-    stage.stanza_id = woken.rewrites[0].stanza_id
+    check((text_of(found), found.unread) == (SECOND, unread), f"Expected {unread} unread and “{SECOND}”.")
+    told = [(change.kind, jid, change.body) for jid, change in woken.changes]
+    check(told == [("corrected", stage.alice.bare, SECOND)], f"Expected one message to replace, not {told}.")
+    stage.stanza_id = woken.changes[0][1].id
     stage.screen.line("phone", "replaces the text of one stored message")
 
 
@@ -77,9 +77,9 @@ async def retraction(stage: Stage) -> None:
     unread = _count(stage, -1)
     stage.shows(found)
     check(found.unread == unread, f"Expected {unread} unread.")
-    check(found.text is None and found.retracted, "The last message was to be a tombstone without text.")
-    told = [(rewrite.name, rewrite.stanza_id) for rewrite in woken.rewrites]
-    check(told == [("retract-message", stage.stanza_id)], f"Expected the same message to be withdrawn, not {told}.")
+    check(taken_back(found), "The last message was to be a tombstone without text.")
+    told = [(change.kind, change.id) for _, change in woken.changes]
+    check(told == [("retracted", stage.stanza_id)], f"Expected the same message to be withdrawn, not {told}.")
     stage.screen.line("phone", "removes the message and its notification")
 
 
@@ -114,7 +114,7 @@ async def answered_elsewhere(stage: Stage) -> None:
         ringing = await _rings(stage, what="a call while a laptop is online")
         stage.screen.line("laptop", "answers; the phone has not asked yet")
         await stage.pushed(laptop.answers(stage.alice.bare, ringing), "callend", what="answered elsewhere")
-        _none_rings(stage, await stage.woken())
+        _stops(stage, await stage.woken(), ringing, "answered", "laptop")
 
 
 async def read_elsewhere(stage: Stage) -> None:
@@ -138,7 +138,7 @@ async def nothing_unread(stage: Stage) -> None:
         await laptop.waits()
     found = (await stage.looks(what="sent from a laptop")).of(stage.alice.bare)
     stage.shows(found)
-    check((found.text, found.unread) == (ANSWER, 0), f"Expected nothing unread and “{ANSWER}”.")
+    check((text_of(found), found.unread) == (ANSWER, 0), f"Expected nothing unread and “{ANSWER}”.")
 
     stage.screen.line("alice", f"reacts to that with {REACTION} (XEP-0444)")
     stage.alice.reacts(stage.bob, answer, REACTION)
@@ -146,8 +146,9 @@ async def nothing_unread(stage: Stage) -> None:
     woken = await stage.looks(what="a reaction")
     stage.shows(woken.of(stage.alice.bare))
     _only_alice(stage, woken, text=ANSWER)
-    check(not woken.rewrites, "A reaction edits nothing.")
-    stage.screen.line("phone", "has the conversation in its delta, and no new message in it")
+    told = [(change.kind, change.reactions) for _, change in woken.changes]
+    check(told == [("reacted", (REACTION,))], f"Expected one reaction, not {told}.")
+    stage.screen.line("phone", "shows the reaction; the conversation has no new message")
 
     _corrects_to(stage, SECOND, what=f"“{FIRST}”")
     once = stage.alice.corrects(stage.bob, stage.message_before(), SECOND)
@@ -157,18 +158,18 @@ async def nothing_unread(stage: Stage) -> None:
     woken = await stage.looks(what="a chain of edits")
     stage.shows(woken.of(stage.alice.bare))
     _only_alice(stage, woken, text=ANSWER)
-    told = woken.rewrites
-    check({rewrite.name for rewrite in told} == {"replace"}, f"Expected edits, not {told}.")
-    check(len({rewrite.stanza_id for rewrite in told}) == 1, "Both edits are of one message.")
-    check(told[-1].text == THIRD, f"Expected “{THIRD}” at the end, not {told}.")
-    stage.screen.line("phone", f"replaces the text of one stored message: “{told[-1].text}”")
+    edits = [change for _, change in woken.changes]
+    check({change.kind for change in edits} == {"corrected"}, f"Expected edits, not {edits}.")
+    check(len({change.id for change in edits}) == 1, "Both edits are of one message.")
+    check(edits[-1].body == THIRD, f"Expected “{THIRD}” at the end, not “{edits[-1].body}”.")
+    stage.screen.line("phone", f"replaces the text of one stored message: “{edits[-1].body}”")
     await stage.silence()
     stage.screen.line("APNs", "no push: nothing of this has to wake anybody")
 
 
 def _only_alice(stage: Stage, woken: Woken, *, text: str) -> None:
     """The delta is her conversation, as it was."""
-    rows = [(row.jid, row.unread, row.text) for row in woken.conversations]
+    rows = [(row.jid, row.unread, text_of(row)) for row in woken.conversations]
     check(rows == [(stage.alice.bare, 0, text)], f"Expected only {stage.alice.bare}, nothing unread, not {rows}.")
 
 
@@ -193,17 +194,22 @@ async def _rings(stage: Stage, *, what: str) -> Sent:
 async def _gives_up(stage: Stage, ringing: Sent, *, what: str) -> None:
     stage.screen.line("alice", "hangs up")
     await stage.pushed(stage.alice.hangs_up(stage.bob, ringing), "missed", what=what)
-    _none_rings(stage, await stage.woken())
+    _stops(stage, await stage.woken(), ringing, "missed")
 
 
 def _first_is(stage: Stage, woken: Woken, ringing: Sent) -> None:
     """The call that rings stands before everything else."""
-    check(bool(woken.conversations), "Nothing was answered.")
-    first = woken.conversations[0]
-    check((first.jid, list(first.calls)) == (stage.alice.bare, [ringing.id]), "The first row is not the call.")
-    stage.screen.line("phone", f"rings: {first.jid} is calling (row 1 of {len(woken.conversations)})")
+    call = woken.first_call
+    check(
+        call is not None and (call.jid, call.id) == (stage.alice.bare, ringing.id), "The call is not the first thing."
+    )
+    left = 0 if call is None else call.left
+    stage.screen.line("phone", f"rings before anything else: {stage.alice.bare} is calling, {left} s left")
 
 
-def _none_rings(stage: Stage, woken: Woken) -> None:
-    check(not woken.of(stage.alice.bare).calls, "The call still rings.")
-    stage.screen.line("phone", "stops: the call is gone from the answer")
+def _stops(stage: Stage, woken: Woken, ringing: Sent, state: str, by: str | None = None) -> None:
+    """How the call ended comes before everything else, too."""
+    told = [(call.id, call.state, call.by) for call in woken.ended]
+    check(told == [(ringing.id, state, by)], f"Expected one call that ended, {state}, not {told}.")
+    check(not woken.first_call, "The call still rings.")
+    stage.screen.line("phone", f"stops: {state}" + (f" on the {by}" if by else ""))

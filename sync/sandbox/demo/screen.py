@@ -101,8 +101,8 @@ class Screen:
         self._console.print(table)
         self._console.print(
             "push at APNs: from the stanza's departure until APNs has answered. phone logged in, phone knows:\n"
-            "from the wake to the end of the login, from the question to both answers (what changed, what was\n"
-            "edited). Everything runs on this one machine.",
+            "from the wake to the end of the login, from the question to the answer. Everything runs on this\n"
+            "one machine.",
             style="dim",
         )
 

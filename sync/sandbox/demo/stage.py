@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sync.client import Conversation
 from sync.sandbox.demo.people import Person, Sent, online
-from sync.sandbox.demo.phone import Conversation, Phone, Woken
+from sync.sandbox.demo.phone import Phone, Woken
 from sync.sandbox.demo.pushes import Pushes
 from sync.sandbox.demo.screen import Screen
 from sync.sandbox.demo.story import Measured, check
@@ -38,6 +39,7 @@ class Stage:
     secrets: set[str] = field(default_factory=set)  # what was said: no push may give it away
     shown: set[str] = field(default_factory=set)  # push types of which the visitor has seen a whole one
     measured: list[Measured] = field(default_factory=list)
+    version: int | None = None  # of the last push
 
     def message_before(self) -> Sent:
         """What Alice wrote in an earlier scene."""
@@ -77,27 +79,28 @@ class Stage:
         self.measured.append(Measured(what=what, push=(push.at - cause.at) * 1000))
         self.screen.push(push, ms=self.measured[-1].push, whole=push.push_type not in self.shown)
         self.shown.add(push.push_type)
+        self.version = int(push.news["v"])
 
     async def woken(self) -> Woken:
         """The phone asks; how long that took belongs to the push that woke it."""
         row = self.measured.pop()
-        return await self._asks("wakes and logs in", row.what, row.push)
+        return await self._asks("wakes and logs in", row.what, row.push, self.version)
 
     async def looks(self, *, what: str) -> Woken:
         """Bob looks at his phone of himself: no push has to come for that."""
-        return await self._asks("is unlocked by Bob and logs in", what, None)
+        return await self._asks("is unlocked by Bob and logs in", what, None, None)
 
-    async def _asks(self, why: str, what: str, push: float | None) -> Woken:
-        woken = await self.phone.wake()
+    async def _asks(self, why: str, what: str, push: float | None, version: int | None) -> Woken:
+        woken = await self.phone.wake(version=version)
         self.measured.append(Measured(what=what, push=push, login=woken.login, answer=woken.answer))
         self.screen.line("phone", why, woken.login)
         self.screen.line("phone", "asks what changed since it last knew", woken.answer)
         return woken
 
     def shows(self, conversation: Conversation) -> None:
-        mention = " · mentioned" if conversation.mention else ""
-        text = "" if conversation.text is None else f" · “{conversation.text}”"
-        tombstone = " · message taken back" if conversation.retracted else ""
+        last, mention = conversation.last, " · mentioned" if conversation.unread_mention else ""
+        text = "" if last is None or last.body is None else f" · “{last.body}”"
+        tombstone = " · message taken back" if last is not None and last.retracted else ""
         counted = f"{conversation.unread} unread{mention}"
         self.screen.line("phone", f"shows {conversation.jid} · {counted}{text}{tombstone}")
 
@@ -108,6 +111,17 @@ class Stage:
         place = {"host": self.ready["c2s"]["host"], "port": self.ready["c2s"]["port"]}
         async with online(f"{bob['jid']}/{resource}", bob["password"], **place) as client:
             yield client
+
+
+def text_of(conversation: Conversation) -> str | None:
+    """What was said last."""
+    return conversation.last.body if conversation.last is not None else None
+
+
+def taken_back(conversation: Conversation) -> bool:
+    """Whether the last message is a tombstone, without its text."""
+    last = conversation.last
+    return last is not None and last.retracted and last.body is None
 
 
 @asynccontextmanager
