@@ -103,9 +103,9 @@ function subscription:pump()
 				local event, err = self.outbox:read(stream, n);
 				if not event then
 					-- Its file has gone or changed under us. A gap is the honest answer: the component starts over.
-					if #events > 0 then self:_send(stream, events, mark.sent); end
 					self.outbox.log("error", "Event %d of stream %s cannot be read: %s", n, stream.id, err);
 					self.outbox:give_up(stream, n);
+					if #events > 0 then self:_send(stream, events, mark.sent); end
 					return self:pump();
 				end
 				if #events > 0 and bytes + #event > BATCH_BYTES then break; end
