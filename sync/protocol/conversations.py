@@ -177,4 +177,5 @@ def _named(message: Element, account: str, archive: str, archive_id: str | None,
 
 def stamp(instant: datetime) -> str:
     """XEP-0082, in microseconds: the clients order by it."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # strftime takes three times as long, and a list has hundreds of them.
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
