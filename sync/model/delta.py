@@ -103,6 +103,11 @@ class SyncRequest:
     device: str | None = None
     live: bool | None = None
 
+    @property
+    def wakes(self) -> bool:
+        """True for the question of a phone that was woken: several of its processes may ask, each wants the calls."""
+        return self.at_least > 0 or self.device is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallQuery:

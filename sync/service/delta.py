@@ -66,7 +66,7 @@ class Deltas:
         nobody = Account(jid=account, version=0, floor=0, epoch=0)
         while True:  # reasons to start over only grow weightier, so it ends
             query, reset = begun(request, owner or nobody)
-            if owner is None or knows_all(query, owner):
+            if owner is None or (knows_all(query, owner) and not request.wakes):
                 return DeltaPage(query=query, owner=owner or nobody), reset
             page = await self._store.delta(account, query)
             if page is not None and begun(request, page.owner) == (query, reset):

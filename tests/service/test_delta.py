@@ -96,7 +96,7 @@ def versions(answer: Element) -> list[int]:
 
 async def test_nothing_new_is_one_primary_key_read(desk: Desk) -> None:
     token = await desk.token()
-    for more in ("", "max='0'", "messages='false' changes='false'", "at-least='30'"):
+    for more in ("", "max='0'", "messages='false' changes='false'"):
         answer = await desk.ask(f"token='{token}' {more}")
         assert desk.store.asked == ["account"]
         assert (answer.get("token"), answer.get("version"), answer.get("more")) == (token, "30", None)
@@ -107,6 +107,17 @@ async def test_with_filters_too(desk: Desk) -> None:
     token = await desk.token("unread='true'")
     await desk.ask(f"token='{token}' unread='true'")
     assert desk.store.asked == ["account"]
+
+
+async def test_a_woken_phone_is_shown_the_calls_though_nothing_is_new(desk: Desk) -> None:
+    """Its extension and its app ask with one token after the other, or with the same."""
+    token = await desk.token()
+    ringing = call("c1", state=CallState.RINGING, version=30)
+    await desk.stores.put(calls=[ringing])
+    assert [child.tag for child in await desk.ask(f"token='{token}'")] == [clark(CONVSYNC, "totals")]
+    answer = await desk.ask(f"token='{token}' at-least='30'")
+    assert [child.get("id") for child in answer] == [None, "c1"]
+    assert (answer.get("token"), desk.store.asked) == (token, ["account", "delta"])
 
 
 async def test_something_new_is_one_statement_more(desk: Desk) -> None:
@@ -254,7 +265,7 @@ async def test_a_device_that_is_named_takes_the_place_of_the_first_read(desk: De
     phone = device(bound_to="phone", node="n1")
     await desk.stores.put(accounts=[account(version=30, floor=5, devices=1)], devices=[phone])
     assert versions(await desk.ask(f"token='{token}' device='n1'")) == []
-    assert desk.store.asked == ["transact"]
+    assert desk.store.asked == ["transact", "delta"]
 
 
 @pytest.mark.parametrize("owner", [ANN, EVE, "new@example.org"])
