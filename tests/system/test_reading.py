@@ -6,9 +6,11 @@ import aiohttp
 
 from tests.system.box import Box, eventually
 from tests.system.displayed_client import DisplayedClient, Marker
+from tests.system.live_mirror import live_of
 from tests.system.person import Person
 from tests.system.room import Room
 from tests.system.test_conversations import archive_ids, row
+from tests.system.test_live import has, listening
 from tests.system.test_properties import get, id_of, noticed, one, put, refused
 from tests.system.xmpp_client import XmppClient
 
@@ -90,6 +92,26 @@ async def test_what_comes_back_from_the_own_storage_changes_nothing(box: Box) ->
     await other.ping()
     assert await state(ann, bob.account) == ("1", "false", ids[0])
     await other.close()
+
+
+async def test_who_follows_hears_of_it_and_not_of_what_comes_back(box: Box) -> None:
+    ann, bob = await box.friends("desk", "b")
+    live = await listening(box, ann)
+    ids = await written(bob, ann, 2, live.session)
+    await live.until(has(bob.account, unread="2"))
+    before = await echoes(box)
+    versions = await put(ann, one(bob.account, read=ids[0]))
+    told = await live.until(has(bob.account, unread="1"))
+    assert id_of(told, "read") == ids[0]
+
+    async def came_back() -> bool:
+        return await echoes(box) > before
+
+    await eventually(came_back)
+    await ann.fresh()
+    await live.session.ping()
+    assert live_of(live.session)[-1].get("version") == str(versions[bob.account])
+    await live.agrees()
 
 
 async def test_an_older_one_changes_nothing_and_is_not_published(box: Box) -> None:
