@@ -1,7 +1,10 @@
-"""Vectors of Rewrite's requests, of discovery, and of what commands are answered. The same files are sent to a real
-server in tests/system/test_request_vectors.py.
+"""Vectors of Rewrite's requests, of discovery, and of what commands are answered; that each kind of request and answer
+has its vectors, and that answers are as the schemas have them. The same files are sent to real servers in
+tests/system/test_request_vectors.py.
 """
 
+from copy import deepcopy
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
@@ -9,6 +12,8 @@ import pytest
 from sync.model.query import Registration, RewritePage
 from sync.protocol import commands, disco, rewrite
 from sync.protocol.commands import AskForm, Command
+from sync.protocol.names import CLIENT, COMMANDS, CONVSYNC, INBOX, PUSH, REWRITE, SYNC, clark
+from tests.core.dialect_schema import faults, wrapped
 from tests.core.protocol_vectors import check, load, shape, xml_of
 
 REGISTERING, UNREGISTERING = (Command(node, "u7", AskForm()) for node in (commands.REGISTER, commands.UNREGISTER))
@@ -53,3 +58,76 @@ def test_discovery(vector: Element) -> None:
 @pytest.mark.parametrize("vector", load("commands_answers"))
 def test_answers_of_commands(vector: Element) -> None:
     assert shape(ANSWERS[str(vector.get("name"))]()) == xml_of(vector)
+
+
+# ---- answers and the schemas of their dialects ---------------------------------------------------------------------
+
+
+def answers(*files: str) -> list[Any]:
+    """The stanzas for clients in the expected answers of these files."""
+    found = []
+    for parameter in (one for file in files for one in load(file)):
+        expected = parameter.values[0].find("xml")
+        if expected is not None:
+            found += [pytest.param(stanza, id=str(parameter.id)) for stanza in wrapped(expected[0])]
+    return found
+
+
+@pytest.mark.parametrize("stanza", answers("conversations", "rewrite", "inbox_answers"))
+def test_answers_are_as_the_schema_has_them(stanza: Element) -> None:
+    assert faults(stanza) == []
+
+
+SPOILED = {
+    "no stamp": ("query", "stamp", None),
+    "a stamp that is no number": ("query", "stamp", "now"),
+    "an unknown status": ("conversation", "status", "gone"),
+    "an unknown type": ("conversation", "type", "urn:xabber:group"),
+    "an attribute that nobody knows": ("conversation", "colour", "red"),
+    "a count that is none": ("unread", "count", "-1"),
+    "another node": ("metadata", "node", "urn:example:x"),
+    "a time without its zone": ("time", "stamp", "2025-11-21T01:19:50"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_the_schema_refuses_what_is_otherwise(what: str) -> None:
+    name, attribute, value = SPOILED[what]
+    spoiled = deepcopy(answers("conversations")[0].values[0])
+    element = next(one for one in spoiled.iter() if one.tag.endswith(f"}}{name}"))
+    element.attrib.pop(attribute, None)
+    if value is not None:
+        element.set(attribute, value)
+    assert faults(spoiled)
+
+
+REQUESTS = {
+    "synchronization": {f"{{{SYNC}}}query"},
+    "rewrite": {f"{{{REWRITE}}}query", f"{{{REWRITE}}}retract-message"},
+    "inbox": {f"{{{INBOX}}}inbox"},
+    "convsync": {clark(CONVSYNC, name) for name in ("sync", "call", "set", "changes", "conversation")},
+    "push": {f"{{{PUSH}}}enable", f"{{{PUSH}}}disable"},
+    "commands": {f"{{{COMMANDS}}}command"},
+    "disco": {disco.INFO, disco.ITEMS, disco.VERSION_QUERY},
+}
+ANSWERED = {
+    "conversations": {clark(SYNC, "conversation"), clark(CLIENT, "iq"), "all"},
+    "rewrite": {f"{{{REWRITE}}}query"},
+    "inbox_answers": {clark(CLIENT, "message"), f"{{{INBOX}}}fin"},
+    "convsync": {clark(CONVSYNC, name) for name in ("set", "changes", "conversation")},
+    "delta": {clark(CONVSYNC, name) for name in ("sync", "call")},
+    "commands_answers": {f"{{{COMMANDS}}}command"},
+    "disco": {disco.INFO, disco.ITEMS, disco.VERSION_QUERY},
+}
+
+
+@pytest.mark.parametrize("file", REQUESTS)
+def test_each_kind_of_request_has_its_vectors(file: str) -> None:
+    asked = {one.values[0][0].tag for one in load(file) if one.values[0].get("kind") != "answer"}
+    assert REQUESTS[file] <= asked
+
+
+@pytest.mark.parametrize("file", ANSWERED)
+def test_each_kind_of_answer_has_its_vectors(file: str) -> None:
+    answered = {one.values[0].find("xml")[0].tag for one in load(file) if one.values[0].find("xml") is not None}
+    assert ANSWERED[file] <= answered
