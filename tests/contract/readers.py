@@ -25,6 +25,7 @@ class Reader:
         self.list: dict[ConversationKey, Conversation] = {}
         self.stamp = 0
         self._query: ListQuery | None = None
+        self._shown: set[ConversationKey] = set()  # on the pages of this list
 
     def ask(self, owner: Account, limit: int | None = None) -> ListQuery:
         """The next page of a list that was begun, or the first one of what is new."""
@@ -32,6 +33,7 @@ class Reader:
         if query is None or query.place is None or query.whole_since < owner.floor:
             valid = not self.stamp or owner.floor <= self.stamp <= owner.version
             query = ListQuery(since=self.stamp if valid else EVERYTHING, at_end=self._backwards)
+            self._shown = set()
             if query.since <= EVERYTHING:
                 self.list = {}
         self._query = replace(query, limit=limit)
@@ -45,6 +47,8 @@ class Reader:
         if 0 < query.whole_since < page.floor:
             return False
         for item in page.items:
+            assert item.conversation.key not in self._shown
+            self._shown.add(item.conversation.key)
             self._take(item.conversation)
         if query.limit is None or len(page.items) < query.limit:
             self.stamp = page.newest
