@@ -174,8 +174,8 @@ def _notice(cache: Cache, notice: Notice) -> Step:
 
 
 def _rung(cache: Cache, item: Page | Notice) -> tuple[Cache, list[Event]]:
-    """The calls as they are now. The first page of an answer that has something new names all that ring; one that has
-    nothing new names none, and what rang rings on.
+    """The calls as they are now. A notice with content, and the first page of an answer that has something new, name
+    all that ring; an answer that has nothing new need not name any, and what rang rings on.
     """
     calls, untold, rings, ended = dict(cache.calls), set(cache.untold), list[Event](), list[Event]()
     for call in item.calls:
@@ -189,13 +189,13 @@ def _rung(cache: Cache, item: Page | Notice) -> tuple[Cache, list[Event]]:
         elif not call.rings and (before is None or before.state != call.state):
             ended.append(CallEnded(call))
         untold.discard(call.key)
-    if isinstance(item, Page) and item.first:
+    if item.first if isinstance(item, Page) else not item.more:
         named = {call.key for call in item.calls}
         news = item.version > cache.version
         for call in [call.at(item.time) for call in calls.values() if call.rings and call.key not in named]:
             over = (news and call.version <= item.version) or (item.time is not None and not call.left)
             if over:
-                calls[call.key] = replace(call, state=GONE, version=max(call.version, item.version), age=0, left=0)
+                calls[call.key] = replace(call, state=GONE, version=call.version or item.version, age=0, left=0)
                 ended.append(CallEnded(calls[call.key]))
             elif call.key in untold:
                 calls[call.key] = call

@@ -8,8 +8,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,6 @@ from sync.client import (
     Settings,
     StartedOver,
     TotalsChanged,
-    loads,
 )
 from tests.system.app import App, calls_first, same
 from tests.system.box import REPOSITORY, Box, boxed, eventually
@@ -401,57 +399,3 @@ async def test_it_waits_where_the_server_asks_it_to(box: Box) -> None:
     assert refusals
     await same(app, box)
     await app.close()
-
-
-# ---- the example of the documentation --------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def example(box: Box, account: str, folder: Path) -> AsyncIterator[Callable[[str], Awaitable[list[str]]]]:
-    """docs/clients/example.py, started as the page says; a call returns what it said up to the wanted line."""
-    password = next(a["password"] for a in box.ready["accounts"] if a["jid"] == account)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(REPOSITORY / "docs" / "clients" / "example.py")),
-        *(account, password, "127.0.0.1", str(box.ready["c2s"]["port"])),
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    assert process.stdout
-    output = process.stdout
-
-    async def says(wanted: str) -> list[str]:
-        said: list[str] = []
-        async with asyncio.timeout(30):
-            while not said or wanted not in said[-1]:
-                line = await output.readline()
-                assert line, said
-                said.append(line.decode().strip())
-        return said
-
-    try:
-        yield says
-    finally:
-        process.kill()
-        await process.wait()
-
-
-async def test_the_example_of_the_documentation_runs(box: Box, tmp_path: Path) -> None:
-    ann, bob = await box.friends("a", "b")
-    (first,) = await written(ann, bob)
-    async with example(box, ann.account, tmp_path) as says:
-        said = await says("badge 1")
-        assert f"{bob.account}: 1 unread, last 'hello'" in said
-        bob.call("propose", ann.account, "sid")
-        said = await says(f"{bob.account}: ")
-        assert said[0].startswith(f"{bob.account} calls (audio), ")
-        bob.write(ann.account, "pick up")
-        await says("last 'pick up'")
-    assert loads((tmp_path / "cache.json").read_text()).ringing
-    bob.correct(ann.account, first, "hello, Ann")
-    await bob.ping()
-    async with example(box, ann.account, tmp_path) as says:
-        said = await says("[('corrected', 'hello, Ann')]")
-        assert said[0].startswith(f"{bob.account} calls (audio), ")
-        assert len(said) == 3
