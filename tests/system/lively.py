@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from tests.system.box import Box
-from tests.system.dialects import OWN
+from tests.system.dialects import OWN, delta
 from tests.system.person import CHAT, SYNC, Person
 from tests.system.room import Room
 from tests.system.xmpp_client import StanzaError
@@ -78,6 +78,7 @@ class Circle:
             (3, self.read_room),
             (5, self.set),
             (3, self.set_own),
+            (2, self.read_by_set),
             (1, self.ask_presence),
         )
         (chosen,) = self.dice.choices([act for _, act in moves], [weight for weight, _ in moves])
@@ -200,3 +201,11 @@ class Circle:
             f"<conversation jid='{jid}' kind='{kind}' {self.dice.choice(values)}/>" for jid, kind in sorted(chosen)
         )
         await self.ann.iq("set", f"<set xmlns='{OWN}'>{inner}</set>")
+
+    async def read_by_set(self) -> None:
+        """Read up to what one of the newest conversations said last."""
+        story = (await delta(self.ann, max=4)).story
+        if named := [(name, facts["archive"]) for name, facts in story.items() if facts.get("archive")]:
+            (jid, kind), stanza_id = self.dice.choice(named)
+            conversation = f"<conversation jid='{jid}' kind='{kind}' read='{stanza_id}'/>"
+            await self.ann.iq("set", f"<set xmlns='{OWN}'>{conversation}</set>")

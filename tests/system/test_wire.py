@@ -1,5 +1,6 @@
 """What the component writes on its wire while everything happens: every stanza is read by ejabberd's codec and means
-the same to it, whichever server it is written to, and is as short as XML can say it.
+the same to it, whichever server it is written to, is as the schema of its dialect has it, and declares no namespace
+twice.
 """
 
 import re
@@ -8,7 +9,10 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
+from sync.protocol.names import CONVSYNC, namespace
 from sync.protocol.serialise import parse, serialise
+from tests.core.dialect_schema import DIALECTS, sent
+from tests.core.dialect_schema import faults as schema_faults
 from tests.proofs.codec import Codec, faults
 from tests.system.box import Box
 from tests.system.dialects import OWN, delta
@@ -78,14 +82,18 @@ async def test_every_stanza_on_the_wire(box: Box, codec: Codec) -> None:
         await everything(box, seed=5)
         written = list(tap.stanzas)
     assert len(written) > 300
-    seen: Counter[str] = Counter()
+    seen, held = Counter[str](), set[str]()
     for text in written:
         assert (fault := faults(codec, text)) is None, fault
         stanza = parse(text)
         seen += payloads(stanza)
+        for client in sent(stanza):
+            assert schema_faults(client) == []
+            held |= {child.tag for child in client}
         assert text == serialise(stanza), "not in the shortest form"
         assert repeated(text) == [], text[:1500]
     assert {tag for tag in PAYLOADS if tag not in seen} == set()
+    assert {tag for tag in PAYLOADS if namespace(tag) in {*DIALECTS, CONVSYNC}} <= held
 
 
 def repeated(text: str) -> list[str]:
