@@ -12,7 +12,7 @@ from sync.model.device import Device, JobState, PushKind
 from sync.model.errors import Forbidden, ItemNotFound
 from sync.model.push import Environment
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, UnregisterDevice
-from sync.rules.devices import MAX_DEVICES, NewPhone, disable, enable, fetched, register, unregister
+from sync.rules.devices import MAX_DEVICES, NewPhone, bind, disable, enable, fetched, register, unregister
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, EVE, NOW, call_job, job, token
 
@@ -180,6 +180,39 @@ def test_disabling_the_unknown(registry: Registry) -> None:
     with pytest.raises(ItemNotFound):
         registry.disable("node phone")
     registry.disable(None)
+
+
+def test_a_question_that_names_the_node_binds_the_device(registry: Registry) -> None:
+    registry.register("phone")
+    registry.register("tablet")
+    before = registry.device("phone"), registry.device("tablet")
+    for resource in ("extension", "extension", "app"):
+        owner = registry.transact(partial(bind, ANN, resource, "node phone"))
+        assert owner == registry.store.tables.accounts[ANN]
+        assert registry.device("phone") == replace(before[0], bound_to=resource)
+    assert registry.device("tablet") == before[1]
+
+
+def test_it_is_written_only_where_it_was_bound_otherwise(registry: Registry) -> None:
+    registry.register("phone")
+    keys = Keys(accounts=frozenset({ANN}), devices=True)
+    written = []
+    for resource in ("app", "app"):
+        registry.store.apply(
+            keys, lambda books, to=resource: written.append(r := bind(ANN, to, "node phone", books)) or r
+        )
+    assert [len(ruling.writes.devices) for ruling in written] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("owner", "node"), [(ANN, "node of hers"), (EVE, "node phone"), ("new@example.org", "node phone")]
+)
+def test_nobody_binds_what_is_not_there(registry: Registry, owner: str, node: str) -> None:
+    registry.register("phone")
+    registry.register("of hers", EVE)
+    with pytest.raises(ItemNotFound):
+        registry.transact(partial(bind, owner, "app", node))
+    assert registry.device("phone").bound_to == "res phone"
 
 
 def test_unregistered_by_its_token(registry: Registry) -> None:
