@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sync.model.books import Keys
+from sync.model.books import Books, Keys, Writes
 from sync.model.device import Device, JobState, PushKind
 from sync.model.errors import Forbidden, ItemNotFound
 from sync.model.push import Environment
@@ -195,18 +195,16 @@ def test_a_question_that_names_the_node_binds_the_device(registry: Registry) -> 
 
 def test_it_is_written_only_where_it_was_bound_otherwise(registry: Registry) -> None:
     registry.register("phone")
-    keys = Keys(accounts=frozenset({ANN}), devices=True)
-    written = []
-    for resource in ("app", "app"):
-        registry.store.apply(
-            keys, lambda books, to=resource: written.append(r := bind(ANN, to, "node phone", books)) or r
-        )
-    assert [len(ruling.writes.devices) for ruling in written] == [1, 0]
+    phone, ann = registry.device("phone"), registry.store.tables.accounts[ANN]
+    books = Books(now=NOW, accounts={ANN: ann}, devices={ANN: [phone]})
+    assert bind(ANN, "app", "node phone", books).writes == Writes(devices=[replace(phone, bound_to="app")])
+    assert bind(ANN, "res phone", "node phone", books).writes == Writes()
 
 
-@pytest.mark.parametrize(
-    ("owner", "node"), [(ANN, "node of hers"), (EVE, "node phone"), ("new@example.org", "node phone")]
-)
+NEW = "new@example.org"
+
+
+@pytest.mark.parametrize(("owner", "node"), [(ANN, "node of hers"), (EVE, "node phone"), (NEW, "node phone")])
 def test_nobody_binds_what_is_not_there(registry: Registry, owner: str, node: str) -> None:
     registry.register("phone")
     registry.register("of hers", EVE)
