@@ -12,9 +12,8 @@ again, never left out. What no hint tells (commits of another process, a loss of
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, count
-from typing import Final, TypeVar
+from typing import TypeVar
 from xml.etree.ElementTree import Element
 
 from sync.model.conversation import Account
@@ -25,6 +24,7 @@ from sync.ports import Clock, Observer, Presence, Watcher, Watches
 from sync.service.delta import Answer
 from sync.service.live import Handed, Live
 from sync.service.notices import Notices
+from sync.service.watcher import NEVER, Watch, stored_watch
 
 log = logging.getLogger(__name__)
 
@@ -37,34 +37,6 @@ ROWS = 1000  # of one statement
 KEEP_SECONDS = 1.0  # what was told in that time is told again after a crash
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = 1.0
-NEVER: Final = 2**63
-
-
-@dataclass(slots=True, eq=False)
-class Watch:
-    """A session that is told. It has everything up to `told`. Change logs are told since `log`, which stays behind
-    while the session reads a list (`DeltaToken.log`): until it was told of `settles`. `waits`: nothing is handed; it
-    hibernates, or nobody took the last notice. `stored`: told and log as they are in the database, None = they are not.
-    """
-
-    account: str
-    resource: str
-    told: int
-    log: int
-    serial: int
-    settles: int = 0
-    waits: bool = False
-    stored: tuple[int, int] | None = None
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Its primary key."""
-        return self.account, self.resource
-
-    def settle(self) -> None:
-        """Nothing older is left to be told."""
-        if self.told >= self.settles:
-            self.log, self.settles = self.told, 0
 
 
 class Watchers:
@@ -107,9 +79,8 @@ class Watchers:
             place = None
             try:
                 while found := await self._rows.after(place, ROWS):
-                    for row in found:
-                        if domain(row.account) in self._hosts:
-                            self._add(stored_watch(row, next(self._serials)))
+                    for row in (row for row in found if domain(row.account) in self._hosts):
+                        self._add(stored_watch(row, next(self._serials)))
                     place = found[-1].account, found[-1].resource
             except StoreUnavailable as error:
                 log.warning("the database is away: it is not known who is told", extra={"reason": str(error)})
@@ -230,6 +201,7 @@ class Watchers:
         self._called.set()
 
     def _wake(self, watch: Watch, awake: bool) -> None:
+        watch.heard += 1
         # What is not stored yet is not told yet.
         if watch.stored is not None and watch.waits is awake:
             watch.waits = not awake
@@ -314,6 +286,7 @@ class Watchers:
     async def _hand(self, watch: Watch, stanza: Element, version: int) -> None:
         if watch.waits or self._find(*watch.key) is not watch:
             return
+        heard = watch.heard
         handed = await self._live.tell(watch.account, watch.resource, stanza, kind="live")
         if handed is Handed.REFUSED:
             self._mute.setdefault(domain(watch.account), False)
@@ -323,8 +296,10 @@ class Watchers:
             watch.told = version
             watch.settle()
             self._save(watch)
-        else:
+        elif watch.heard == heard:
             watch.waits = True  # what became of it, its next event says, or the next list of sessions
+        else:
+            self._owe(watch.account)  # it is back already
 
     # ---- keeping and looking -----------------------------------------------------------------------------------------
 
@@ -384,12 +359,6 @@ class Watchers:
                 known = self._accounts.get(account, {})
                 if any(watch.told < version for watch in known.values()):
                     self._owe(account)
-
-
-def stored_watch(row: Watcher, serial: int) -> Watch:
-    """As an earlier process left it. Whether a session that read a list has come to its end is not known any more."""
-    settles = NEVER if row.log < row.told else 0
-    return Watch(row.account, row.resource, row.told, row.log, serial, settles, stored=(row.told, row.log))
 
 
 def chunks(names: Sequence[T]) -> Iterator[Sequence[T]]:
