@@ -1,5 +1,6 @@
 """The client's cache in single cases: what rings, what is late, what is owed, what is stored."""
 
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -233,3 +234,18 @@ def test_a_page_of_a_list_that_nobody_reads_changes_nothing() -> None:
     whole = apply(Cache(), server.sync(None, most=5, live=False)).cache
     for cache in (Cache(), whole, apply(apply(Cache(), first).cache, second).cache):
         assert apply(cache, second) == Step(cache, ask=True)
+
+
+def test_a_restored_server_has_the_last_word_about_calls() -> None:
+    server, key, other = Server(), CallKey("p0@ex.net", "s1"), CallKey("p0@ex.net", "s2")
+    server.call(key, "ringing")
+    server.call(other, "ringing")
+    backup = deepcopy(server)
+    cache = apply(Cache(), server.sync(None, most=5, live=True)).cache
+    server.call(key, "missed")
+    cache = apply(cache, server.sync(cache.token, most=5, live=True)).cache
+    server.restore(backup)
+    step = apply(cache, server.sync(cache.token, most=5, live=True))
+    # What rings on is not told again; the one that ended rings again.
+    assert [event.call.key for event in step.events if isinstance(event, CallRings | CallEnded)] == [key]
+    assert {call.key for call in step.cache.ringing} == {key, other}

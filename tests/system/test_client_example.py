@@ -51,7 +51,7 @@ async def test_the_example_of_the_documentation_runs(box: Box, tmp_path: Path) -
         assert f"{bob.account}: 1 unread, last 'hello'" in said
         bob.call("propose", ann.account, "sid")
         said = await says(f"{bob.account}: ")
-        assert said[0].startswith(f"{bob.account} calls (audio), ")
+        assert said[0].startswith(f"{bob.account} calls, ")
         bob.write(ann.account, "pick up")
         await says("last 'pick up'")
     assert loads((tmp_path / "cache.json").read_text()).ringing
@@ -59,5 +59,5 @@ async def test_the_example_of_the_documentation_runs(box: Box, tmp_path: Path) -
     await bob.ping()
     async with example(box, ann.account, tmp_path) as says:
         said = await says("[('corrected', 'hello, Ann')]")
-        assert said[0].startswith(f"{bob.account} calls (audio), ")
+        assert said[0].startswith(f"{bob.account} calls, ")
         assert len(said) == 3
