@@ -3,8 +3,11 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.system.ejabberd_server import Ejabberd, ejabberd_of_its_own, epmd_of_its_own
 from tests.system.prosody_server import DOMAIN
+from tests.system.xmpp_client import XmppClient
 from tests.system.xmpp_component import FEED, FeedComponent
 
 pytest_plugins = ("tests.system.ejabberd_feed",)
@@ -135,6 +138,31 @@ async def test_a_full_outbox_while_subscribed_goes_on_in_a_new_stream(tmp_path: 
         feed.ack(newest.stream, newest.n)
         hello = await feed.subscribe({newest.stream: newest.n})
         assert [s.get("id") for s in hello.iter(f"{FEED}stream")] == [newest.stream]
+
+
+async def rows(ejabberd: Ejabberd, client: XmppClient) -> int:
+    answer = await client.iq("set", f"<control xmlns='urn:convsync:test' do='rows' host='{DOMAIN}'/>", to=DOMAIN)
+    return int(answer[0].get("count", ""))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_full_outbox_is_emptied_step_by_step(tmp_path: Path, killed: bool) -> None:
+    """All of it at once takes seconds, in which whoever has an event would give up."""
+    async with ejabberd_of_its_own(tmp_path, outbox_max=5) as ejabberd:
+        client = await ejabberd.client(f"{ejabberd.name()}/a")
+        await ejabberd.control(client, "fill", thousands="20")
+        client.chat(ejabberd.name(), "the last straw")
+        await client.ping()
+        assert (await ejabberd.status(client))["gaps"] == 1
+        assert (await ejabberd.status(client))["outbox_events"] < 10
+        assert await rows(ejabberd, client) > 10_000
+        if killed:
+            ejabberd.kill()
+            await ejabberd.start()
+            client = await ejabberd.client(f"{ejabberd.name()}/b")
+        async with asyncio.timeout(30):
+            while await rows(ejabberd, client) > 30:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.2)
 
 
 async def test_acked_events_go(tmp_path: Path) -> None:

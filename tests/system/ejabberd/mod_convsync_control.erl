@@ -63,6 +63,15 @@ act(<<"lose">>, Host, Attribute) ->
     N = binary_to_integer(Attribute(<<"n">>)),
     [Key] = [K || {H, _, M} = K <- mnesia:dirty_all_keys(convsync_event), H =:= Host, M =:= N],
     mnesia:dirty_delete(convsync_event, Key);
+%% So many events of nobody's.
+act(<<"fill">>, Host, Attribute) ->
+    Text = <<" kind='account' account='nobody@", Host/binary, "' at='1' state='created'/>">>,
+    Owner = {global, mod_convsync_feed_host:name(Host)},
+    [{ok, _} = gen_server:call(Owner, {put, any, lists:duplicate(1000, Text)}, 60000)
+     || _ <- lists:seq(1, binary_to_integer(Attribute(<<"thousands">>)))];
+%% How many events there are in the table.
+act(<<"rows">>, _Host, _Attribute) ->
+    #xmlel{name = <<"rows">>, attrs = [{<<"xmlns">>, ?NS}, {<<"count">>, integer_to_binary(mnesia:table_info(convsync_event, size))}]};
 %% m0 … m<count-1> become members of the room, without a notice each.
 act(<<"affiliate">>, Host, Attribute) ->
     Members = [{{<<"m", (integer_to_binary(I))/binary>>, Host, <<>>}, {member, <<>>}}

@@ -7,7 +7,8 @@
 %%% log in silence: a mark in the tables says whose machine they lived on. One process calls this for a host: the owner of the stream.
 -module(mod_convsync_feed_outbox).
 
--export([tables/0, open/3, append/2, gap/2, give_up/3, ack/3, read/3, save/1, close/1, find/2, current/1, full/1, unloaded/1, was_unloaded/1]).
+-export([tables/0, open/3, append/2, gap/2, give_up/3, ack/3, read/3, save/1, sweep/1, close/1, find/2, current/1, full/1,
+         unloaded/1, was_unloaded/1]).
 -export([boot/0]). % for the other nodes
 -export_type([outbox/0, stream/0]).
 
@@ -18,11 +19,13 @@
 -type stream() :: #{order := pos_integer(), id := binary(), acked := non_neg_integer(), high := non_neg_integer(),
                     low := pos_integer()}.
 -type options() :: #{max_bytes := pos_integer(), max_age := pos_integer() | infinity, sync := boolean()}.
+%% `spent`: streams that were given up, by their order, and of which rows may be left.
 -type outbox() :: #{host := binary(), options := options(), streams := [stream()], bytes := non_neg_integer(),
-                    dirty := boolean()}.
+                    dirty := boolean(), spent := [pos_integer()]}.
 
 -define(ROW_BYTES, 200). % what a row takes in RAM beside its text
 -define(SAVED, 500).     % rows removed in one transaction
+-define(SWEPT, 5000).    % rows of streams that were given up removed at a time: some 0.1 s
 -define(BOOT_ID, "/proc/sys/kernel/random/boot_id"). % Linux: proc_sys_kernel(5)
 -define(ANSWER, 5000).   % another node says within this time when its machine was started, ms
 
@@ -40,9 +43,10 @@ tables() ->
 -spec open(binary(), options(), live | disk) -> outbox().
 open(Host, Options, From) ->
     Rows = lists:keysort(#convsync_stream.key, rows(Host)),
-    Outbox = #{host => Host, options => Options, streams => [], bytes => 0, dirty => false},
-    {Found, Lost} = lists:foldl(fun(Row, {O, L}) -> recover(Row, O, L) end, {Outbox, false},
-                                [R || #convsync_stream{key = {_, Order}} = R <- Rows, is_integer(Order)]),
+    Streams = [R || #convsync_stream{key = {_, Order}} = R <- Rows, is_integer(Order)],
+    Outbox = #{host => Host, options => Options, streams => [], bytes => 0, dirty => false,
+               spent => spent(Host, [Order || #convsync_stream{key = {_, Order}} <- Streams], 0)},
+    {Found, Lost} = lists:foldl(fun(Row, {O, L}) -> recover(Row, O, L) end, {Outbox, false}, Streams),
     Doubtful = From =:= disk andalso [Id || #convsync_stream{key = {_, {running, N}}, id = Id} <- Rows, doubtful(N, Id)] =/= [],
     Doubtful andalso
         ?ERROR_MSG("The outbox of ~ts was not closed before its machine was started anew: events may be missing", [Host]),
@@ -68,6 +72,14 @@ boot() ->
     case file:read_file(?BOOT_ID) of
         {ok, Text} -> string:trim(Text);
         {error, _} -> <<>>
+    end.
+
+%% Streams of which there is nothing but events: they were given up, and the node was stopped before all was removed.
+-spec spent(binary(), [pos_integer()], non_neg_integer()) -> [pos_integer()].
+spent(Host, Known, After) ->
+    case mnesia:dirty_next(convsync_event, {Host, After, last}) of % an atom is behind every number
+        {Host, Order, _} -> [Order || not lists:member(Order, Known)] ++ spent(Host, Known, Order);
+        _ -> []
     end.
 
 -spec rows(binary()) -> [#convsync_stream{}].
@@ -161,8 +173,9 @@ gap(#{host := Host, streams := Streams} = Outbox, Reason) ->
     mod_convsync_feed_guard:count(Host, gaps),
     Emptied = case Reason of
                   full ->
-                      lists:foreach(fun(S) -> remove(Host, S) end, Streams),
-                      Outbox#{streams := [], bytes := 0};
+                      Orders = [Order || #{order := Order} <- Streams],
+                      lists:foreach(fun(Order) -> mnesia:dirty_delete(convsync_stream, {Host, Order}) end, Orders),
+                      Outbox#{streams := [], bytes := 0, spent := maps:get(spent, Outbox) ++ Orders};
                   _ ->
                       save(Outbox)
               end,
@@ -239,6 +252,26 @@ save_stream(#{host := Host} = Outbox, #{order := Order, id := Id, acked := Acked
             ?ERROR_MSG("The feed's acks of ~ts cannot be written, events may be sent twice: ~p", [Host, Reason]),
             {Stream, Freed}
     end.
+
+%% Removes some of what was given up. All of it at once would take longer than those wait who have an event.
+-spec sweep(outbox()) -> outbox().
+sweep(#{spent := []} = Outbox) ->
+    Outbox;
+sweep(#{host := Host, spent := [Order | Later]} = Outbox) ->
+    case sweep(Host, Order, mnesia:dirty_next(convsync_event, {Host, Order, 0}), ?SWEPT) of
+        done -> Outbox#{spent := Later};
+        more -> Outbox
+    end.
+
+-spec sweep(binary(), pos_integer(), term(), non_neg_integer()) -> done | more.
+sweep(_, _, _, 0) ->
+    more;
+sweep(Host, Order, {Host, Order, _} = Key, Left) ->
+    Next = mnesia:dirty_next(convsync_event, Key),
+    mnesia:dirty_delete(convsync_event, Key),
+    sweep(Host, Order, Next, Left - 1);
+sweep(_, _, _, _) ->
+    done.
 
 %% The orderly end: nothing is missing, whatever machine opens the outbox next.
 -spec close(outbox()) -> ok.

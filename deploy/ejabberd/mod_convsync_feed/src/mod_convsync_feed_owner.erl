@@ -173,7 +173,7 @@ handle_info({deferred, Reason}, State) ->
     handle_cast({fail, Reason}, State#state{deferred = false});
 handle_info(save, #state{owner = owner, outbox = Outbox} = State) ->
     erlang:send_after(?SAVE, self(), save),
-    {noreply, State#state{outbox = mod_convsync_feed_outbox:save(Outbox)}};
+    {noreply, State#state{outbox = mod_convsync_feed_outbox:sweep(mod_convsync_feed_outbox:save(Outbox))}};
 handle_info(save, State) ->
     erlang:send_after(?SAVE, self(), save),
     {noreply, State};
