@@ -118,7 +118,7 @@ def recorded(tmp_path: Path) -> dict[str, list[str]]:
         timeout=RECORDING_SECONDS,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-1500:]
+    assert done.returncode in (0, 1), done.stdout[-1500:]  # a test that fails says so in its own place
     found = defaultdict(list)
     for line in file.read_text().splitlines():
         name, _, text = line.partition("\t")
