@@ -13,7 +13,9 @@ class Bootstraps(Protocol):
     """The rows of `sync.model.bootstrap`. Everything raises `StoreUnavailable` when the database does not answer."""
 
     async def due(self, now: datetime, hosts: Sequence[str], limit: int) -> Sequence[Bootstrap]:
-        """Rows of these hosts that wait and are due, the longest due first; not locked."""
+        """Rows of these hosts that wait and are due, or not within an hour (the clock was set back), the longest
+        due first; not locked.
+        """
         ...
 
     async def meet(self, accounts: Sequence[str], now: datetime) -> int:

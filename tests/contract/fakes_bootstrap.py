@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sync.model.bootstrap import Bootstrap, BootstrapState
 from sync.model.conversation import Account
 from sync.model.jid import domain
 from sync.rules.times import microseconds
 from tests.contract.fakes_tables import Tables, waiting, write_bootstraps
+
+HOUR = timedelta(hours=1)
 
 
 class MemoryBootstraps:
@@ -19,7 +21,7 @@ class MemoryBootstraps:
 
     async def due(self, now: datetime, hosts: Sequence[str], limit: int) -> Sequence[Bootstrap]:
         waits = [row for row in self.tables.bootstraps.values() if row.state is BootstrapState.WAITING]
-        found = [row for row in waits if domain(row.account) in hosts and row.due_at <= now]
+        found = [row for row in waits if domain(row.account) in hosts and not now < row.due_at <= now + HOUR]
         return sorted(found, key=lambda row: row.due_at)[:limit]
 
     async def meet(self, accounts: Sequence[str], now: datetime) -> int:

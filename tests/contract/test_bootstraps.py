@@ -61,6 +61,12 @@ async def test_it_is_due_a_moment_later(stores: Bench, bootstraps: Bootstraps) -
     assert list(await bootstraps.due(after(2), [HOST], 10)) == [fresh()]
 
 
+async def test_what_was_written_before_the_clock_was_set_back_is_due(stores: Bench, bootstraps: Bootstraps) -> None:
+    await stores.put(ANN)
+    yesterday = NOW - timedelta(days=1)
+    assert list(await bootstraps.due(yesterday, [HOST], 10)) == [fresh()]
+
+
 async def test_whoever_is_connected_is_met_once(stores: Bench, bootstraps: Bootstraps) -> None:
     await stores.put(ANN)
     await bootstraps.store(replace(fresh(), state=BootstrapState.DONE))

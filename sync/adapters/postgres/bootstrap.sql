@@ -1,10 +1,12 @@
 -- Which archives are still to be read, and how far.
 
 -- name: due_bootstraps
--- Rows of these hosts that wait and are due, the longest due first.
+-- Rows of these hosts that wait and are due, the longest due first. None waits for an hour: what is due later than that was
+-- written before the clock was set back.
 SELECT due.* FROM unnest($1::text[]) AS wanted(host)
 CROSS JOIN LATERAL (
-    SELECT * FROM bootstrap b WHERE b.host = wanted.host AND b.state = 'waiting' AND b.due_at <= $2
+    SELECT * FROM bootstrap b WHERE b.host = wanted.host AND b.state = 'waiting'
+        AND (b.due_at <= $2 OR b.due_at > $2 + interval '1 hour')
     ORDER BY b.due_at LIMIT $3
 ) AS due
 ORDER BY due.due_at LIMIT $3;
