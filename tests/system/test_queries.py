@@ -288,6 +288,9 @@ async def test_edits_and_retractions_are_told_until_they_are_too_many(box: Box) 
     assert [int(event.get("version", "")) for event in told] == sorted(int(e.get("version", "")) for e in told)
     assert version >= int(told[-1].get("version", ""))
     assert (await ann.rewrites(version))[0] == []
+    for nobodys in (1, 2**62):  # before the account began, and of a future that is lost
+        told, _ = await ann.rewrites(nobodys)
+        assert [(name(event), event.get("conversation")) for event in told] == [("invalidate", bob.account)]
     for number in range(51):
         bob.correct(ann.account, first, f"edit {number}")
     await bob.ping()
