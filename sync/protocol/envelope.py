@@ -32,7 +32,8 @@ def _reply(request: Element, kind: str) -> Element:
     stanza = Element(IQ, {"type": kind})
     for attribute, source in (("from", "to"), ("to", "from"), ("id", "id")):
         value = request.get(source)
-        if value is not None:
+        # An empty address is none (RFC 6120 §8.1), and strict parsers refuse it.
+        if value is not None and (value or attribute == "id"):
             stanza.set(attribute, value)
     return stanza
 

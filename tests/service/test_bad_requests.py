@@ -223,7 +223,7 @@ def answer_of(asked: Element, sent: list[Element]) -> Element:
     """The one answer, to whoever asked; of a delegated request what the user gets."""
     assert len(sent) == 1, [serialise(stanza) for stanza in sent]
     (outer,) = sent
-    assert (outer.get("id"), outer.get("to")) == (asked.get("id"), asked.get("from"))
+    assert (outer.get("id"), outer.get("to")) == (asked.get("id"), asked.get("from") or None)
     if not len(asked) or asked[0].tag != clark(DELEGATIONS[0], "delegation"):
         return outer
     assert outer.get("type") == "result"
