@@ -39,8 +39,8 @@ mutants: setup ## Change the rules in one place at a time: does a test notice? (
 	PATH="$(CURDIR)/$(BIN):$$PATH" timeout 60m nice $(BIN)/mutmut run --max-children 2 >.data/mutants.log
 	$(BIN)/python -m tests.mutation.report
 
-bench: setup ## Measurements, side by side with what users have today
-	$(BIN)/python -m bench
+bench: setup ## Measurements, side by side with what users have today; SECTION=sessions for one of them
+	$(BIN)/python -m bench $(if $(SECTION),$(SECTION) --write)
 
 soak: setup ## Everything dies while people talk, for SECONDS with SERVER and SEED (docs/reliability.md)
 	$(BIN)/python -m tests.chaos --write --server $(or $(SERVER),prosody) --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))

@@ -24,12 +24,15 @@ SECTIONS: dict[str, Run] = {
 @click.command()
 @click.argument("section", type=click.Choice(list(SECTIONS)), required=False)
 @click.option("--quick", is_flag=True, help="Small sizes: to try the measurement, not to measure.")
-def main(*, section: str | None, quick: bool) -> None:
+@click.option("--write", is_flag=True, help="Put this one section into docs/benchmarks.md, too.")
+def main(*, section: str | None, quick: bool, write: bool) -> None:
     """Measure. One SECTION is printed; all of them are also written to docs/benchmarks.md."""
     facts = report.machine()  # now: its load average is to show what else was running
     if section is not None:
         text = report.section(section, asyncio.run(SECTIONS[section](quick=quick, say=say)), quick=quick)
         click.echo(f"{facts}\n\n{text}")
+        if write:
+            report.replace_section(section, f"{text.rstrip()} Measured by itself. {' '.join(facts.split())}")
         return
     written, failed = [], []
     for name, measure in SECTIONS.items():

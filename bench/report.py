@@ -117,3 +117,16 @@ def rewrite(facts: str, sections: Sequence[str], *, quick: bool) -> None:
     parts = [facts, *([QUICK] if quick else []), *sections]
     text = "\n\n".join(part.strip() for part in parts)
     DOCUMENT.write_text("\n".join([head + BEGIN, "", text, "", END + tail]), encoding="utf-8")
+
+
+def replace_section(name: str, text: str) -> None:
+    """Put one section into the document, in the place of what it had; a new one goes to the end."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    head, begin, rest = document.partition(BEGIN)
+    generated, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{DOCUMENT.name} has lost its markers {BEGIN} and {END}.")
+    first, *sections = re.split(r"(?m)^(?=### )", generated)
+    known = {part.split("\n", 1)[0].removeprefix("### "): part.strip() for part in sections} | {name: text.strip()}
+    parts = "\n\n".join([first.strip(), *known.values()])
+    DOCUMENT.write_text(f"{head}{begin}\n\n{parts}\n\n{end}{tail}", encoding="utf-8")
