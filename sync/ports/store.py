@@ -55,7 +55,9 @@ class Store(Protocol):
         ...
 
     async def page(self, account: str, query: ListQuery) -> ConversationPage:
-        """A list of conversations and the version up to which it is complete, out of one snapshot (invariant 2)."""
+        """A list of conversations and the version up to which it is complete, out of one snapshot (invariant 2). Last
+        messages for which an answer has no space may be missing.
+        """
         ...
 
     async def inbox(self, account: str, query: InboxQuery) -> InboxPage:

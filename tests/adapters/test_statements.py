@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from sync.adapters.postgres.delta import COLUMNS, delta_statement, delta_text
-from sync.adapters.postgres.listing import NAMED, page_text
+from sync.adapters.postgres.delta import delta_statement, delta_text
+from sync.adapters.postgres.listing import COLUMNS, NAMED, page_text
 from sync.adapters.postgres.pool import SETTINGS
 from sync.adapters.postgres.statements import STATE_TABLES, sql, statements, together, written
 from sync.model.delta import MAX_CHANGES, DeltaQuery, Filters

@@ -10,20 +10,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from sync.adapters.postgres import rows
-from sync.adapters.postgres.listing import FIRST_MENTION
+from sync.adapters.postgres.listing import FIRST_MENTION, SHOWN
 from sync.model.delta import MAX_CALLS, MAX_CHANGES, MAX_STANZA_BYTES, DeltaItem, DeltaPage, DeltaQuery
 
 Arguments = tuple[object, ...]
 
-# Of conversation; what tells of its last message is chosen apart.
-COLUMNS = (
-    *("account", "peer", "kind", "version", "activity", "status", "pinned", "muted_until", "notify", "read_rank"),
-    *("read_id", "displayed_rank", "displayed_id", "delivered_rank", "delivered_id", "unread", "mentions"),
-    *("base_unread", "base_mentions", "base_rank", "marked_unread", "ringing", "rewritten", "log_from", "written"),
-    *("requests_presence", "request_told_at", "invited_by", "private", "nick", "taken"),
-    *("last_message_id", "last_archive_id", "last_sent_at", "last_retracted"),
-)
-_SHOWN = ", ".join(f"c.{name}" for name in COLUMNS)
 _FULL = "c.matches AND c.status <> 'deleted'"
 _BRINGS = f"$3::boolean AND {_FULL} AND octet_length(c.last_stanza) <= {MAX_STANZA_BYTES}"
 _RINGING = f"""ARRAY(
@@ -103,7 +94,7 @@ WITH page AS (
     FROM conversation c WHERE {" AND ".join(rules)} ORDER BY c.version DESC LIMIT $2::bigint
 )
 SELECT a AS owner,{calls if begins else ""} {log if delta else "false AS torn, NULL AS log"},
-    {_SHOWN}, c.matches, CASE WHEN c.mentions > 0 AND {_FULL} THEN ({FIRST_MENTION}) END AS mention_id,
+    {SHOWN}, c.matches, CASE WHEN c.mentions > 0 AND {_FULL} THEN ({FIRST_MENTION}) END AS mention_id,
     CASE WHEN {_BRINGS} THEN c.last_rank END AS last_rank, CASE WHEN {_BRINGS} THEN c.last_stanza END AS last_stanza,
     $3 AND {_FULL} AND octet_length(c.last_stanza) > {MAX_STANZA_BYTES} AS left_out
 FROM account a LEFT JOIN page c ON true {_LOG if delta else ""}

@@ -10,9 +10,25 @@ from functools import lru_cache
 from typing import Literal
 
 from sync.model.query import ListQuery
+from sync.protocol.conversations import MAX_PREVIEW_BYTES
 
 Arguments = tuple[object, ...]
 Part = Literal["first", "after", "before", "end"]
+
+# Of conversation; what tells of its last message is chosen apart.
+COLUMNS = (
+    *("account", "peer", "kind", "version", "activity", "status", "pinned", "muted_until", "notify", "read_rank"),
+    *("read_id", "displayed_rank", "displayed_id", "delivered_rank", "delivered_id", "unread", "mentions"),
+    *("base_unread", "base_mentions", "base_rank", "marked_unread", "ringing", "rewritten", "log_from", "written"),
+    *("requests_presence", "request_told_at", "invited_by", "private", "nick", "taken"),
+    *("last_message_id", "last_archive_id", "last_sent_at", "last_retracted"),
+)
+SHOWN = ", ".join(f"c.{name}" for name in COLUMNS)
+
+# What is not shown is not brought: anybody may send large messages, from as many addresses as there are.
+MAX_BROUGHT_BYTES = 4 * 1024 * 1024  # last messages of an answer, which has space for a part of that
+_SIZE = f"CASE WHEN octet_length(last_stanza) <= {MAX_PREVIEW_BYTES} THEN octet_length(last_stanza) END"
+_BRINGS = f"octet_length(c.last_stanza) <= {MAX_PREVIEW_BYTES} AND c.brought <= {MAX_BROUGHT_BYTES}"
 
 # Of conversation c. `message_mentioning` holds what its condition repeats, so unread messages that mention nobody cost
 # nothing. A room's own index is asked for those that mean this account.
@@ -86,7 +102,10 @@ def page_text(*, delta: bool, pinned_first: bool, pinned: bool | None, archived:
     where = " AND ".join(rules)
     return f"""
 WITH listed AS (SELECT * FROM conversation c WHERE {where}),
-page AS (SELECT * FROM listed c {beside} ORDER BY {nearest} LIMIT $3::bigint)
-SELECT a.version AS newest, a.floor, (SELECT count(*) FROM listed) AS total, c.*, {BESIDE}
-FROM account a LEFT JOIN page c ON true
+page AS (SELECT * FROM listed c {beside} ORDER BY {nearest} LIMIT $3::bigint),
+sized AS (SELECT c.*, sum({_SIZE}) OVER (ORDER BY {listed} ROWS UNBOUNDED PRECEDING) AS brought FROM page c)
+SELECT a.version AS newest, a.floor, (SELECT count(*) FROM listed) AS total, {SHOWN},
+    CASE WHEN {_BRINGS} THEN c.last_rank END AS last_rank, CASE WHEN {_BRINGS} THEN c.last_stanza END AS last_stanza,
+    {BESIDE}
+FROM account a LEFT JOIN sized c ON true
 WHERE a.jid = $1 ORDER BY {listed}"""  # noqa: S608 - pieces of ours, no input
