@@ -4,6 +4,7 @@ A notice is whole or says that there is more: unlike an answer it leaves nothing
 much is asked for by whoever wants it.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from xml.etree.ElementTree import Element
 
@@ -21,8 +22,11 @@ MAX_BYTES = 64 * 1024
 
 def encode_live(page: DeltaPage, *, now: datetime) -> Element:
     """All that changed since the page's `since`, or that there is more than a notice takes."""
-    budget = Budget(whole=MAX_BYTES)
-    live, content = _head(page.owner, page.token(len(page.items)), page.query.since, now), Element(LIVE)
+    budget, token = Budget(whole=MAX_BYTES), page.token(len(page.items))
+    if page.query.log < page.query.since:
+        # The session reads a list: what is still owed of it has to be told to who asks with this token, too.
+        token = replace(token, log=page.query.log)
+    live, content = _head(page.owner, token, page.query.since, now), Element(LIVE)
     shown = fill(content, page, now=now, budget=budget)
     if not page.is_last(shown) or not budget.holds(live):
         return encode_more(page.owner, since=page.query.since, log=page.query.log, now=now)

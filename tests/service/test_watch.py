@@ -250,6 +250,9 @@ async def test_what_was_not_told_at_the_end_of_the_list_is_told_with_all_changes
     post.bump(201)
     await post.settled()
     assert [told_changes(one) for one in post.notices()] == [[60], [60], []]
+    # The next notice may be lost: who asks with the token of this one is told the same.
+    tokens = [decode_token(one.get("token", ""), account=ANN) for one in post.notices()]
+    assert [(token.since, token.log) for token in tokens] == [(150, 50), (200, 50), (201, 201)]
 
 
 async def test_a_list_that_is_read_anew_begins_with_its_own_changes(post: Post) -> None:
