@@ -59,16 +59,29 @@ class Timers:
     async def expire_calls(self) -> None:
         """Calls that rang out are missed."""
         calls = await self._store.expired_calls(self._clock.now(), ROUND)
-        if not calls:
-            return
+        if calls:
+            await self._end(calls)
+
+    async def _end(self, calls: Sequence[CallKey]) -> None:
+        """One transaction. What cannot be stored of one call must not keep the others ringing."""
         keys = Keys(
             accounts=frozenset(call.account for call in calls),
             conversations=frozenset(ConversationKey(call.account, call.peer) for call in calls),
             calls=frozenset((call.account, call.sid) for call in calls),
             devices=True,
         )
-        report = await self._store.transact(keys, partial(self._expire, calls))
-        self._pusher.committed(report)
+        try:
+            report = await self._store.transact(keys, partial(self._expire, calls))
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            if len(calls) == 1:
+                log.error("a call cannot be ended", extra={"error": type(error).__name__})
+            else:
+                for call in calls:
+                    await self._end([call])
+        else:
+            self._pusher.committed(report)
 
     def _expire(self, calls: Sequence[CallKey], books: Books) -> Ruling[Report]:
         return expire(calls, books, self._policies)
