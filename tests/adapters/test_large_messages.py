@@ -6,7 +6,7 @@ from sync.adapters.postgres.listing import MAX_BROUGHT_BYTES
 from sync.model.query import ListQuery
 from sync.protocol.conversations import MAX_PREVIEW_BYTES, encode_page
 from sync.protocol.serialise import serialise
-from tests.contract.samples import ANN, NOW, WITH_BOB, account, conversation, last
+from tests.contract.samples import ANN, NOW, WITH_BOB, account, change, conversation, last
 from tests.contract.stores import on_postgres
 
 
@@ -39,3 +39,17 @@ async def test_a_list_of_usual_messages_brings_all_of_them(database: str) -> Non
         await stores.put(ANN, accounts=[account(version=1000)], conversations=rows)
         page = await stores.store.page(ANN, ListQuery(limit=None))
         assert sum(item.conversation.last is not None for item in page.items) == 300
+
+
+async def test_a_change_log_that_no_answer_takes_is_not_brought(database: str) -> None:
+    async with on_postgres(database) as stores:
+        texts = [said(MAX_PREVIEW_BYTES)] * 4
+        rows = [change(n + 2, n + 1, stanza=text) for n, text in enumerate(texts)]
+        await stores.put(ANN, accounts=[account(version=9)], conversations=[conversation(9)], changes=rows)
+        page = await stores.store.changes(WITH_BOB, 1, 10)
+        assert (page.reset, len(page.changes)) == (False, 4)
+        await stores.put(ANN, changes=[change(8, 5, stanza="<message/>")])
+        page = await stores.store.changes(WITH_BOB, 1, 10)
+        assert (page.version, page.reset, page.changes) == (9, True, ())
+        page = await stores.store.changes(WITH_BOB, 2, 10)
+        assert (page.reset, len(page.changes)) == (False, 4)

@@ -32,6 +32,7 @@ from sync.model.query import (
     RewriteQuery,
 )
 from sync.ports import Clock, DueJob, Observer
+from sync.protocol.convsync import MAX_CHANGES_BYTES
 
 T = TypeVar("T")
 
@@ -116,10 +117,14 @@ class PostgresStore:
     async def changes(self, key: ConversationKey, since: int, limit: int) -> ChangesPage:
         """`Store.changes`."""
         async with self._pool.connection() as connection:
-            found = await connection.fetch(sql("changes"), key.account, key.peer, key.kind, since, limit + 1)
+            found = await connection.fetch(
+                sql("changes"), key.account, key.peer, key.kind, since, limit + 1, MAX_CHANGES_BYTES
+            )
         if not found:
             return ChangesPage()
         version, log_from = found[0]["newest"], found[0]["log_from"]
+        if found[0]["large"]:
+            return ChangesPage(version=version, reset=True)
         log = tuple(rows.change(row) for row in found if row["peer"] is not None)
         if len(log) > limit or since < log_from:
             return ChangesPage(version=version, reset=True)
