@@ -8,10 +8,6 @@ How the position is kept. `version` is up to where everything is here, and `toke
 back. A list that came in pages, newest first, and is not at its end is a `chain`: its pages go on with the chain's
 token, and at its end the version is the chain's, or that of the live notices that came meanwhile (`ahead`). Rows have
 versions of their own, so that a page or notice that comes twice, or late, changes nothing.
-
-A conversation that is bumped while a delta is paged leaves the chain, and what happened in it between the chain's
-beginning and its version is still owed. The token at the chain's end knows that, and tokens of live notices do not: so
-it stays until it was asked with (`owed`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,13 +32,10 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Chain(NamedTuple):
-    """A list that is not at its end: the version that is known at its end, the token of its next page, and the version
-    since which it tells what changed; 0 = it lists everything.
-    """
+    """A list that is not at its end: the version that is known at its end, and the token of its next page."""
 
     version: int
     token: str
-    since: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +43,14 @@ class Cache:
     """An account as a client knows it; `Cache()` knows nothing.
 
     `removed`: the versions at which conversations were removed, as long as a late page could still show them.
-    `totals_at`: the version that the totals belong to. `ahead` (0 = none) and `owed`: see above. `untold`: calls that
-    ring, of which nobody was told since the cache was read from a file.
+    `totals_at`: the version that the totals belong to. `ahead`: see above, 0 = none. `untold`: calls that ring, of
+    which nobody was told since the cache was read from a file.
     """
 
     version: int = 0
     token: str | None = None
     chain: Chain | None = None
     ahead: int = 0
-    owed: bool = False
     conversations: Mapping[Key, Conversation] = field(default_factory=dict)
     removed: Mapping[Key, int] = field(default_factory=dict)
     calls: Mapping[CallKey, Call] = field(default_factory=dict)
@@ -146,11 +138,9 @@ def _moved(cache: Cache, page: Page) -> Cache:
     """Where the client is after this page."""
     if page.version < cache.version or (page.version == cache.version and page.more):
         return cache  # it is late: live notices were faster
-    since = cache.version if page.first else cache.chain.since if cache.chain is not None else 0
     if page.more:
-        return replace(cache, chain=Chain(page.version, page.token, since))
-    owed = not page.first and since > 0
-    return replace(cache, version=max(page.version, cache.ahead), token=page.token, chain=None, ahead=0, owed=owed)
+        return replace(cache, chain=Chain(page.version, page.token))
+    return replace(cache, version=max(page.version, cache.ahead), token=page.token, chain=None, ahead=0)
 
 
 def _notice(cache: Cache, notice: Notice) -> Step:
@@ -166,7 +156,7 @@ def _notice(cache: Cache, notice: Notice) -> Step:
     if cache.chain is not None:
         cache = replace(cache, ahead=notice.version)
     else:
-        cache = replace(cache, version=notice.version, token=cache.token if cache.owed else notice.token)
+        cache = replace(cache, version=notice.version, token=notice.token)
     return Step(cache, (*told, *changed, *counted))
 
 

@@ -26,7 +26,6 @@ def dumps(cache: Cache) -> str:
             "token": cache.token,
             "chain": cache.chain,
             "ahead": cache.ahead,
-            "owed": cache.owed,
             "conversations": [_plain(one) for one in cache.conversations.values()],
             "removed": [[*key, version] for key, version in cache.removed.items()],
             "calls": [_plain(call) for call in cache.calls.values()],
@@ -51,7 +50,6 @@ def loads(text: str | bytes) -> Cache:
             token=found["token"],
             chain=_chain(found["chain"]),
             ahead=_whole(found["ahead"]),
-            owed=bool(found["owed"]),
             conversations={one.key: one for one in conversations},
             removed={Key(jid, kind): _whole(version) for jid, kind, version in found["removed"]},
             calls={call.key: call for call in calls},
@@ -96,8 +94,8 @@ def _with(plain: dict[str, Any], made: Callable[[Any], Any], *names: str) -> dic
 def _chain(plain: list[Any] | None) -> Chain | None:
     if plain is None:
         return None
-    version, token, since = plain
-    return Chain(_whole(version), str(token), _whole(since))
+    version, token = plain
+    return Chain(_whole(version), str(token))
 
 
 def _whole(number: object) -> int:

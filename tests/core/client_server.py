@@ -141,7 +141,8 @@ class Server:
         watch = self.watch
         if watch is None or (watch.told >= self.version and watch.epoch == self.epoch):
             return None
-        previous, token = watch.told, self._text(Token(self.epoch, self.version, self.version))
+        previous, log = watch.told, watch.log if watch.log < watch.told else self.version
+        token = self._text(Token(self.epoch, self.version, log))
         items = self._items(previous, self.version + 1, log=watch.log, whole=False)
         stale = watch.epoch != self.epoch or previous < self.floor
         watch.epoch, watch.told = self.epoch, self.version
