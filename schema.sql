@@ -338,6 +338,7 @@ CREATE TABLE push_job (
     silent boolean NOT NULL DEFAULT false,
     collapse text,
     target_rank bigint,
+    joined integer NOT NULL DEFAULT 0,            -- later events that it speaks for
     created_at timestamptz NOT NULL,
     not_before timestamptz NOT NULL,
     deadline timestamptz NOT NULL,
@@ -346,7 +347,9 @@ CREATE TABLE push_job (
     repeat integer NOT NULL DEFAULT 0,
     attempted_at timestamptz,
     outcome text,
+    status smallint,                              -- the vendor's, as is the reason
     reason text,
+    done_at timestamptz,                          -- when the outcome was recorded
     PRIMARY KEY (account, job_id),
     CONSTRAINT push_job_lane CHECK (lane BETWEEN 1 AND 3),
     CONSTRAINT push_job_kind CHECK (

@@ -91,8 +91,9 @@ class PushJob:
     `job_id` is a random UUID and the push's apns-id. `version` is the account version that the push announces.
     `peer`/`sid` name the call of call pushes, `peer` and `group` the conversation of others. `voip`: goes to the VoIP
     token. `silent`: without sound. `not_before` and `deadline` bound the time of sending. `target_rank`: the message
-    that a correction or withdrawal is about. `outcome` is a Verdict's value or `suppressed:<why>`. `repeat` counts how
-    often the wake was sent again because it stayed unfetched.
+    that a correction or withdrawal is about. `joined`: how many later events it speaks for. `outcome` is a Verdict's
+    value or `suppressed:<why>`, `status` and `reason` are the vendor's, `done_at` is when the outcome was recorded.
+    `repeat` counts how often the wake was sent again because it stayed unfetched.
     """
 
     account: str
@@ -108,6 +109,7 @@ class PushJob:
     silent: bool = False
     collapse: str | None = None
     target_rank: int | None = None
+    joined: int = 0
     created_at: datetime
     not_before: datetime
     deadline: datetime
@@ -116,7 +118,9 @@ class PushJob:
     repeat: int = 0
     attempted_at: datetime | None = None
     outcome: str | None = None
+    status: int | None = None
     reason: str | None = None
+    done_at: datetime | None = None
 
     @property
     def conversation(self) -> ConversationKey | None:

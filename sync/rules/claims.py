@@ -101,7 +101,7 @@ class Round:
         return unwanted_now(job, conversation, self._policies, self._books.now) if conversation else None
 
     def _end(self, job: PushJob, why: str) -> None:
-        self._jobs.append(ended(job, why))
+        self._jobs.append(ended(job, why, self._books.now))
         self.claimed.suppressed.append(why)
 
     def _send(self, job: PushJob, device: Device, account: Account) -> None:
@@ -191,7 +191,8 @@ def settle(job_id: str, account: str, outcome: PushOutcome, books: Books, polici
     if job is None:
         return Ruling(writes=writes, value=False)
     device = next((d for d in books.devices.get(account, ()) if d.device_id == job.device_id), None)
-    done = replace(job, state=JobState.DONE, outcome=outcome.verdict.value, reason=outcome.reason)
+    told = replace(job, status=outcome.status, reason=outcome.reason)
+    done = replace(told, state=JobState.DONE, outcome=outcome.verdict.value, done_at=books.now)
     verdict = outcome.verdict
     if verdict is Verdict.ACCEPTED:
         writes.jobs.append(done)
@@ -200,7 +201,7 @@ def settle(job_id: str, account: str, outcome: PushOutcome, books: Books, polici
     if may_go_again(job, verdict) and (again := books.now + back_off(job, verdict)) < job.deadline:
         newer = queued_beside(job, jobs)
         if newer is None:
-            writes.jobs.append(replace(job, state=JobState.QUEUED, not_before=again, reason=outcome.reason))
+            writes.jobs.append(replace(told, state=JobState.QUEUED, not_before=again))
         else:
             writes.jobs += [done, standing_in(newer, job, again)]
         return Ruling(writes=writes, value=False)
@@ -290,8 +291,11 @@ def repeated(
         job_id=job_id(device, job.kind, job.version, job.repeat + 1),
         repeat=job.repeat + 1,
         state=JobState.QUEUED,
+        joined=0,
         attempts=0,
         attempted_at=None,
+        status=None,
+        reason=None,
         created_at=books.now,
         not_before=books.now + waits[job.repeat],
     )

@@ -140,7 +140,7 @@ def fetched(account: str, resource: str, version: int, books: Books) -> Ruling[l
         devices.append(now_fetched)
         writes.devices.append(now_fetched)
         writes.jobs.extend(
-            ended(job, "fetched")
+            ended(job, "fetched", books.now)
             for job in books.jobs.get(account, ())
             if job.device_id == device.device_id and job.state is JobState.QUEUED
             if (job.kind in WAKES and job.version <= version) or job.kind is PushKind.CALL_FALLBACK

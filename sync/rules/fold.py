@@ -244,7 +244,7 @@ class Fold:
         """
         for job in list(self._jobs.get(event.account, {}).values()):
             if job.peer in event.blocked and job.state is JobState.QUEUED:
-                self._keep_job(ended(job, "blocked"))
+                self._keep_job(ended(job, "blocked", self._now))
                 self.report.suppressed["blocked"] += 1
 
     def _gap(self, event: GapEvent) -> None:

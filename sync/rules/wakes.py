@@ -75,13 +75,17 @@ class Phone:
 def plan(
     effect: Effect, conversation: Conversation, phones: Iterable[Phone], policy: WakePolicy, now: datetime
 ) -> Plan:
-    """The jobs that one effect makes, changes or calls off."""
+    """The jobs that one effect makes, changes or calls off. Why a phone does not ring is in the ledger, too: nobody
+    forgives that without a reason.
+    """
     jobs: list[PushJob] = []
     suppressed: list[str] = []
     for phone in phones:
         found = for_phone(effect, conversation, phone, policy, now)
         if isinstance(found, str):
             suppressed.append(found)
+            if isinstance(effect, CallRings):
+                jobs.append(ended(of_call(phone.device, effect.call, now), found, now))
         else:
             jobs.extend(found)
     return Plan(jobs=tuple(jobs), suppressed=tuple(suppressed))
@@ -237,24 +241,14 @@ def ring(
     voip = device.voip_token is not None and (effect.known or policy.ring_unknown)
     if not voip and not phone.filtering:
         return "no-filter"
-    job = new_job(device, PushKind.CALL, call.version, now, lane=Lane.CALLS)
-    return [
-        replace(
-            job,
-            peer=call.key.peer,
-            sid=call.key.sid,
-            voip=voip,
-            silent=not effect.known,
-            collapse=None if voip else "c",
-            deadline=call.rings_until,
-        )
-    ]
+    job = of_call(device, call, now)
+    return [replace(job, voip=voip, silent=not effect.known, collapse=None if voip else "c")]
 
 
 def settle(effect: CallSettled, phone: Phone, now: datetime) -> list[PushJob] | str:
     """A call was answered, declined or ended: call off what is queued, tell a phone that rings and does not know."""
     call = effect.call
-    jobs = called_off(phone, call)
+    jobs = called_off(phone, call, now)
     rung = phone.was_rung(call)
     answered_here = phone.device.bound_to is not None and phone.device.bound_to == effect.resource
     if rung is None or answered_here or not phone.filtering or fetched_since(phone.device, rung):
@@ -269,7 +263,7 @@ def missed(effect: CallMissed, conversation: Conversation, phone: Phone, now: da
     push.
     """
     call = effect.call
-    jobs = called_off(phone, call)
+    jobs = called_off(phone, call, now)
     if phone.was_rung(call) is None or conversation.muted(now):
         return jobs
     job = new_job(phone.device, PushKind.MISSED, call.version, now, lane=Lane.CALLS)
@@ -298,6 +292,12 @@ def update(phone: Phone, job: PushJob, rank: int, policy: WakePolicy, now: datet
     return [replace(job, collapse="w", target_rank=rank, not_before=due, deadline=now + LIFE[job.kind])]
 
 
+def of_call(device: Device, call: Call, now: datetime) -> PushJob:
+    """The job by which a call rings on a device."""
+    job = new_job(device, PushKind.CALL, call.version, now, lane=Lane.CALLS)
+    return replace(job, peer=call.key.peer, sid=call.key.sid, deadline=call.rings_until)
+
+
 def of(job: PushJob, key: ConversationKey) -> PushJob:
     """The job, about a conversation."""
     return replace(job, peer=key.peer, group=key.kind is Kind.GROUP)
@@ -305,7 +305,8 @@ def of(job: PushJob, key: ConversationKey) -> PushJob:
 
 def shared(queued: PushJob, key: ConversationKey | None) -> PushJob:
     """A wake that another one joins, about another conversation perhaps: it is about none where there are two."""
-    return queued if queued.conversation == key else replace(queued, peer="", group=False)
+    more = replace(queued, joined=queued.joined + 1)
+    return more if queued.conversation == key else replace(more, peer="", group=False)
 
 
 def shows(phone: Phone, rank: int) -> bool:
@@ -338,14 +339,14 @@ def has_left(job: PushJob) -> bool:
     return job.state is not JobState.QUEUED and not (job.outcome or "").startswith(SUPPRESSED)
 
 
-def called_off(phone: Phone, call: Call) -> list[PushJob]:
+def called_off(phone: Phone, call: Call, now: datetime) -> list[PushJob]:
     """The call's queued jobs, ended."""
-    return [ended(job, "call-over") for job in phone.of_call(call) if job.state is JobState.QUEUED]
+    return [ended(job, "call-over", now) for job in phone.of_call(call) if job.state is JobState.QUEUED]
 
 
-def ended(job: PushJob, why: str) -> PushJob:
+def ended(job: PushJob, why: str, now: datetime) -> PushJob:
     """The job done without a push, and why."""
-    return replace(job, state=JobState.DONE, outcome=SUPPRESSED + why)
+    return replace(job, state=JobState.DONE, outcome=SUPPRESSED + why, done_at=now)
 
 
 def new_job(device: Device, kind: PushKind, version: int, now: datetime, lane: Lane = Lane.MESSAGES) -> PushJob:

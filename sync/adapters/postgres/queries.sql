@@ -222,16 +222,18 @@ WHERE (device.account, device.device_id) = (gone.account, gone.device_id);
 -- name: write_jobs
 -- Store push jobs, new or changed.
 INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, "group", sid, voip, silent, collapse,
-    target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason)
+    target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason, joined, status,
+    done_at)
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::smallint[], $5::text[], $6::bigint[], $7::text[],
     $8::boolean[], $9::text[], $10::boolean[], $11::boolean[], $12::text[], $13::bigint[], $14::timestamptz[],
     $15::timestamptz[], $16::timestamptz[], $17::text[], $18::integer[], $19::integer[], $20::timestamptz[],
-    $21::text[], $22::text[])
+    $21::text[], $22::text[], $23::integer[], $24::smallint[], $25::timestamptz[])
 ON CONFLICT (account, job_id) DO UPDATE SET version = excluded.version, peer = excluded.peer,
     "group" = excluded."group", silent = excluded.silent, collapse = excluded.collapse,
     target_rank = excluded.target_rank, not_before = excluded.not_before, deadline = excluded.deadline,
     state = excluded.state, attempts = excluded.attempts, repeat = excluded.repeat,
-    attempted_at = excluded.attempted_at, outcome = excluded.outcome, reason = excluded.reason;
+    attempted_at = excluded.attempted_at, outcome = excluded.outcome, reason = excluded.reason,
+    joined = excluded.joined, status = excluded.status, done_at = excluded.done_at;
 
 -- name: write_positions
 -- Move the lanes' positions.
@@ -282,18 +284,13 @@ WHERE account = $1 AND version > $2 AND version <= $3 AND what IN ('corrected', 
 GROUP BY peer, kind ORDER BY max(version);
 
 -- name: changes
--- The change log of one conversation since a version, oldest first, with the version from which on it is whole. Where its
--- texts are more than an answer takes none is brought.
-SELECT c.version AS newest, c.log_from, found.account, found.peer, found.kind, found.version, found.what,
-    found.target_rank, found.target_id, found.author, found.detail,
-    CASE WHEN found.size <= $6::bigint THEN found.stanza END AS stanza, found.size > $6::bigint AS large
+-- The change log of one conversation since a version, oldest first, with the version from which on it is whole.
+SELECT c.version AS newest, c.log_from, found.*
 FROM conversation c
 LEFT JOIN LATERAL (
-    SELECT log.*, sum(octet_length(log.stanza)) OVER () AS size FROM (
-        SELECT * FROM change
-        WHERE (change.account, change.peer, change.kind) = (c.account, c.peer, c.kind) AND change.version > $4
-        ORDER BY change.version LIMIT $5
-    ) AS log
+    SELECT * FROM change
+    WHERE (change.account, change.peer, change.kind) = (c.account, c.peer, c.kind) AND change.version > $4
+    ORDER BY change.version LIMIT $5
 ) AS found ON true
 WHERE (c.account, c.peer, c.kind) = ($1, $2, $3) ORDER BY found.version;
 
@@ -315,13 +312,16 @@ claimed AS (
 waiting AS (UPDATE account SET wakes_open = true FROM claimed WHERE jid = claimed.account),
 followed AS (
     INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, "group", sid, voip, silent, collapse,
-        target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason)
+        target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason, joined,
+        status, done_at)
     SELECT follow.* FROM claimed JOIN unnest($5::text[], $6::uuid[], $7::text[], $8::smallint[], $9::text[],
         $10::bigint[], $11::text[], $12::boolean[], $13::text[], $14::boolean[], $15::boolean[], $16::text[],
         $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::integer[],
-        $23::integer[], $24::timestamptz[], $25::text[], $26::text[])
+        $23::integer[], $24::timestamptz[], $25::text[], $26::text[], $27::integer[], $28::smallint[],
+        $29::timestamptz[])
         AS follow(account, job_id, device_id, lane, kind, version, peer, "group", sid, voip, silent, collapse,
-            target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason)
+            target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason, joined,
+            status, done_at)
         ON follow.account = claimed.account
     ON CONFLICT DO NOTHING
 )

@@ -332,7 +332,7 @@ def job(row: Row) -> PushJob:
     return PushJob(**values)
 
 
-JOB_COLUMNS = 22
+JOB_COLUMNS = 25
 
 
 def job_row(value: PushJob) -> tuple[object, ...]:
@@ -360,4 +360,7 @@ def job_row(value: PushJob) -> tuple[object, ...]:
         value.attempted_at,
         value.outcome,
         value.reason,
+        value.joined,
+        value.status,
+        value.done_at,
     )
