@@ -53,6 +53,7 @@ KINDS = {
     Malformed: "malformed",
 }
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # while the database is away; the last one repeats
+SMALLER_AFTER = len(RETRY_SECONDS)  # attempts: what may take longer than a statement may is tried in halves
 
 
 class Queued(NamedTuple):
@@ -199,17 +200,23 @@ class Ingest:
         if not busy:
             self._work_to_do.set()
 
-    async def _commit(self, events: Sequence[Event]) -> None:
-        """One transaction, tried until the database takes it, or says that it never will."""
+    async def _commit(self, events: Sequence[Event], *, said: bool = False) -> None:
+        """One transaction, tried until the database takes it, or says that it never will; several in the end, where it
+        did not answer in time. `said`: that it is away is in the log.
+        """
         for attempt in count():
             began = perf_counter()
             try:
                 report = await self._store.transact(keys(events), partial(self._take, events))
             except StoreUnavailable as error:
                 self._observer.transaction_retried("unavailable")
-                if attempt == 0:
+                if attempt == 0 and not said:
                     log.warning("the database is away, events wait", extra={"reason": str(error)})
                 await self._clock.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                if attempt + 1 >= SMALLER_AFTER and len(events) > 1:
+                    await self._commit(events[: len(events) // 2], said=True)
+                    await self._commit(events[len(events) // 2 :], said=True)
+                    return
             except Exception as error:  # noqa: BLE001 - a bug in a rule must stop one event, not the feed
                 if not is_bare(events):
                     await self._isolate(events, error)

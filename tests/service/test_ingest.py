@@ -1,6 +1,7 @@
-"""What the lanes tell others after a commit, when they cannot know whether it stood."""
+"""What the lanes do when a commit fails: it may stand all the same, and it may have been too much at a time."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from sync.adapters.memory import MemoryPresence
 from sync.model.books import Keys, Rule
 from sync.model.errors import StoreUnavailable
+from sync.model.event import FeedPosition
 from sync.protocol.feed import decode_feed
 from sync.protocol.names import CLIENT, FEED
 from sync.protocol.serialise import parse
@@ -47,24 +49,63 @@ class Passing(SetClock):
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("cuts", [0, 1, 2])
-async def test_a_room_whose_commit_stood_unseen_is_served_all_the_same(cuts: int) -> None:
-    clock, owed, done = Passing(NOW), set[str](), asyncio.Event()
-    store, wire = Torn(clock), Any
-    ingest = Ingest(
+def lanes(store: MemoryStore, clock: SetClock, **told: Any) -> Ingest:
+    wire: Any = None  # nothing is paused
+    return Ingest(
         store=store,
         presence=MemoryPresence(),
-        wire=wire,  # type: ignore[arg-type]  # nothing is paused
+        wire=wire,
         clock=clock,
         observer=RecordingObserver(),
         policies=Policies(),
         workers=1,
-        batch=10,
-        queue=100,
-        committed=lambda _: done.set(),
-        due=lambda _: None,
-        owed=owed.update,
+        batch=100,
+        queue=1000,
+        **({"committed": lambda _: None, "due": lambda _: None, "owed": lambda _: None} | told),
     )
+
+
+class Slow(MemoryStore):
+    """Takes no more than three events in the time that a statement may take."""
+
+    sizes: list[int]
+
+    async def transact(self, keys: Keys, rule: Rule[T]) -> T:
+        self.sizes.append(len(rule.args[0]))  # type: ignore[attr-defined]  # a partial of the events
+        if self.sizes[-1] > 3:
+            raise StoreUnavailable("TimeoutError")
+        return await super().transact(keys, rule)
+
+
+async def test_a_batch_that_takes_too_long_is_taken_in_parts(caplog: pytest.LogCaptureFixture) -> None:
+    clock, told, done = Passing(NOW), list[int](), asyncio.Event()
+    store = Slow(clock)
+    store.sizes = []
+
+    def committed(positions: Sequence[FeedPosition]) -> None:
+        told.extend(position.n for position in positions)
+        done.set()
+
+    ingest = lanes(store, clock, committed=committed)
+    events = "".join(f"<event n='{n}' kind='account' account='{ANN}' at='{n}' state='created'/>" for n in range(1, 21))
+    batch = decode_feed(
+        parse(f"<feed xmlns='{FEED}' stream='s' shard='0' last='20' head='20'>{events}</feed>"), host="example.org"
+    )
+    ingest.put(batch.events)
+    running = asyncio.ensure_future(ingest.run())
+    async with asyncio.timeout(5):
+        await done.wait()
+    running.cancel()
+    assert told == list(range(1, 21))
+    assert [size for size in store.sizes if size <= 3] == [2, 3, 2, 3, 2, 3, 2, 3]
+    assert [record.message for record in caplog.records] == ["the database is away, events wait"]
+
+
+@pytest.mark.parametrize("cuts", [0, 1, 2])
+async def test_a_room_whose_commit_stood_unseen_is_served_all_the_same(cuts: int) -> None:
+    clock, owed, done = Passing(NOW), set[str](), asyncio.Event()
+    store = Torn(clock)
+    ingest = lanes(store, clock, committed=lambda _: done.set(), owed=owed.update)
     frame = parse(f"<feed xmlns='{FEED}' stream='s' shard='0' last='2' head='2'>{LISTED}{SAID}</feed>")
     batch = decode_feed(frame, host=ROOMS, rooms=True, hosts=frozenset({"example.org"}), muc_hosts=frozenset({ROOMS}))
     store.cuts = cuts
