@@ -63,13 +63,16 @@ async def everything(box: Box, seed: int) -> None:
     await delta(watching, live="true")
     phone = await box.person(ann.account, "phone")
     await box.phone(phone)
-    first = (await ann.sync()).stamp
     await circle.live(MOVES, 3)
     await circle.settle()
+    before, friend = (await ann.sync()).stamp, circle.friends[0]
+    for change in (friend.retract, lambda to, sent: friend.correct(to, sent, "corrected")):
+        change(ann.account, friend.write(ann.account, "a mistake"))
+        await friend.ping()
     await ann.sync(most=2)
     await inbox(ann, most=3)
     await delta(ann, max=2)
-    await ann.rewrites(first)
+    await ann.rewrites(before)
     asker = await known(box)
     for file in FILES:
         for request in requests(file).values():
