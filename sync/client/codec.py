@@ -158,6 +158,7 @@ def decode_call(element: Element) -> Call:
         sender=element.get("from"),
         media=tuple(element.get("media", "").split()),
         by=element.get("by"),
+        continues=element.get("continues"),
         proposed_at=_instant(element, "proposed"),
         age=_number(element, "age", 0),
         left=_number(element, "left", 0),

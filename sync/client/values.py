@@ -119,7 +119,8 @@ class Call:
     `state`: `ringing`, `answered` (on resource `by`), `rejected`, `missed`, `closed`, `ended`, `undeliverable`, or
     `outgoing` for one's own; `gone` where it rings no more and how it ended was not told. `sender` is the caller's full
     JID. `age` and `left` are seconds, as the server counted them when it answered: since the call came, and until it
-    stops to ring. `stanza` is the propose.
+    stops to ring. `continues`: the session id of an earlier call of the same party that goes on in this one, and has
+    ended. `stanza` is the propose.
     """
 
     id: str
@@ -129,6 +130,7 @@ class Call:
     sender: str | None = None
     media: tuple[str, ...] = ()
     by: str | None = None
+    continues: str | None = None
     proposed_at: datetime | None = None
     age: int = 0
     left: int = 0

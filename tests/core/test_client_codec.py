@@ -154,8 +154,11 @@ def test_the_other_answers_of_the_specification_are_read() -> None:
     ]
     history = codec.decode_history(examples("changes")["c1"])
     assert (history.key, history.reload, len(history.changes)) == (BOB, False, 5)
-    call = codec.decode_call(examples("call")["k1"])
-    assert (call.state, call.rings, call.left) == ("missed", False, 0)
+    answer = examples("call")["k1"]
+    call = codec.decode_call(answer)
+    assert (call.state, call.rings, call.left, call.continues) == ("missed", False, 0, None)
+    answer.set("continues", "s0")
+    assert codec.decode_call(answer).continues == "s0"
     conversation = codec.decode_conversation(examples("conversation")["o1"])
     assert (conversation.key, conversation.read, conversation.last) == (BOB, "a431", None)
     filtered = codec.decode_page(examples("sync")["f2"], asked="t", continued=False)
