@@ -89,6 +89,8 @@ class Convsync(Devices, BasePlugin):
         self._stream.register_handler(Callback("Convsync live", StanzaPath("message/convsync_live"), self._on_message))
         for event, handler in self._handlers().items():
             self._stream.add_event_handler(event, handler)
+        if self._stream.session_bind_event.is_set():
+            self._on_start(None)  # loaded amid a session
 
     def plugin_end(self) -> None:
         self._stream.remove_handler("Convsync live")

@@ -177,3 +177,11 @@ def test_pauses_grow_and_are_not_all_the_same() -> None:
 async def test_a_plugin_that_is_unloaded_listens_no_more(app: App) -> None:
     app.client.plugin.disable("convsync")
     assert not [one for one in app.client._XMLStream__handlers if one.name == "Convsync live"]
+
+
+async def test_a_plugin_that_is_loaded_amid_a_session_can_ask() -> None:
+    client: Any = ClientXMPP(f"{ANN}/desk", "secret")
+    client.session_bind_event.set()
+    client.register_plugin("convsync", {"auto": False, "timeout": 0.01})
+    with pytest.raises(NoAnswer):
+        await client.plugin["convsync"].sync()
