@@ -14,6 +14,7 @@ import click
 
 from sync.cli_accounts import delete, export, repair, show
 from sync.cli_bootstrap import bootstrap
+from sync.cli_explain import explain
 from sync.cli_restored import restored
 from sync.console import cause, configured, fail, load
 
@@ -111,7 +112,7 @@ def new_key() -> None:
     click.echo(Fernet.generate_key().decode())
 
 
-for command in (show, repair, export, delete, restored, bootstrap):
+for command in (show, explain, repair, export, delete, restored, bootstrap):
     cli.add_command(command)
 
 

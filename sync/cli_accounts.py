@@ -57,7 +57,7 @@ def account_of(text: str) -> str:
 def show(account: str, path: Path, *, machine: bool, everything: bool) -> None:
     """Show what is held on an account: never texts, tokens or digests."""
     jid, config = account_of(account), console.load(path)
-    sight = _with_dossier(config, jid, lambda dossier: dossier.show(jid, everything=everything))
+    sight = with_dossier(config, jid, lambda dossier: dossier.show(jid, everything=everything))
     sessions = asyncio.run(_sessions(config.redis.url.get_secret_value(), jid)) if config.redis else None
     if machine:
         found = {**cli_sheet.as_json(sight), "sessions": cli_sheet.sessions_as_json(sessions)}
@@ -73,7 +73,7 @@ def show(account: str, path: Path, *, machine: bool, everything: bool) -> None:
 def repair(account: str, path: Path, *, dry: bool) -> None:
     """Count an account's unread messages, calls and devices anew, and mend what differs."""
     jid = account_of(account)
-    done = _with_dossier(console.load(path), jid, lambda dossier: dossier.repair(jid, datetime.now(UTC), dry=dry))
+    done = with_dossier(console.load(path), jid, lambda dossier: dossier.repair(jid, datetime.now(UTC), dry=dry))
     if not done.differences:
         click.echo(f"{jid}: nothing differs.")
         return
@@ -100,7 +100,7 @@ def export(account: str, path: Path) -> None:
                 out.write(piece.encode())
         out.flush()
 
-    _with_dossier(console.load(path), jid, write)
+    with_dossier(console.load(path), jid, write)
 
 
 @click.command()
@@ -113,13 +113,13 @@ def delete(account: str, path: Path, *, yes: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
             console.fail("There is no terminal to ask on: say --yes.")
-        _with_dossier(config, jid, lambda dossier: dossier.exists(jid))
+        with_dossier(config, jid, lambda dossier: dossier.exists(jid))
         typed = click.prompt(
             f"This deletes everything that Convsync holds on {jid}. Type the account to go on", err=True
         )
         if account_of(typed) != jid:
             console.fail("That is another account: nothing was deleted.")
-    gone = _with_dossier(config, jid, lambda dossier: dossier.delete(jid))
+    gone = with_dossier(config, jid, lambda dossier: dossier.delete(jid))
     for line in cli_sheet.columns(("table", "rows"), [(table, str(rows)) for table, rows in gone.items()]):
         click.echo(line)
     click.echo(f"{jid} was deleted: {sum(gone.values())} rows.")
@@ -140,7 +140,7 @@ async def _sessions(url: str, jid: str) -> "tuple[Session, ...] | None":
         await link.close()
 
 
-def _with_dossier(config: "Config", jid: str, work: "Callable[[Dossier], Awaitable[T]]") -> T:
+def with_dossier(config: "Config", jid: str, work: "Callable[[Dossier], Awaitable[T]]") -> T:
     """One piece of work on a connection; what is wrong outside is a sentence and the end."""
     from sync.adapters import checks  # noqa: PLC0415
     from sync.adapters.postgres import dossier, migrate  # noqa: PLC0415

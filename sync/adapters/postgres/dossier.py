@@ -21,7 +21,9 @@ from sync.adapters.postgres.statements import sql
 from sync.model.conversation import ConversationKey, Kind
 from sync.model.errors import StoreUnavailable
 from sync.model.jid import domain, lane
+from sync.rules.explain import Evidence
 from sync.rules.repair import Counters, Recount, Repair, repaired
+from sync.rules.times import microseconds
 
 FORMAT: Final = 1  # of the exported document; raised when what was there means something else or is gone
 
@@ -50,6 +52,7 @@ EXPORTED: Final = (
     "watchers",
     "quarantine",
 )
+EXPLAINED: Final = 500  # rows of each list that a push is explained from
 AT_ONCE = 50  # rows of an export in memory: a stanza may have a quarter of a megabyte
 
 COMMAND_SECONDS = 600.0  # whoever waits sits at a terminal; a large account takes what it takes
@@ -111,6 +114,27 @@ class Dossier:
                     where = (domain(jid), where[1], lane(jid))
                 lists[name] = listed(await self._connection.fetch(sql(f"show_{name}"), *where))
         return Sight(jid=jid, account=dict(account) if account else None, lists=lists)
+
+    async def evidence(self, jid: str, device_id: str | None, since: datetime) -> Evidence:
+        """What is held on the pushes of an account, or of one device, since an instant; of each list the newest
+        `EXPLAINED` rows.
+        """
+        rank = microseconds(since)
+        async with self._snapshot():
+            await self._known(jid)
+            jobs = await self._connection.fetch(sql("explain_jobs"), jid, device_id, since, EXPLAINED)
+            calls = await self._connection.fetch(sql("explain_calls"), jid, since, EXPLAINED)
+            messages = await self._connection.fetch(sql("explain_messages"), jid, rank, EXPLAINED)
+            conversations = await self._connection.fetch(sql("explain_conversations"), jid, rank, EXPLAINED)
+            devices = await self._connection.fetch(sql("explain_devices"), jid, device_id)
+        return Evidence(
+            devices=[rows.device(row) for row in devices],
+            jobs=[rows.job(row["job"]) for row in jobs],
+            jobs_total=jobs[0]["total"] if jobs else 0,
+            calls=[rows.call(row["call"]) for row in calls],
+            messages=[rows.message(row) for row in messages],
+            conversations=[rows.conversation(row) for row in conversations],
+        )
 
     async def repair(self, jid: str, now: datetime, *, dry: bool = False) -> Repair:
         """Count everything anew under the account's lock, and store what differs, unless `dry`."""

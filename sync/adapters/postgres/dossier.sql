@@ -54,6 +54,31 @@ SELECT kind, lane, device_id, peer, sid, voip, version, created_at, attempts, at
 FROM push_job WHERE account = $1 AND state = 'done'
 ORDER BY coalesce(attempted_at, created_at) DESC, job_id LIMIT $2::bigint;
 
+-- name: explain_devices
+-- The account's devices, or one of them.
+SELECT * FROM device WHERE account = $1 AND ($2::text IS NULL OR device_id = $2) ORDER BY registered_at DESC, device_id;
+
+-- name: explain_jobs
+-- Pushes of the account, or of one of its devices, that are open or were made or done since an instant, the newest first.
+SELECT job, count(*) OVER () AS total FROM push_job job
+WHERE account = $1 AND ($2::text IS NULL OR device_id = $2)
+    AND (state <> 'done' OR greatest(created_at, attempted_at, done_at) >= $3)
+ORDER BY created_at DESC, version DESC, job_id LIMIT $4::bigint;
+
+-- name: explain_calls
+-- Calls that were proposed since an instant, the newest first.
+SELECT call FROM call WHERE account = $1 AND proposed_at >= $2 ORDER BY proposed_at DESC, peer, sid LIMIT $3::bigint;
+
+-- name: explain_messages
+-- One-to-one messages that came in since a rank and count, the newest first.
+SELECT * FROM message WHERE account = $1 AND kind = 'chat' AND rank >= $2 AND NOT outgoing AND counted
+ORDER BY rank DESC LIMIT $3::bigint;
+
+-- name: explain_conversations
+-- Conversations in which something happened since an instant in microseconds.
+SELECT * FROM conversation WHERE account = $1 AND (version >= $2 OR activity >= $2)
+ORDER BY activity DESC, peer, kind LIMIT $3::bigint;
+
 -- name: show_rooms
 -- Rooms of this server that it belongs to, and those that it left a moment ago.
 SELECT m.room, m.affiliation, m.present, m.nick, m.since, m.until,
