@@ -235,7 +235,7 @@ local warned = false;
 local function warn_when_nearly_full(age)
 	local share = math.max(outbox.bytes / max_bytes, max_age > 0 and age / max_age or 0);
 	if share > 0.8 and not warned then
-		module:log("warn", "The outbox is nearly full: %d MB, the oldest event is %d hours old. Is the component running?",
+		module:log("warn", "The outbox is nearly full: %.0f MB, the oldest event is %.0f hours old. Is the component running?",
 			outbox.bytes / 1048576, age / 3600);
 	end
 	warned = share > 0.8 or warned and share > 0.5;

@@ -108,7 +108,7 @@ end
 function outbox:expire()
 	local age = self.max_age and self:age();
 	if not age or age <= self.max_age or self.failed then return false; end
-	self.log("error", "The oldest event of the feed has waited for %d hours", age / 3600);
+	self.log("error", "The oldest event of the feed has waited for %.0f hours", age / 3600);
 	self:gap("full");
 	return true;
 end
