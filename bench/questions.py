@@ -15,6 +15,7 @@ from pathlib import Path
 
 import asyncpg
 
+from bench.client import Client
 from bench.crowd import accounts
 from bench.queries import said, take
 from bench.report import milliseconds, table
@@ -55,13 +56,16 @@ async def copied(ready: Ready, model: str, copies: Sequence[str], size: int) -> 
     """The copies get the model's newest conversations, so many; the newest version, and the one before the changed."""
     connection = await asyncpg.connect(ready["postgres"])
     try:
-        for name, key, most in (
-            ("account", "jid", ""),
-            ("conversation", "account", f"ORDER BY version DESC LIMIT {size}"),
-        ):
-            await connection.execute(f"DELETE FROM {name} WHERE {key} = ANY ($1)", list(copies))  # noqa: S608
-            await connection.execute(COPY.format(table=name, key=key, most=most), model, list(copies))
-        await connection.execute("ANALYZE conversation")
+        async with connection.transaction():
+            # The component makes rows of accounts that it hears of, and the sessions are online.
+            await connection.execute("LOCK TABLE account, conversation")
+            for name, key, most in (
+                ("account", "jid", ""),
+                ("conversation", "account", f"ORDER BY version DESC LIMIT {size}"),
+            ):
+                await connection.execute(f"DELETE FROM {name} WHERE {key} = ANY ($1)", list(copies))  # noqa: S608
+                await connection.execute(COPY.format(table=name, key=key, most=most), model, list(copies))
+        await connection.execute("VACUUM (ANALYZE) conversation")
         newest = await connection.fetchval("SELECT version FROM account WHERE jid = $1", model)
         before = await connection.fetchval(
             "SELECT version FROM conversation WHERE account = $1 ORDER BY version DESC OFFSET $2 LIMIT 1",
@@ -95,11 +99,23 @@ async def rates(ready: Ready, *, quick: bool, say: Callable[[str], None]) -> str
             newest, before = await copied(ready, model, copies, size)
             for what, since in (("nothing new", newest), (f"{CHANGED} changed", before)):
                 for dialect, payloads in questions(copies, since).items():
+                    await asyncio.to_thread(check, ready, others, payloads, 0 if since == newest else CHANGED)
                     found = json.loads(await ordered(process, {"payloads": payloads, "seconds": seconds}))
                     rate = f"{found['answers'] / found['seconds']:,.0f}"
                     rows.append([f"{what}, {dialect}", f"{size:,}", rate, *milliseconds(found["took"], 50, 99)])
     head = ["", "conversations", "requests/s", "p50 ms", "p99 ms"]
     return f"{SESSIONS} sessions that ask without a pause:\n\n{table(head, rows)}"
+
+
+def check(ready: Ready, people: Sequence[tuple[str, str]], payloads: Sequence[str], expected: int) -> None:
+    """What they ask is answered with so many conversations."""
+    for (jid, password), payload in (*zip(people[:1], payloads, strict=False), (people[-1], payloads[-1])):
+        with Client.connect(host=ready["c2s"]["host"], port=ready["c2s"]["port"], jid=jid, password=password) as asker:
+            asker.bind("check")
+            answer = asker.iq("get", payload)[0]
+            many = sum(1 for child in answer if child.tag.endswith("}conversation"))
+            if many != expected:
+                raise AssertionError(f"{many} conversations in place of {expected}: {answer.attrib}")
 
 
 @asynccontextmanager
