@@ -245,3 +245,25 @@ def test_a_restored_server_has_the_last_word_about_calls() -> None:
     # What rings on is not told again; the one that ended rings again.
     assert [event.call.key for event in step.events if isinstance(event, CallRings | CallEnded)] == [key]
     assert {call.key for call in step.cache.ringing} == {key, other}
+
+
+def test_a_notice_that_comes_late_does_not_take_the_client_back() -> None:
+    server = Server()
+    server.write(Key("p0@ex.net"))
+    cache = apply(Cache(), server.sync(None, most=5, live=True)).cache
+    server.write(Key("p1@ex.net"))
+    late = server.notice()
+    assert late
+    server.write(Key("p1@ex.net"))
+    cache = apply(cache, server.sync(cache.token, most=5, live=True)).cache
+    assert apply(cache, late) == Step(cache)
+
+
+def test_a_client_that_started_again_is_told_of_a_call_that_the_answer_names_once_more() -> None:
+    server, key = Server(), CallKey("p0@ex.net", "s1")
+    server.call(key, "ringing")
+    cache = storage.loads(storage.dumps(apply(Cache(), server.sync(None, most=5, live=True)).cache))
+    server.write(Key("p1@ex.net"))
+    step = apply(cache, server.sync(cache.token, most=5, live=True))
+    assert [event.call.key for event in step.events if isinstance(event, CallRings)] == [key]
+    assert step.cache.untold == frozenset()
