@@ -1,11 +1,11 @@
-%%% For tests only: lets a client tell ejabberd to stop and start a module, to change a room as an administrator does, and
-%%% breaks a callback.
+%%% For tests only: lets a client tell ejabberd to stop and start a module, to change a room as an administrator does, to
+%%% suspend a session's process; breaks a callback, and makes one slow.
 
 -module(mod_convsync_control).
 -behaviour(gen_mod).
 
 -export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0]).
--export([decode_iq_subel/1, process/1, break/3, mend/3, break/1, mend/1]).
+-export([decode_iq_subel/1, process/1, break/3, mend/3, break/1, mend/1, slow/1]).
 
 -include("xmpp.hrl").
 -include("mod_muc_room.hrl").
@@ -17,6 +17,8 @@ start(Host, _Opts) ->
     gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS, ?MODULE, process),
     ejabberd_hooks:add(user_receive_packet, Host, ?MODULE, break, 89),
     ejabberd_hooks:add(user_receive_packet, Host, ?MODULE, mend, 91),
+    ejabberd_hooks:add(user_receive_packet, Host, ?MODULE, slow, 89),
+    ejabberd_hooks:add(user_send_packet, Host, ?MODULE, slow, 89),
     ejabberd_hooks:add(muc_filter_message, Host, ?MODULE, break, 949),
     ejabberd_hooks:add(muc_filter_message, Host, ?MODULE, mend, 951).
 
@@ -25,6 +27,8 @@ stop(Host) ->
     gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS),
     ejabberd_hooks:delete(user_receive_packet, Host, ?MODULE, break, 89),
     ejabberd_hooks:delete(user_receive_packet, Host, ?MODULE, mend, 91),
+    ejabberd_hooks:delete(user_receive_packet, Host, ?MODULE, slow, 89),
+    ejabberd_hooks:delete(user_send_packet, Host, ?MODULE, slow, 89),
     ejabberd_hooks:delete(muc_filter_message, Host, ?MODULE, break, 949),
     ejabberd_hooks:delete(muc_filter_message, Host, ?MODULE, mend, 951).
 
@@ -54,6 +58,10 @@ act(<<"reload">>, Host, Attribute) ->
     act(<<"load">>, Host, Attribute);
 act(<<"reload-config">>, _Host, _Attribute) ->
     ok = ejabberd_config:reload();
+act(<<"suspend">>, _Host, Attribute) ->
+    ok = sys:suspend(session(Attribute));
+act(<<"resume">>, _Host, Attribute) ->
+    ok = sys:resume(session(Attribute));
 %% What the admin command says of the feed.
 act(<<"status">>, _Host, Attribute) ->
     Counters = ejabberd_commands:execute_command2(convsync_feed_status, [Attribute(<<"host">>)], #{caller_module => ejabberd_ctl}),
@@ -112,6 +120,11 @@ asleep({Room, Service} = Name, Tries) when Tries > 0 ->
         error -> ok
     end.
 
+-spec session(fun((binary()) -> binary())) -> pid().
+session(Attribute) ->
+    #jid{luser = User, lserver = Server, lresource = Resource} = jid:decode(Attribute(<<"session">>)),
+    ejabberd_sm:get_session_pid(User, Server, Resource).
+
 -spec module(fun((binary()) -> binary())) -> module().
 module(Attribute) -> binary_to_existing_atom(<<"mod_", (Attribute(<<"module">>))/binary>>, utf8).
 
@@ -139,6 +152,16 @@ break({Stanza, State}) -> {break(Stanza, none, none), State}.
 
 -spec mend({stanza() | drop, ejabberd_c2s:state()}) -> {stanza() | drop, ejabberd_c2s:state()}.
 mend({Stanza, State}) -> {mend(Stanza, none, none), State}.
+
+%% The session that tells of a message with this element takes its time, after the carbons have left and before the feed has
+%% the event; those that get a copy do not.
+-spec slow({stanza() | drop, ejabberd_c2s:state()}) -> {stanza() | drop, ejabberd_c2s:state()}.
+slow({#message{sub_els = Elements, meta = Meta}, _} = Acc) when not is_map_key(sm_copy, Meta), not is_map_key(carbon_copy, Meta) ->
+    [timer:sleep(binary_to_integer(fxml:get_attr_s(<<"ms">>, Attributes)))
+     || #xmlel{name = <<"slow">>, attrs = Attributes} <- Elements],
+    Acc;
+slow(Acc) ->
+    Acc.
 
 -spec is_broken(term()) -> boolean().
 is_broken(#xmlel{name = <<"broken">>}) -> true;

@@ -72,7 +72,8 @@ depends(_Host, _Opts) ->
 
 -spec hooks() -> [{atom(), module(), atom(), integer()}].
 hooks() ->
-    Topics = [mod_convsync_feed_messages, mod_convsync_feed_sessions, mod_convsync_feed_pep, mod_convsync_feed_contacts],
+    Topics = [mod_convsync_feed_messages, mod_convsync_feed_sessions, mod_convsync_feed_pep, mod_convsync_feed_contacts,
+              mod_convsync_feed_queries],
     [{Hook, Module, Function, Seq} || Module <- Topics, {Hook, Function, Seq} <- Module:hooks()]
         ++ [{c2s_post_auth_features, ?MODULE, features, 50}, {register_user, ?MODULE, registered, 90},
             {remove_user, ?MODULE, removed, 90}, {local_send_to_resource_hook, mod_convsync_feed_requests, stray, 50}].
