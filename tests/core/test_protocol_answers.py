@@ -4,15 +4,20 @@ tests/system/test_request_vectors.py.
 """
 
 from copy import deepcopy
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
 
+from sync.model.delta import DeltaItem
 from sync.model.query import Registration, RewritePage
 from sync.protocol import commands, disco, rewrite
 from sync.protocol.commands import AskForm, Command
+from sync.protocol.live import encode_live, headline
 from sync.protocol.names import CLIENT, COMMANDS, CONVSYNC, INBOX, PUSH, REWRITE, SYNC, clark
+from tests.core import test_protocol_delta as delta
 from tests.core.dialect_schema import faults, wrapped
 from tests.core.protocol_vectors import check, load, shape, xml_of
 
@@ -58,6 +63,30 @@ def test_discovery(vector: Element) -> None:
 @pytest.mark.parametrize("vector", load("commands_answers"))
 def test_answers_of_commands(vector: Element) -> None:
     assert shape(ANSWERS[str(vector.get("name"))]()) == xml_of(vector)
+
+
+# ---- live notices --------------------------------------------------------------------------------------------------
+
+LARGE = replace(delta.WITH_BOB, last=delta.said(delta.SAID.replace("see you soon", "x" * 9000)))
+NOTICED = {
+    "what has changed": delta.page(
+        *(delta.NEW, delta.MENTIONED, DeltaItem(conversation=delta.GONE)),
+        ringing=(delta.RINGING,),
+        settled=(delta.TAKEN, delta.MISSED),
+    ),
+    "more than a notice takes": delta.page(delta.NEW, more=True),
+    "too large for a notice": delta.page(*(DeltaItem(conversation=replace(LARGE, version=80 - n)) for n in range(9))),
+}
+
+
+@pytest.mark.parametrize("vector", load("live"))
+def test_live_notices(vector: Element) -> None:
+    now = delta.AT + timedelta(seconds=12.9)
+    notice = encode_live(NOTICED[str(vector.get("name"))], now=now)
+    message = headline(notice, account=delta.ANN, resource="web")
+    assert faults(message) == []
+    notice.set("token", "TOKEN")
+    assert shape(message) == xml_of(vector)
 
 
 # ---- answers and the schemas of their dialects ---------------------------------------------------------------------
@@ -116,6 +145,7 @@ ANSWERED = {
     "inbox_answers": {clark(CLIENT, "message"), f"{{{INBOX}}}fin"},
     "convsync": {clark(CONVSYNC, name) for name in ("set", "changes", "conversation")},
     "delta": {clark(CONVSYNC, name) for name in ("sync", "call")},
+    "live": {clark(CLIENT, "message")},
     "commands_answers": {f"{{{COMMANDS}}}command"},
     "disco": {disco.INFO, disco.ITEMS, disco.VERSION_QUERY},
 }
