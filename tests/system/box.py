@@ -171,7 +171,7 @@ class Box:
         return found
 
     async def friends(self, *resources: str, **options: Any) -> list[Person]:
-        """So many people, each a friend of each; whoever registers a phone from here on is not asked to wake for that."""
+        """So many people, each a friend of each, and the component knows it."""
         found = [await self.person(resource=resource, **options) for resource in resources]
         for index, one in enumerate(found):
             for other in found[index + 1 :]:
