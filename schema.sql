@@ -156,6 +156,7 @@ CREATE TABLE call (
     caller text NOT NULL,
     media text[] NOT NULL DEFAULT '{}',
     answered_by text,
+    continues text,                               -- the session id of the call that goes on in this one
     archive_id text,
     stanza text,
     PRIMARY KEY (account, peer, sid),
@@ -170,6 +171,8 @@ CREATE INDEX call_by_sid ON call (account, sid);
 CREATE INDEX call_settled ON call (account, version) WHERE state NOT IN ('ringing', 'outgoing');
 CREATE INDEX call_ringing ON call (account, peer) WHERE state = 'ringing';
 CREATE INDEX call_deadline ON call (rings_until) WHERE state = 'ringing';
+CREATE INDEX call_open ON call (account, peer) WHERE state IN ('ringing', 'outgoing', 'answered');
+CREATE INDEX call_unfinished ON call (proposed_at) WHERE state IN ('outgoing', 'answered');
 
 -- ---- the archive ------------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,8 @@ class Keys:
     `accounts` and `rooms` are locked; with `create` missing ones are made. `ids` are looked up in the message index, in
     the named conversation (an id of any of the three sorts), `archived` likewise by archive id alone, `places` by rank.
     `behind`: for these conversations, what is unread behind each message that the lookups by id find in them (in a
-    room's index: for that account), and behind the ranks of `marks`. `calls`: by account and `key_of` the session id.
+    room's index: for that account), and behind the ranks of `marks`. `calls`: by account and `key_of` the session id;
+    `lines`: with these peers, all calls that are open, as if they were among `calls`.
     `devices`: the accounts' devices with the jobs that are open or belong to one of `calls`. `members`: by room and
     account; `nicks` by room and `nick_key`; `occupants` by room and occupant-id.
     """
@@ -56,6 +57,7 @@ class Keys:
     marks: frozenset[tuple[ConversationKey, int]] = frozenset()
     places: frozenset[tuple[ConversationKey, int]] = frozenset()
     calls: frozenset[tuple[str, str]] = frozenset()
+    lines: frozenset[ConversationKey] = frozenset()
     devices: bool = False
     rooms: frozenset[str] = frozenset()
     members: frozenset[tuple[str, str]] = frozenset()

@@ -1,8 +1,13 @@
-"""Calls (XEP-0353): who may be ringing whom, and how it ended."""
+"""Calls (XEP-0353, XEP-0482): who may be ringing whom, and how it ended."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+
+from sync.model.jid import bare
+
+# XEP-0353 §6: a call of which nobody says that it is over is over after so long.
+LASTS = timedelta(hours=24)
 
 
 class CallState(StrEnum):
@@ -13,7 +18,7 @@ class CallState(StrEnum):
     ANSWERED = "answered"
     REJECTED = "rejected"  # declined on one of the account's devices
     MISSED = "missed"  # the caller hung up, or nobody answered in time
-    CLOSED = "closed"  # ended before it could ring here, or declined by the peer
+    CLOSED = "closed"  # ended before it could ring here, gave way to one that crossed it, or declined by the peer
     ENDED = "ended"
     UNDELIVERABLE = "undeliverable"
 
@@ -40,7 +45,8 @@ class Call:
 
     `session_id` is the id as it came; `caller` the proposing full JID; `media` audio and video as proposed;
     `rings_until` the end of ringing, counted from the server's time of the propose; `answered_by` the resource that
-    took it; `stanza` the propose, None for records made by a terminal stanza.
+    took it, of either party; `continues` the session id of the call that goes on in this one; `stanza` the propose,
+    None for records made by a terminal stanza.
     """
 
     key: CallKey
@@ -52,9 +58,22 @@ class Call:
     caller: str
     media: tuple[str, ...] = ()
     answered_by: str | None = None
+    continues: str | None = None
     archive_id: str | None = None
     stanza: str | None = field(default=None, repr=False)
 
     def rings(self, now: datetime) -> bool:
         """True while a phone should ring for it."""
         return self.state is CallState.RINGING and self.rings_until > now
+
+    @property
+    def is_own(self) -> bool:
+        """True where the account called."""
+        return bare(self.caller) == self.key.account
+
+    @property
+    def over_at(self) -> datetime | None:
+        """When it is over though nobody says so, None where it is already."""
+        if self.state is CallState.RINGING:
+            return self.rings_until
+        return self.proposed_at + LASTS if self.state.is_open else None

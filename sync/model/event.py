@@ -142,7 +142,9 @@ class Subscription(StrEnum):
 
 
 class CallStep(StrEnum):
-    """XEP-0353 §4–5: one step of a call's negotiation. `accept` of older clients is read as `proceed`."""
+    """XEP-0353 §3–5, XEP-0482 §2: one step of a call. `accept` is read as `proceed`, `invite` as `propose`, `left` as
+    `finish`. `YIELD` is a `reject` or `retract` of the one of two crossing proposes that gives way (XEP-0353 §5.1).
+    """
 
     PROPOSE = "propose"
     RINGING = "ringing"
@@ -150,21 +152,25 @@ class CallStep(StrEnum):
     REJECT = "reject"
     RETRACT = "retract"
     FINISH = "finish"
+    YIELD = "yield"
 
 
 @dataclass(frozen=True, slots=True)
 class CallMessage:
-    """XEP-0353: a step of the call `session_id`. `media` (audio, video) only with a propose."""
+    """XEP-0353: a step of the call `session_id`. `media` (audio, video) only with a propose; `migrated` only with a
+    finish: the session id of the call in which this one goes on.
+    """
 
     step: CallStep
     session_id: str
     media: tuple[str, ...] = ()
+    migrated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """RFC 6120 §8.3: an error for a stanza that the account sent. `call` is the session id when a propose came back,
-    `condition` the error's defined condition.
+    """RFC 6120 §8.3: an error for a stanza that the account sent. `call` is the session id when a propose or a proceed
+    came back, `condition` the error's defined condition.
     """
 
     target: str | None

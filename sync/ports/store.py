@@ -115,7 +115,7 @@ class Store(Protocol):
         ...
 
     async def expired_calls(self, now: datetime, limit: int) -> Sequence[CallKey]:
-        """Calls that still count as ringing, and should not any more."""
+        """Calls that are still open, and should not be any more (`Call.over_at`), the longest over first."""
         ...
 
 

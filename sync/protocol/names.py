@@ -64,6 +64,7 @@ JMI = "urn:xmpp:jingle-message:0"
 # XEP-0353 0.4–0.5 bumped the namespace and 0.6 took that back; both spellings of the bump are met.
 JMI_LEGACY = ("urn:xmpp:jingle-message:1", "urn:xmpp:jingle:jingle-message:1")
 RTP = "urn:xmpp:jingle:apps:rtp:1"
+CALL_INVITES = "urn:xmpp:call-invites:0"
 
 DATA = "jabber:x:data"
 RSM = "http://jabber.org/protocol/rsm"

@@ -88,6 +88,8 @@ def call_element(call: Call, *, now: datetime, message: bool) -> Element:
     if call.answered_by is not None:
         element.set("by", call.answered_by)
     element.set("from", call.caller)
+    if call.continues is not None:
+        element.set("continues", call.continues)
     if call.media:
         element.set("media", " ".join(call.media))
     element.set("version", str(call.version))

@@ -26,6 +26,7 @@ from sync.model.event import (
 from sync.protocol import fallback, groupchat, invitations, mentions, retractions
 from sync.protocol.fields import storable
 from sync.protocol.names import (
+    CALL_INVITES,
     CARBONS,
     CHAT_STATES,
     CLIENT,
@@ -59,14 +60,26 @@ MAX_REACTIONS, MAX_REACTION_CHARS = 64, 64  # the longest emoji of Unicode, a fa
 _REACTION = clark(REACTIONS, "reaction")
 _DESCRIPTION = clark(RTP, "description")
 _MEDIA = ("audio", "video")
-# Conversations and its relatives name the message of a propose so; a server need not send the payload back (§8.3.1).
-_PROPOSE_ID = "jm-propose-"
+# Conversations and its relatives name the messages so; a server need not send the payload back (§8.3.1).
+_CALL_IDS = ("jm-propose-", "jm-proceed-")
 
-_STEPS: dict[str, CallStep] = {
-    clark(namespace, name): step
-    for namespace in (JMI, *JMI_LEGACY)
-    for name, step in [*((step.value, step) for step in CallStep), ("accept", CallStep.PROCEED)]
+# XEP-0482 §2, in the words of XEP-0353.
+_INVITES: dict[str, CallStep] = {
+    clark(CALL_INVITES, "invite"): CallStep.PROPOSE,
+    clark(CALL_INVITES, "accept"): CallStep.PROCEED,
+    clark(CALL_INVITES, "reject"): CallStep.REJECT,
+    clark(CALL_INVITES, "retract"): CallStep.RETRACT,
+    clark(CALL_INVITES, "left"): CallStep.FINISH,
 }
+_WORDS: dict[str, CallStep] = {
+    **{step.value: step for step in CallStep if step is not CallStep.YIELD},
+    "accept": CallStep.PROCEED,
+}
+_STEPS: dict[str, CallStep] = {
+    clark(namespace, word): step for namespace in (JMI, *JMI_LEGACY) for word, step in _WORDS.items()
+} | _INVITES
+_BOUNCING = (CallStep.PROPOSE, CallStep.PROCEED)  # without the one nobody is called, without the other nobody answers
+_YES = ("true", "1")
 _PAYLOADS = {clark(namespace, "encrypted"): clark(namespace, "payload") for namespace in OMEMO}
 
 # RFC 6120 §8.3.3. The condition is kept in the change log: what is none of these is undefined-condition (§8.3.3.21).
@@ -177,6 +190,7 @@ def decode_message(message: Element, *, account: str, direction: Direction, room
 
 
 _OTHERWISE = (
+    ("call", "call in a room"),  # XEP-0353 §1 is for calls between two, and in rooms XEP-0482 rings nobody here
     *(("conference", "invitation"), ("omemo", "key transport"), ("tombstone", "tombstone"), ("event", "event")),
     *(("state", "state"), ("subject", "subject"), ("fallback", "fallback"), ("muc-user", "room")),
 )
@@ -194,9 +208,8 @@ def _outright(message: Element, found: Found, direction: Direction, room: str | 
         return Nothing("empty")
     if "copy" in found:
         return Nothing("copy")
-    if "call" in found:
-        # XEP-0353 §1: it is for calls between two.
-        return _call(found["call"]) if room is None else Nothing("call in a room")
+    if "call" in found and room is None:
+        return _call(message, found)
     return None
 
 
@@ -229,25 +242,50 @@ def _bounce(message: Element, found: Found, direction: Direction, room: str | No
     step = found.get("call")
     if room is not None:
         pass
-    elif step is not None and _STEPS[step.tag] is CallStep.PROPOSE:
-        call = step.get("id") or None
-    elif step is None and target is not None and target.startswith(_PROPOSE_ID):
-        call = target.removeprefix(_PROPOSE_ID) or None
+    elif step is not None and _STEPS[step.tag] in _BOUNCING:
+        call = _session_id(message, found)
+    elif step is None and target is not None and target.startswith(_CALL_IDS):
+        call = target[len(_CALL_IDS[0]) :] or None
     error = found.get("error")
     named = () if error is None else (_CONDITIONS[child.tag] for child in error if child.tag in _CONDITIONS)
     return Bounce(target, call, next(iter(named), "undefined-condition"))
 
 
-def _call(element: Element) -> Content:
-    session_id = element.get("id")
+def _call(message: Element, found: Found) -> Content:
+    element = found["call"]
+    session_id = _session_id(message, found)
     # XEP-0353 §4: the id names the session; without one the step is about nothing.
     if not session_id:
         return Nothing("call without id")
     step = _STEPS[element.tag]
-    media: tuple[str, ...] = ()
-    if step is CallStep.PROPOSE:
-        media = tuple(dict.fromkeys(m for d in element.iterfind(_DESCRIPTION) if (m := d.get("media")) in _MEDIA))
-    return CallMessage(step, session_id, media)
+    migrated: str | None = None
+    match step:
+        case CallStep.REJECT | CallStep.RETRACT if _of(element, "tie-break") is not None:
+            step = CallStep.YIELD
+        case CallStep.FINISH if (successor := _of(element, "migrated")) is not None:
+            migrated = successor.get("to") or None
+    return CallMessage(step, session_id, _media(element) if step is CallStep.PROPOSE else (), migrated)
+
+
+def _session_id(message: Element, found: Found) -> str | None:
+    """XEP-0482 §3.1: an invite is named by its message."""
+    element, origin = found["call"], found.get("origin-id")
+    if _STEPS[element.tag] is not CallStep.PROPOSE or element.tag not in _INVITES:
+        return element.get("id") or None
+    return (origin.get("id") if origin is not None else None) or message.get("id") or None
+
+
+def _of(element: Element, name: str) -> Element | None:
+    """The step's child of its own namespace."""
+    return element.find(element.tag.partition("}")[0] + "}" + name)
+
+
+def _media(element: Element) -> tuple[str, ...]:
+    """XEP-0353 §3.1: what the descriptions say; XEP-0482 §2.1: attributes, sound unless it is said otherwise."""
+    if element.tag in _INVITES:
+        offered = {"audio": element.get("audio", "true"), "video": element.get("video", "false")}
+        return tuple(name for name in _MEDIA if offered[name] in _YES)
+    return tuple(dict.fromkeys(m for d in element.iterfind(_DESCRIPTION) if (m := d.get("media")) in _MEDIA))
 
 
 def _readable(message: Element, found: Found, text: str, room: str | None) -> Body | None:

@@ -1,12 +1,15 @@
-"""Calls (XEP-0353, PROTOCOLS §6): the one place where a call's state changes.
+"""Calls (XEP-0353, XEP-0482, PROTOCOLS §6): the one place where a call's state changes.
 
 A call is keyed by account, peer and session id; only that peer and the account's own devices change it. A call ends
 once: whatever comes later changes nothing, and a terminal step that overtakes its propose leaves a closed record that
-the propose cannot open.
+the propose cannot open. `FIRST` says how a call begins, `NEXT` what may become of it; the diagram in docs/state.md is
+drawn from both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import (
@@ -20,26 +23,79 @@ from sync.model.conversation import (
 )
 from sync.model.effect import CallMissed, CallRings, CallSettled, Effect
 from sync.model.event import Bounce, CallMessage, CallStep, MessageEvent
+from sync.model.jid import resource
 from sync.rules.messages import failed
 from sync.rules.view import After, CallPolicy, Decision, Tally, View, ignore, is_own, opened, settled, version_for
 
-# (state, who sent the step, step) → the state that follows. What is not in the table changes nothing.
-NEXT: dict[tuple[CallState, Direction, CallStep], CallState] = {
-    (CallState.RINGING, Direction.OUT, CallStep.PROCEED): CallState.ANSWERED,
-    (CallState.RINGING, Direction.OUT, CallStep.REJECT): CallState.REJECTED,
-    (CallState.RINGING, Direction.IN, CallStep.RETRACT): CallState.MISSED,
-    (CallState.RINGING, Direction.IN, CallStep.FINISH): CallState.ENDED,
-    (CallState.RINGING, Direction.OUT, CallStep.FINISH): CallState.ENDED,
-    (CallState.OUTGOING, Direction.IN, CallStep.PROCEED): CallState.ANSWERED,
-    (CallState.OUTGOING, Direction.IN, CallStep.REJECT): CallState.CLOSED,
-    (CallState.OUTGOING, Direction.OUT, CallStep.RETRACT): CallState.ENDED,
-    (CallState.OUTGOING, Direction.IN, CallStep.FINISH): CallState.ENDED,
-    (CallState.OUTGOING, Direction.OUT, CallStep.FINISH): CallState.ENDED,
-    (CallState.ANSWERED, Direction.IN, CallStep.FINISH): CallState.ENDED,
-    (CallState.ANSWERED, Direction.OUT, CallStep.FINISH): CallState.ENDED,
+
+class By(StrEnum):
+    """Whose doing something is, seen from the call."""
+
+    CALLER = "caller"
+    CALLED = "called"
+    EITHER = "either"
+    TIME = "time"
+
+
+class Propose(StrEnum):
+    """How a propose meets the account."""
+
+    IN_TIME = "propose"
+    LATE = "late propose"
+    CROSSED = "propose crossed by a lower id"  # XEP-0353 §5.1
+
+
+class Turn(StrEnum):
+    """What becomes of a call beside its own steps."""
+
+    BOUNCED = "error"  # RFC 6120 §8.3: the propose or the proceed came back
+    CROSSED = "crossing propose"  # XEP-0353 §5.1: with the lower id
+    CONTINUED = "new propose"  # XEP-0353 §5.2
+    OUT = "is up"
+
+
+FIRST: dict[tuple[Direction, Propose], CallState] = {
+    (Direction.IN, Propose.IN_TIME): CallState.RINGING,
+    (Direction.IN, Propose.LATE): CallState.MISSED,
+    (Direction.IN, Propose.CROSSED): CallState.CLOSED,
+    (Direction.OUT, Propose.IN_TIME): CallState.OUTGOING,
+    (Direction.OUT, Propose.LATE): CallState.OUTGOING,
+    (Direction.OUT, Propose.CROSSED): CallState.CLOSED,
 }
 
-TERMINAL = frozenset({CallStep.REJECT, CallStep.RETRACT, CallStep.FINISH, CallStep.PROCEED})
+# (state, whose doing, what) → the state that follows. What is not in the table changes nothing.
+NEXT: dict[tuple[CallState, By, CallStep | Turn], CallState] = {
+    (CallState.RINGING, By.CALLED, CallStep.PROCEED): CallState.ANSWERED,
+    (CallState.RINGING, By.CALLED, CallStep.REJECT): CallState.REJECTED,
+    (CallState.RINGING, By.CALLER, CallStep.RETRACT): CallState.MISSED,
+    (CallState.RINGING, By.EITHER, CallStep.FINISH): CallState.ENDED,
+    (CallState.RINGING, By.EITHER, CallStep.YIELD): CallState.CLOSED,
+    (CallState.RINGING, By.CALLED, Turn.CROSSED): CallState.CLOSED,
+    (CallState.RINGING, By.TIME, Turn.OUT): CallState.MISSED,
+    (CallState.OUTGOING, By.CALLED, CallStep.PROCEED): CallState.ANSWERED,
+    (CallState.OUTGOING, By.CALLED, CallStep.REJECT): CallState.CLOSED,
+    (CallState.OUTGOING, By.CALLER, CallStep.RETRACT): CallState.ENDED,
+    (CallState.OUTGOING, By.EITHER, CallStep.FINISH): CallState.ENDED,
+    (CallState.OUTGOING, By.EITHER, CallStep.YIELD): CallState.CLOSED,
+    (CallState.OUTGOING, By.CALLED, Turn.CROSSED): CallState.CLOSED,
+    (CallState.OUTGOING, By.CALLER, Turn.BOUNCED): CallState.UNDELIVERABLE,
+    (CallState.OUTGOING, By.TIME, Turn.OUT): CallState.ENDED,
+    (CallState.ANSWERED, By.EITHER, CallStep.FINISH): CallState.ENDED,
+    # Between proceed and session-initiate deployed clients hang up with the words of a call that still rings.
+    (CallState.ANSWERED, By.CALLER, CallStep.RETRACT): CallState.ENDED,
+    (CallState.ANSWERED, By.CALLED, CallStep.REJECT): CallState.ENDED,
+    (CallState.ANSWERED, By.CALLED, Turn.BOUNCED): CallState.UNDELIVERABLE,
+    (CallState.ANSWERED, By.EITHER, Turn.CONTINUED): CallState.ENDED,
+    (CallState.ANSWERED, By.TIME, Turn.OUT): CallState.ENDED,
+}
+
+# What ends the ringing: before its propose it leaves a record that is closed.
+TERMINAL = frozenset({CallStep.PROCEED, CallStep.REJECT, CallStep.RETRACT, CallStep.FINISH, CallStep.YIELD})
+
+
+def following(state: CallState, by: By, what: CallStep | Turn) -> CallState | None:
+    """The state that follows, None where nothing does."""
+    return NEXT.get((state, by, what)) or NEXT.get((state, By.EITHER, what))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,42 +114,95 @@ def call_step(before: View, content: CallMessage, event: MessageEvent, policy: C
         return ignore("known-call") if call else propose(before, content, event, policy, now)
     if call is None:
         return premature(before, content, event, policy, now)
-    state = NEXT.get((call.state, Direction.OUT if is_own(event) else Direction.IN, content.step))
+    by = By.CALLER if is_own(event) == call.is_own else By.CALLED
+    taker = event.resource if is_own(event) else resource(event.sender)
+    state = following(call.state, by, content.step)
     if state is None:
         return ignore("no-transition")
-    return moved(before, call, state, Moment(policy, event.at, now), resource=event.resource)
+    if call.state is CallState.ANSWERED and content.step is CallStep.REJECT and taker != call.answered_by:
+        return ignore("answered-elsewhere")  # two devices at once: the one that answered has the call
+    moment = Moment(policy, event.at, now)
+    ending = moved(before, call, state, moment, resource=event.resource, taker=taker)
+    return joined([ending, *going_on(after_of(before, ending), call, moment)])
 
 
 def propose(before: View, content: CallMessage, event: MessageEvent, policy: CallPolicy, now: datetime) -> Decision:
-    """A new call: ringing here, outgoing on the caller's side. A propose out of an old backlog no longer rings: it
-    was missed.
-    """
+    """A new call: ringing here, outgoing on the caller's side; with it ends what it crosses, or goes on with."""
     if event.to_self:
         return ignore("call-to-self")
-    version = version_for(before, now)
-    at = min(event.at, now)
+    moment = Moment(policy, min(event.at, now), now)
+    how = proposed(before, content, event, moment)
+    state = FIRST[event.direction, how]
+    ended: list[Decision] = []
+    if how is not Propose.CROSSED:
+        for rival in crossing(before, event, moment):
+            ended.append(
+                moved(before, rival, NEXT[rival.state, By.CALLED, Turn.CROSSED], moment, resource=event.resource)
+            )
+            before = after_of(before, ended[-1])
+    former = continued(before, moment) if state is CallState.RINGING else []
+    for one in former:
+        ended.append(moved(before, one, NEXT[one.state, By.EITHER, Turn.CONTINUED], moment))
+        before = after_of(before, ended[-1])
     call = Call(
         key=CallKey(event.account, event.peer, key_of(content.session_id)),
         session_id=content.session_id,
-        state=CallState.OUTGOING,
-        version=version,
-        proposed_at=at,
-        rings_until=at + policy.ring,
+        state=state,
+        version=version_for(before, now),
+        proposed_at=moment.at,
+        rings_until=moment.at + policy.ring,
         caller=event.sender,
         media=content.media,
+        continues=former[-1].session_id if former else None,
         archive_id=event.archive_id,
         stanza=event.stanza,
     )
-    effects: tuple[Effect, ...] = ()
-    if event.direction is Direction.IN:
-        rings = call.rings_until > now
-        call = replace(call, state=CallState.RINGING if rings else CallState.MISSED)
-        effects = (
-            (CallRings(call=call, known=is_known(before, event), sessions=event.sessions),)
-            if rings
-            else (CallMissed(call=call),)
+    return joined([*ended, recorded(before, call, moment, begun(call, before, event))])
+
+
+def proposed(before: View, content: CallMessage, event: MessageEvent, moment: Moment) -> Propose:
+    """How a propose meets the account. XEP-0353 §5.1: of two that cross the lower id by octets (RFC 4790 §9.3) wins."""
+    mine = content.session_id.encode()
+    if any(rival.session_id.encode() < mine for rival in crossing(before, event, moment)):
+        return Propose.CROSSED
+    return Propose.IN_TIME if moment.at + moment.policy.ring > moment.now else Propose.LATE
+
+
+def crossing(before: View, event: MessageEvent, moment: Moment) -> list[Call]:
+    """The calls in the other direction that nobody has answered yet. Only for as long as a call rings: who calls back
+    after that, though nobody hung up, does not cross anything.
+    """
+    waiting = CallState.OUTGOING if event.direction is Direction.IN else CallState.RINGING
+    return [call for call in by_age(before.lines) if call.state is waiting and call.rings_until > moment.at]
+
+
+def continued(before: View, moment: Moment) -> list[Call]:
+    """XEP-0353 §5.2: the calls that go on in a new one of the peer: answered, and not over."""
+    answered = (call for call in by_age(before.lines) if call.state is CallState.ANSWERED)
+    return [call for call in answered if call.over_at is not None and call.over_at > moment.at]
+
+
+def begun(call: Call, before: View, event: MessageEvent) -> tuple[Effect, ...]:
+    """What phones learn of a new call. Whose call the owner has answered a moment ago is no stranger."""
+    if call.state is CallState.RINGING:
+        known = is_known(before, event) or call.continues is not None
+        return (CallRings(call=call, known=known, sessions=event.sessions),)
+    return (CallMissed(call=call),) if call.state is CallState.MISSED else ()
+
+
+def going_on(before: View, call: Call, moment: Moment) -> list[Decision]:
+    """XEP-0353 §5.2: a finish with `migrated` names the call in which this one goes on, if the account has it."""
+    successors = [one for one in before.lines if one.key != call.key and one.continues is None]
+    return [
+        recorded(
+            before,
+            replace(one, continues=call.session_id, version=version_for(before, moment.now)),
+            moment,
+            (),
+            was_ringing=one.state is CallState.RINGING,
         )
-    return recorded(before, call, Moment(policy, at, now), effects)
+        for one in successors[:1]
+    ]
 
 
 def premature(before: View, content: CallMessage, event: MessageEvent, policy: CallPolicy, now: datetime) -> Decision:
@@ -119,26 +228,40 @@ def premature(before: View, content: CallMessage, event: MessageEvent, policy: C
 
 
 def bounced(before: View, content: Bounce, event: MessageEvent, policy: CallPolicy, now: datetime) -> Decision:
-    """RFC 6120 §8.3: the propose came back, or another message."""
-    if content.call is None:
-        return failed(before, content, event, now)
+    """RFC 6120 §8.3: something that the account sent came back. The caller cannot be heard, or the answer not."""
     call = named_call(before, event)
-    if call is None or call.state is not CallState.OUTGOING:
+    if content.call is None and not (call and call.is_own):
+        return failed(before, content, event, now)
+    by = By.CALLER if call and call.is_own else By.CALLED
+    state = following(call.state, by, Turn.BOUNCED) if call else None
+    if call is None or state is None:
         return ignore("bounce")
-    return moved(before, call, CallState.UNDELIVERABLE, Moment(policy, event.at, now))
+    return moved(before, call, state, Moment(policy, event.at, now))
 
 
 def expired(before: View, call: Call, policy: CallPolicy, now: datetime) -> Decision:
-    """The ring deadline has passed without an answer."""
-    if call.state is not CallState.RINGING or call.rings_until > now:
+    """Nobody has answered in time, or said in a whole day that the call is over."""
+    over_at = call.over_at
+    state = following(call.state, By.TIME, Turn.OUT)
+    if state is None or over_at is None or over_at > now:
         return ignore("not-expired")
-    return moved(before, call, CallState.MISSED, Moment(policy, call.rings_until, now))
+    return moved(before, call, state, Moment(policy, over_at, now))
 
 
-def moved(before: View, call: Call, state: CallState, moment: Moment, *, resource: str | None = None) -> Decision:
-    """The call in its new state, with what its conversation and the other devices learn."""
+def moved(
+    before: View,
+    call: Call,
+    state: CallState,
+    moment: Moment,
+    *,
+    resource: str | None = None,
+    taker: str | None = None,
+) -> Decision:
+    """The call in its new state, with what its conversation and the other devices learn. `resource`: the account's
+    session concerned; `taker`: that of either party which answers.
+    """
     was_ringing = call.state is CallState.RINGING
-    answered_by = resource if state is CallState.ANSWERED else call.answered_by
+    answered_by = taker if state is CallState.ANSWERED else call.answered_by
     call = replace(call, state=state, version=version_for(before, moment.now), answered_by=answered_by)
     effects: tuple[Effect, ...] = ()
     if was_ringing:
@@ -221,3 +344,34 @@ def named_call(before: View, event: MessageEvent) -> Call | None:
     if event.to_self:
         return next((call for call in before.calls if call.state is CallState.RINGING), None)
     return next((call for call in before.calls if call.key.peer == event.peer), None)
+
+
+# ---- several calls in one event --------------------------------------------------------------------------------------
+
+
+def by_age(calls: Sequence[Call]) -> list[Call]:
+    """Oldest change first."""
+    return sorted(calls, key=lambda call: call.version)
+
+
+def after_of(before: View, decision: Decision) -> View:
+    """What the next decision about the same conversation sees."""
+    after = decision.after
+    return replace(before, account=after.account, conversation=after.conversation) if after else before
+
+
+def joined(decisions: Sequence[Decision]) -> Decision:
+    """Decisions about one conversation, each made after the one before, as one; each has a version of its own."""
+    afters = [decision.after for decision in decisions if decision.after is not None]
+    last = afters[-1]
+    return Decision(
+        after=After(
+            account=last.account,
+            conversation=last.conversation,
+            messages=tuple(message for after in afters for message in after.messages),
+            tallies=tuple(tally for after in afters for tally in after.tallies),
+            changes=tuple(change for after in afters for change in after.changes),
+            calls=tuple(call for after in afters for call in after.calls),
+        ),
+        effects=tuple(effect for decision in decisions for effect in decision.effects),
+    )

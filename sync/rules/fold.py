@@ -20,6 +20,8 @@ from sync.model.event import (
     AccountState,
     BlocklistEvent,
     Bounce,
+    CallMessage,
+    CallStep,
     Displayed,
     Event,
     GapEvent,
@@ -218,7 +220,7 @@ class Fold:
             key = ConversationKey(event.account, ringing.key.peer) if ringing else key
         if isinstance(event.content, Bounce) and key not in self._conversations:
             key = replace(key, kind=Kind.GROUP)  # an error of a room reads like a peer's
-        view = self._view(key, ids=wanted_ids(event), calls=calls)
+        view = replace(self._view(key, ids=wanted_ids(event), calls=calls), lines=self._lines_of(event))
         if isinstance(event.content, Displayed):
             view = replace(view, behind=self._shelf.behind(key, [message.rank for message in view.found]))
         self._apply(decide(view, event, self._policies.conduct, self._now))
@@ -275,6 +277,18 @@ class Fold:
             return ()
         sid = key_of(session_id)
         return tuple(c for k, c in self._calls.items() if k.account == event.account and k.sid == sid)
+
+    def _lines_of(self, event: MessageEvent) -> tuple[Call, ...]:
+        if not isinstance(event.content, CallMessage):
+            return ()
+        successor, proposes = event.content.migrated, event.content.step is CallStep.PROPOSE
+        return tuple(
+            call
+            for key, call in self._calls.items()
+            if (key.account, key.peer) == (event.account, event.peer)
+            and call.state.is_open
+            and (proposes or call.session_id == successor)
+        )
 
     def _view(self, key: ConversationKey, *, ids: Sequence[str] = (), calls: tuple[Call, ...] = ()) -> View:
         return View(

@@ -5,9 +5,9 @@ The words that iOS shows when the app's extension does not finish in time are lo
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
+from sync.model.call import Call
 from sync.model.device import PushJob, PushKind
 from sync.model.push import PushRequest, PushType
 from sync.rules.claims import Claim
@@ -30,11 +30,12 @@ class Wording:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
     """Opaque names, made by the caller with a key: `account` tags the account, `call` a call (16 bytes, None = no
-    call).
+    call), `continued` the one that goes on in it.
     """
 
     account: str
     call: bytes | None = None
+    continued: bytes | None = None
 
 
 WORDS: Mapping[PushKind, str] = {
@@ -96,7 +97,7 @@ def alert(claim: Claim, names: Names, wording: Wording, *, time_sensitive: bool)
     if names.call is not None:
         extra["c"] = call_uuid(names.call)
         if claim.call is not None and job.kind in (PushKind.CALL, PushKind.CALL_FALLBACK):
-            extra |= call_extra(claim.call.rings_until, claim.call.media)
+            extra |= call_extra(claim.call, names)
     return {"aps": aps, "x": extra}
 
 
@@ -104,13 +105,14 @@ def voip(claim: Claim, names: Names) -> dict[str, object]:
     """A push that rings: what CallKit needs at once, nothing else."""
     extra: dict[str, object] = {"a": names.account, "k": PushKind.CALL.value, "v": claim.job.version}
     if names.call is not None and claim.call is not None:
-        extra |= {"c": call_uuid(names.call), **call_extra(claim.call.rings_until, claim.call.media)}
+        extra |= {"c": call_uuid(names.call), **call_extra(claim.call, names)}
     return {"x": extra}
 
 
-def call_extra(rings_until: datetime, media: tuple[str, ...]) -> dict[str, object]:
-    """Until when it rings, and with what."""
-    return {"exp": int(rings_until.timestamp()), "m": " ".join(media)}
+def call_extra(call: Call, names: Names) -> dict[str, object]:
+    """Until when it rings, with what, and which call it continues."""
+    extra: dict[str, object] = {"exp": int(call.rings_until.timestamp()), "m": " ".join(call.media)}
+    return extra if names.continued is None else extra | {"p": call_uuid(names.continued)}
 
 
 def call_uuid(name: bytes) -> str:

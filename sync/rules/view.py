@@ -61,7 +61,8 @@ class View:
     """Before an event.
 
     `found`: the messages of this conversation that bear one of the event's ids, and those that they are about.
-    `behind`: for each rank found, what is unread behind it. `calls`: the account's calls with the event's session id.
+    `behind`: for each rank found, what is unread behind it. `calls`: the account's calls with the event's session
+    id. `lines`: of a propose, the peer's calls that are open; of a finish, the one in which the call goes on.
     """
 
     account: Account
@@ -70,6 +71,7 @@ class View:
     found: tuple[IndexedMessage, ...] = ()
     behind: Mapping[int, Behind] = field(default_factory=dict)
     calls: tuple[Call, ...] = ()
+    lines: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

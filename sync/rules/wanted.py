@@ -13,6 +13,7 @@ from sync.model.event import (
     Bookmark,
     Bounce,
     CallMessage,
+    CallStep,
     Content,
     Correction,
     Displayed,
@@ -48,6 +49,7 @@ class Wanted:
     archived: set[tuple[ConversationKey, str]] = field(default_factory=set)
     behind: set[ConversationKey] = field(default_factory=set)
     calls: set[tuple[str, str]] = field(default_factory=set)
+    lines: set[ConversationKey] = field(default_factory=set)
     rooms: set[str] = field(default_factory=set)
     members: set[tuple[str, str]] = field(default_factory=set)
     nicks: set[tuple[str, str]] = field(default_factory=set)
@@ -102,6 +104,11 @@ class Wanted:
             self.ids.update((room, identifier) for identifier in wanted_ids(event))
         if session_id := session_id_of(event):
             self.calls.add((event.account, key_of(session_id)))
+        match event.content:
+            case CallMessage(step=CallStep.PROPOSE):
+                self.lines.add(key)
+            case CallMessage(migrated=str(successor)):
+                self.calls.add((event.account, key_of(successor)))
 
     def room_message(self, event: RoomMessageEvent) -> None:
         """A room's own index, and those whom the message may mean."""
@@ -134,6 +141,7 @@ def keys(events: Iterable[Event]) -> Keys:
         archived=frozenset(wanted.archived),
         behind=frozenset(wanted.behind),
         calls=frozenset(wanted.calls),
+        lines=frozenset(wanted.lines),
         devices=True,
         rooms=frozenset(wanted.rooms),
         members=frozenset(wanted.members),
@@ -177,7 +185,7 @@ def session_id_of(event: MessageEvent) -> str | None:
     match event.content:
         case CallMessage(session_id=session_id):
             return session_id
-        case Bounce(call=call):
-            return call
+        case Bounce(call=call, target=target):
+            return call or target  # an invite of XEP-0482 is named by its message
         case _:
             return None

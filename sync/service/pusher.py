@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from sync.model.books import Books, Keys, Ruling
+from sync.model.conversation import key_of
 from sync.model.device import JobState, Lane, PushJob, PushKind, conversation_of
 from sync.model.errors import SealBroken, StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, PushType, Verdict
@@ -242,12 +243,17 @@ class Pusher:
         opened = self._sealer.open(token.sealed) if token is not None else ""
         names = Names(
             account=self._sealer.digest(f"account {device.account}").hex()[:32],
-            call=self._sealer.digest(f"call {device.account} {found.job.peer} {found.job.sid}")
-            if found.job.sid is not None
+            call=self._name_of(found.job, found.job.sid) if found.job.sid is not None else None,
+            continued=self._name_of(found.job, key_of(found.call.continues))
+            if found.call is not None and found.call.continues is not None
             else None,
         )
         wording = self._wordings.get(app.name, Wording())
         return request(found, opened, names, wording, time_sensitive=app.time_sensitive)
+
+    def _name_of(self, job: PushJob, sid: str) -> bytes:
+        """A call of the job's peer by `key_of` its session id, in a name that says nothing."""
+        return self._sealer.digest(f"call {job.account} {job.peer} {sid}")
 
     def _tell(self, found: Claim, outcome: PushOutcome, seconds: float) -> None:
         job = found.job

@@ -1,4 +1,6 @@
-"""What happens because time passes: calls stop ringing, abandoned pushes are settled, presence is asked for anew."""
+"""What happens because time passes: calls stop ringing and come to an end, abandoned pushes are settled, presence is
+asked for anew.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -57,7 +59,7 @@ class Timers:
         await self._pusher.measure(self._clock.now())
 
     async def expire_calls(self) -> None:
-        """Calls that rang out are missed."""
+        """Calls that rang out are missed; those that nobody ends are over after a day."""
         calls = await self._store.expired_calls(self._clock.now(), ROUND)
         if calls:
             await self._end(calls)

@@ -6,7 +6,7 @@ A transaction works on a draft that replaces the truth when the rule has ruled a
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -92,6 +92,8 @@ class MemoryStore(MemoryRooms, MemoryBootstraps):
         books.positions = picked(tables.positions, keys.positions)
         books.rooms = picked(tables.rooms, keys.rooms)
         books.accounts = picked(tables.accounts, keys.accounts)
+        lines = {(k.account, k.sid) for k, c in tables.calls.items() if c.state.is_open and line(k) in keys.lines}
+        keys = replace(keys, calls=keys.calls | lines)
         books.calls = {key: call for key, call in tables.calls.items() if (key.account, key.sid) in keys.calls}
         wanted = {*keys.conversations, *(ConversationKey(key.account, key.peer) for key in books.calls)}
         books.conversations = picked(tables.conversations, wanted)
@@ -231,8 +233,9 @@ class MemoryStore(MemoryRooms, MemoryBootstraps):
         return found
 
     async def expired_calls(self, now: datetime, limit: int) -> Sequence[CallKey]:
-        calls = [c for c in self.tables.calls.values() if c.state is CallState.RINGING and c.rings_until <= now]
-        return [call.key for call in sorted(calls, key=lambda call: call.rings_until)[:limit]]
+        found = ((call.over_at, call.key) for call in self.tables.calls.values())
+        due = sorted((over_at, astuple(key), key) for over_at, key in found if over_at is not None and over_at <= now)
+        return [key for _, _, key in due[:limit]]
 
     # ---- the feed's marks ----------------------------------------------------------------------------------------
 
@@ -288,6 +291,10 @@ class MemoryLeases:
 
 def picked(table: Mapping[Any, T], keys: Iterable[Any]) -> dict[Any, T]:
     return {key: table[key] for key in keys if key in table}
+
+
+def line(key: CallKey) -> ConversationKey:
+    return ConversationKey(key.account, key.peer)
 
 
 def indexes(key: ConversationKey) -> list[ConversationKey]:

@@ -222,7 +222,7 @@ VERBS: dict[str, Callable[[Feed, list[str], Options], Event]] = {
         Bookmark(Notify(o["notify"]) if "notify" in o else None, o.get("called")), o, way="out"
     ),
     "subscription": lambda f, n, o: f.message(Subscription(n[0]), o),
-    "call": lambda f, n, o: f.message(CallMessage(CallStep(n[0]), n[1], ("audio",)), o),
+    "call": lambda f, n, o: f.message(CallMessage(CallStep(n[0]), n[1], ("audio",), o.get("to")), o),
     "bounce": lambda f, n, o: f.bounce(n, o),
     "nothing": lambda f, n, o: f.message(Nothing(n[0]), o),
     "block": lambda f, n, o: BlocklistEvent(

@@ -121,7 +121,8 @@ def standing(member: RoomMember) -> str:
 
 
 def state_of(call: Call) -> str:
-    return " ".join(filter(None, [call.state.value, call.answered_by]))
+    after = f"after {call.continues}" if call.continues else None
+    return " ".join(filter(None, [call.state.value, call.answered_by, after]))
 
 
 def line(job: PushJob) -> str:

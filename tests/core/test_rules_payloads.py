@@ -125,6 +125,15 @@ def test_what_rings_says_until_when(kind: PushKind) -> None:
     assert payload["x"] == {"a": "tag", "k": called, "v": 5, "c": CALL_UUID} | ringing
 
 
+@pytest.mark.parametrize("kind", [PushKind.CALL, PushKind.CALL_FALLBACK])
+def test_a_call_that_goes_on_names_the_one_before_it(kind: PushKind) -> None:
+    names = Names(account="tag", call=CALL_NAME, continued=CALL_NAME[::-1])
+    former = str(UUID(bytes=CALL_NAME[::-1][:16], version=4))
+    for ringing in (job(kind=kind, sid="s1"), call_job()):
+        payload: Any = push(ringing, names, about=RINGING).payload
+        assert (payload["x"]["c"], payload["x"]["p"]) == (CALL_UUID, former)
+
+
 def test_of_a_call_that_is_gone_the_fallback_has_only_its_name() -> None:
     payload: Any = push(job(kind=PushKind.CALL_FALLBACK, sid="s1"), OF_A_CALL).payload
     assert payload["x"] == {"a": "tag", "k": "call", "v": 5, "c": CALL_UUID}

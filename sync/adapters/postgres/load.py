@@ -5,6 +5,7 @@ began, so what is read after the lock is the newest there is.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import itemgetter
 
 from sync.adapters.postgres import room_rows, rows
@@ -27,6 +28,8 @@ async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
     await lock(connection, keys, found)
     # The instant of the transaction is taken under the lock: a version must not be older than what the lock waited for.
     found.now = clock.now()
+    if keys.lines:
+        keys = replace(keys, calls=keys.calls | await open_calls(connection, keys))
     await named_rows(connection, keys, found)
     await what_is_behind(connection, keys, found)
     return found
@@ -61,6 +64,12 @@ async def create(connection: Connection, keys: Keys, clock: Clock) -> None:
 def lanes(keys: Keys) -> list[tuple[str, str, str, int]]:
     """The lanes' positions as columns."""
     return [(p.host, p.stream, p.shard, p.lane) for p in keys.positions]
+
+
+async def open_calls(connection: Connection, keys: Keys) -> frozenset[tuple[str, str]]:
+    """The open calls of `lines`. Only a batch with a new call in it asks for them."""
+    peers = columns([(key.account, key.peer) for key in keys.lines], 2)
+    return frozenset((row["account"], row["sid"]) for row in await connection.fetch(sql("open_calls"), *peers))
 
 
 async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:

@@ -179,15 +179,15 @@ WHERE (change.account, change.peer, change.kind, change.target_rank)
 -- name: write_calls
 -- Store calls, new or changed.
 INSERT INTO call (account, peer, sid, session_id, state, version, proposed_at, rings_until, caller, media, answered_by,
-    archive_id, stanza)
+    continues, archive_id, stanza)
 SELECT account, peer, sid, session_id, state, version, proposed_at, rings_until, caller, string_to_array(media, ' '),
-    answered_by, archive_id, stanza
+    answered_by, continues, archive_id, stanza
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[],
-    $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
+    $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
     AS new(account, peer, sid, session_id, state, version, proposed_at, rings_until, caller, media, answered_by,
-        archive_id, stanza)
+        continues, archive_id, stanza)
 ON CONFLICT (account, peer, sid) DO UPDATE SET state = excluded.state, version = excluded.version,
-    answered_by = excluded.answered_by;
+    answered_by = excluded.answered_by, continues = excluded.continues;
 
 -- name: write_devices
 -- Store devices, new or changed.
@@ -348,8 +348,19 @@ SELECT lane, count(*) AS jobs, extract(epoch FROM $1 - min(not_before))::float8 
 FROM push_job WHERE state = 'queued' AND not_before <= $1 GROUP BY lane;
 
 -- name: expired_calls
--- Calls that still count as ringing after their deadline.
-SELECT account, peer, sid FROM call WHERE state = 'ringing' AND rings_until <= $1 ORDER BY rings_until LIMIT $2;
+-- Calls that still count as ringing after their deadline, and those of which nobody has said for so long that they are over.
+SELECT account, peer, sid FROM (
+    (SELECT account, peer, sid, rings_until AS over_at FROM call
+    WHERE state = 'ringing' AND rings_until <= $1::timestamptz ORDER BY rings_until LIMIT $2::bigint)
+    UNION ALL
+    (SELECT account, peer, sid, proposed_at + $3::interval FROM call
+    WHERE state IN ('outgoing', 'answered') AND proposed_at <= $1 - $3 ORDER BY proposed_at LIMIT $2)
+) AS due ORDER BY over_at LIMIT $2;
+
+-- name: open_calls
+-- The calls with these peers that are open, by account and session id.
+SELECT account, sid FROM unnest($1::text[], $2::text[]) AS named(account, peer) JOIN call USING (account, peer)
+WHERE state IN ('ringing', 'outgoing', 'answered');
 
 -- name: marks
 -- The streams of a host.

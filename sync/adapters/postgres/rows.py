@@ -248,6 +248,7 @@ def call(row: Row) -> Call:
         caller=row["caller"],
         media=tuple(row["media"]),
         answered_by=row["answered_by"],
+        continues=row["continues"],
         archive_id=row["archive_id"],
         stanza=row["stanza"],
     )
@@ -267,6 +268,7 @@ def call_row(value: Call) -> tuple[object, ...]:
         value.caller,
         joined(value.media),
         value.answered_by,
+        value.continues,
         value.archive_id,
         value.stanza,
     )

@@ -16,7 +16,7 @@ from sync.adapters.postgres.listing import NAMED, page_statement
 from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, Pool
 from sync.adapters.postgres.statements import sql
 from sync.model.books import Keys, Rule
-from sync.model.call import Call, CallKey
+from sync.model.call import LASTS, Call, CallKey
 from sync.model.conversation import Account, ConversationKey, Kind, key_of
 from sync.model.delta import CallQuery, DeltaPage, DeltaQuery
 from sync.model.device import PushJob
@@ -191,7 +191,7 @@ class PostgresStore:
     async def expired_calls(self, now: datetime, limit: int) -> Sequence[CallKey]:
         """`Store.expired_calls`."""
         async with self._pool.connection() as connection:
-            found = await connection.fetch(sql("expired_calls"), now, limit)
+            found = await connection.fetch(sql("expired_calls"), now, limit, LASTS)
         return [CallKey(row["account"], row["peer"], row["sid"]) for row in found]
 
 
