@@ -284,13 +284,18 @@ WHERE account = $1 AND version > $2 AND version <= $3 AND what IN ('corrected', 
 GROUP BY peer, kind ORDER BY max(version);
 
 -- name: changes
--- The change log of one conversation since a version, oldest first, with the version from which on it is whole.
-SELECT c.version AS newest, c.log_from, found.*
+-- The change log of one conversation since a version, oldest first, with the version from which on it is whole. Where its
+-- texts are more than an answer takes none is brought.
+SELECT c.version AS newest, c.log_from, found.account, found.peer, found.kind, found.version, found.what,
+    found.target_rank, found.target_id, found.author, found.detail,
+    CASE WHEN found.size <= $6::bigint THEN found.stanza END AS stanza, found.size > $6::bigint AS large
 FROM conversation c
 LEFT JOIN LATERAL (
-    SELECT * FROM change
-    WHERE (change.account, change.peer, change.kind) = (c.account, c.peer, c.kind) AND change.version > $4
-    ORDER BY change.version LIMIT $5
+    SELECT log.*, sum(octet_length(log.stanza)) OVER () AS size FROM (
+        SELECT * FROM change
+        WHERE (change.account, change.peer, change.kind) = (c.account, c.peer, c.kind) AND change.version > $4
+        ORDER BY change.version LIMIT $5
+    ) AS log
 ) AS found ON true
 WHERE (c.account, c.peer, c.kind) = ($1, $2, $3) ORDER BY found.version;
 
