@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest_asyncio
 
 from tests.system.ejabberd_server import Ejabberd, epmd_of_its_own
-from tests.system.prosody_server import DOMAIN, ROOMS
+from tests.system.prosody_server import COMPONENT, DOMAIN, ROOMS, SECRET
 from tests.system.room_client import configure, enter
+from tests.system.test_ejabberd_queries import SLOW, Delegate, ask, shown
 from tests.system.xmpp_component import FEED, FeedComponent, states
 
 BODY = "{jabber:client}body"
@@ -61,6 +62,24 @@ async def test_events_of_both_nodes_come_in_one_stream(nodes: tuple[Ejabberd, Ej
     note = f"<message xmlns='jabber:client' type='headline' id='n1' from='u1@{DOMAIN}'><body>note</body></message>"
     assert await feed.deliver(ann.account, note, "a") == 1  # a session of the other node
     await ann.wait_for(lambda e: e.get("id") == "n1", past=True)
+
+
+async def test_a_request_sees_what_a_session_on_the_other_node_was_handed(nodes: tuple[Ejabberd, Ejabberd]) -> None:
+    one, two = nodes
+    component = await Delegate.connect(COMPONENT, SECRET, two.component_port, host=DOMAIN)
+    await component.subscribe()
+    there, here = await one.client(f"u1@{DOMAIN}/z"), await two.client(f"u1@{DOMAIN}/a")  # the first one tells
+    for peer, text in (
+        (await one.client(f"u2@{DOMAIN}/b"), "from there"),
+        (await two.client(f"u3@{DOMAIN}/b"), "from here"),
+    ):
+        peer.message(here.account, f"<body>{text}</body>{SLOW}")
+        await shown(here, text)
+        assert f"in {text}" in await ask(here, f"about what comes {text}")
+    asked = asyncio.ensure_future(ask(here, "while the other node dies"))
+    one.kill()
+    await asked
+    await there.cut()
 
 
 async def test_when_the_owner_dies_the_other_sends_what_was_not_acked(nodes: tuple[Ejabberd, Ejabberd]) -> None:
