@@ -6,6 +6,7 @@
 %%%
 %%%   messages, sessions, accounts, pep, contacts ┐
 %%%   rooms ─▶ members                            ┴─▶ host ─▶ outbox (Mnesia), window ─▶ component     requests, archive, displayed
+%%%   queries: what holds a client's request to the component back until the other sessions have told theirs
 -module(mod_convsync_feed).
 -behaviour(gen_mod).
 -behaviour(supervisor).
