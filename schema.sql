@@ -357,11 +357,11 @@ CREATE TABLE push_job (
     CONSTRAINT push_job_lane CHECK (lane BETWEEN 1 AND 3),
     CONSTRAINT push_job_kind CHECK (
         kind IN ('message', 'call', 'call-fallback', 'callend', 'missed', 'corrected', 'withdraw', 'read', 'reacted',
-            'invited', 'subscription')),
+            'invited', 'subscription', 'test')),
     CONSTRAINT push_job_state CHECK (state IN ('queued', 'attempted', 'done')),
     CONSTRAINT push_job_attempted_has_left CHECK ((state = 'queued') OR (state = 'done') OR attempted_at IS NOT NULL),
     CONSTRAINT push_job_done_has_outcome CHECK ((state = 'done') = (outcome IS NOT NULL)),
-    CONSTRAINT push_job_voip_is_call CHECK (NOT voip OR (kind = 'call' AND sid IS NOT NULL))
+    CONSTRAINT push_job_voip_is_call CHECK (NOT voip OR kind = 'test' OR (kind = 'call' AND sid IS NOT NULL))
 );
 
 -- At most one VoIP push per call and device, whatever the code does (invariant 6).

@@ -15,6 +15,7 @@ import click
 from sync.cli_accounts import delete, export, repair, show
 from sync.cli_bootstrap import bootstrap
 from sync.cli_explain import explain
+from sync.cli_push_test import push_test
 from sync.cli_restored import restored
 from sync.console import cause, configured, fail, load
 
@@ -112,7 +113,7 @@ def new_key() -> None:
     click.echo(Fernet.generate_key().decode())
 
 
-for command in (show, explain, repair, export, delete, restored, bootstrap):
+for command in (show, explain, push_test, repair, export, delete, restored, bootstrap):
     cli.add_command(command)
 
 

@@ -72,6 +72,7 @@ class PushKind(StrEnum):
     REACTED = "reacted"
     INVITED = "invited"
     SUBSCRIPTION = "subscription"
+    TEST = "test"  # an operator's (`convsync push-test`); as VoIP it rings
 
 
 class JobState(StrEnum):

@@ -20,7 +20,7 @@ from sync.rules.fold import Policies, Ring
 from sync.rules.wakes import attentive, ended, fetched_since, job_id, new_job, shared
 from sync.rules.wishes import unwanted
 
-WAKES = frozenset(set(PushKind) - {PushKind.CALL, PushKind.CALL_FALLBACK, PushKind.CALL_END})
+WAKES = frozenset(set(PushKind) - {PushKind.CALL, PushKind.CALL_FALLBACK, PushKind.CALL_END, PushKind.TEST})
 # What ends something that a phone shows goes out from a muted conversation too.
 TAKES_BACK = frozenset({PushKind.WITHDRAW, PushKind.READ, PushKind.CALL_END})
 RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
@@ -240,7 +240,9 @@ def without_device(account: Account) -> Account:
 
 
 def may_go_again(job: PushJob, verdict: Verdict) -> bool:
-    """What surely was not accepted goes again; what is uncertain only when it cannot ring."""
+    """What surely was not accepted goes again; what is uncertain only when it cannot ring. A test is one push."""
+    if job.kind is PushKind.TEST:
+        return False
     return verdict in RETRYABLE or (verdict is Verdict.UNCERTAIN and not job.voip)
 
 

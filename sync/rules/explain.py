@@ -112,6 +112,8 @@ def at_enqueue(job: PushJob) -> list[str]:
     if decided_at_once(job):
         return [f"no push: {why_of(job)}"]
     words = ["a VoIP push" if job.voip else "an alert"]
+    if job.kind is PushKind.TEST:
+        return [f"{words[0]} as a test, by an operator"]
     if job.kind is PushKind.CALL and not job.voip:
         words = ["an alert in place of VoIP: " + ("a stranger called" if job.silent else "there was no VoIP token")]
     if job.silent and not job.voip:
@@ -140,9 +142,10 @@ def at_claim(job: PushJob, device: Device | None, now: datetime) -> list[str]:
     words = [VERDICTS.get(job.outcome or "", job.outcome or "") + answer(job)]
     if job.attempts > 1:
         words.append(f"at attempt {job.attempts}")
-    if job.outcome in (Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED) and job.deadline > now:
+    again = job.outcome in (Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED) and job.kind is not PushKind.TEST
+    if again and job.deadline > now:
         words.append(TRIED_AGAIN)
-    if job.outcome == Verdict.UNCERTAIN and job.voip:
+    if job.outcome == Verdict.UNCERTAIN and job.voip and job.kind is PushKind.CALL:
         words.append("never sent twice; the alert for the call followed")
     if job.outcome in (Verdict.ACCEPTED, Verdict.UNCERTAIN):
         words.append(fetch(job, device))

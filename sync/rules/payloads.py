@@ -50,6 +50,7 @@ WORDS: Mapping[PushKind, str] = {
     PushKind.REACTED: "update",
     PushKind.INVITED: "message",
     PushKind.SUBSCRIPTION: "message",
+    PushKind.TEST: "message",
 }
 # PUSH §5: the rows that show something make a sound, the others only change what is shown.
 AUDIBLE = frozenset(
@@ -60,6 +61,7 @@ AUDIBLE = frozenset(
         PushKind.MISSED,
         PushKind.INVITED,
         PushKind.SUBSCRIPTION,
+        PushKind.TEST,
     }
 )
 
@@ -94,6 +96,8 @@ def alert(claim: Claim, names: Names, wording: Wording, *, time_sensitive: bool)
         aps["interruption-level"] = "time-sensitive"
     kind = PushKind.CALL if job.kind is PushKind.CALL_FALLBACK else job.kind
     extra: dict[str, object] = {"a": names.account, "k": kind.value, "v": job.version}
+    if job.kind is PushKind.TEST:
+        extra["n"] = job.job_id
     if names.call is not None:
         extra["c"] = call_uuid(names.call)
         if claim.call is not None and job.kind in (PushKind.CALL, PushKind.CALL_FALLBACK):
@@ -106,6 +110,8 @@ def voip(claim: Claim, names: Names) -> dict[str, object]:
     extra: dict[str, object] = {"a": names.account, "k": PushKind.CALL.value, "v": claim.job.version}
     if names.call is not None and claim.call is not None:
         extra |= {"c": call_uuid(names.call), **call_extra(claim.call, names)}
+    if claim.job.kind is PushKind.TEST:  # a call to every app, since what wakes by VoIP has to ring
+        extra["n"] = claim.job.job_id
     return {"x": extra}
 
 

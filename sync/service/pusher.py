@@ -242,7 +242,7 @@ class Pusher:
         token = device.voip_token if found.job.voip else device.alert_token
         opened = self._sealer.open(token.sealed) if token is not None else ""
         names = Names(
-            account=self._sealer.digest(f"account {device.account}").hex()[:32],
+            account=tag_of(device.account, self._sealer),
             call=self._name_of(found.job, found.job.sid) if found.job.sid is not None else None,
             continued=self._name_of(found.job, key_of(found.call.continues))
             if found.call is not None and found.call.continues is not None
@@ -300,6 +300,11 @@ class Pusher:
         for lane in Lane:
             jobs, oldest = depth.get(lane, (0, 0.0))
             self._observer.queue_depth(lane.name.lower(), jobs, oldest)
+
+
+def tag_of(account: str, sealer: Sealer) -> str:
+    """The account in a name that says nothing, the same in every push of it."""
+    return sealer.digest(f"account {account}").hex()[:32]
 
 
 def due_of(job: PushJob) -> DueJob:

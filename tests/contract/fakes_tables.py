@@ -118,13 +118,15 @@ CHECKS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "jobs": {
         "push_job_attempted_has_left": lambda j: j.state is not JobState.ATTEMPTED or j.attempted_at is not None,
         "push_job_done_has_outcome": lambda j: (j.state is JobState.DONE) == (j.outcome is not None),
-        "push_job_voip_is_call": lambda j: not j.voip or (j.kind is PushKind.CALL and j.sid is not None),
+        "push_job_voip_is_call": lambda j: (
+            not j.voip or j.kind is PushKind.TEST or (j.kind is PushKind.CALL and j.sid is not None)
+        ),
     },
 }
 
 UNIQUE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "conversation_by_version": ("conversations", lambda c: (c.key.account, c.version)),
-    "push_job_voip_once": ("jobs", lambda j: (j.account, j.device_id, j.peer, j.sid) if j.voip else None),
+    "push_job_voip_once": ("jobs", lambda j: (j.account, j.device_id, j.peer, j.sid) if j.voip and j.sid else None),
     "device_by_node": ("devices", lambda d: (d.account, d.node)),
 }
 

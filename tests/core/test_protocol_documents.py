@@ -5,6 +5,7 @@ the schema agree with each other. So do the payloads that the guide for iPhones 
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -278,6 +279,7 @@ def made(payload: dict[str, Any]) -> object:
     extra, voip = payload["x"], "aps" not in payload
     kind, name = PushKind(extra["k"]), UUID(extra["c"]).bytes if "c" in extra else None
     of = (call_job if voip else job)(kind=kind, version=extra["v"], collapse="c" if name else "w", voip=voip)
+    of = replace(of, job_id=extra.get("n", of.job_id))
     about = call(rings_until=datetime.fromtimestamp(extra.get("exp", 0), UTC), media=tuple(extra.get("m", "").split()))
     claim = Claim(job=of, device=device(), account=account(), call=about)
     return request(claim, "token", Names(account=extra["a"], call=name), Wording()).payload
