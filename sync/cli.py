@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ELSEWHERE = {  # command → (module, attribute); they need convsync[sandbox]
     "sandbox": ("sync.sandbox.cli", "sandbox"),
     "demo": ("sync.sandbox.demo", "demo"),
+    "apns-simulator": ("sync.sandbox.apns.command", "simulator"),
 }
 
 

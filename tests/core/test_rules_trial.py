@@ -20,7 +20,7 @@ NAMES = Names(account="tag", call=b"0123456789abcdef")
 
 
 def books(**found: Any) -> Books:
-    rows = {"accounts": {ANN: account()}, "devices": {ANN: [PHONE]}} | found
+    rows: dict[str, Any] = {"accounts": {ANN: account()}, "devices": {ANN: [PHONE]}} | found
     return Books(now=NOW, **rows)
 
 

@@ -15,7 +15,7 @@ from sync.sandbox.apns.registry import TokenRecord, TokenState
 from sync.sandbox.apns.server import Simulator
 
 
-class _BadBody(ValueError):
+class BadBody(ValueError):
     """A body that cannot be understood: the sentence names the field."""
 
 
@@ -23,19 +23,20 @@ async def _json(request: web.Request) -> object:
     try:
         return json.loads(await request.read())
     except (ValueError, RecursionError) as wrong:
-        raise _BadBody("the body must be JSON") from wrong
+        raise BadBody("the body must be JSON") from wrong
 
 
-def _read_token(body: object) -> tuple[str, TokenRecord]:
+def read_token(body: object) -> tuple[str, TokenRecord]:
+    """A token and what is told of it, `{"token": hex, "state": …, "timestamp": ms}`. Raises BadBody."""
     if not isinstance(body, dict):
-        raise _BadBody("the body must be a JSON object")
+        raise BadBody("the body must be a JSON object")
     token, state, since = body.get("token"), body.get("state"), body.get("timestamp", int(time.time() * 1000))
     if not isinstance(token, str) or not token:
-        raise _BadBody("token: must be text")
+        raise BadBody("token: must be text")
     if state not in list(TokenState):
-        raise _BadBody(f"state: must be one of {', '.join(TokenState)}")
+        raise BadBody(f"state: must be one of {', '.join(TokenState)}")
     if isinstance(since, bool) or not isinstance(since, int):
-        raise _BadBody("timestamp: must be a whole number of milliseconds since 1970")
+        raise BadBody("timestamp: must be a whole number of milliseconds since 1970")
     return token, TokenRecord(state=TokenState(state), since_ms=since)
 
 
@@ -43,7 +44,7 @@ def _read_token(body: object) -> tuple[str, TokenRecord]:
 async def _sentences(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except (BadFault, _BadBody) as wrong:
+    except (BadFault, BadBody) as wrong:
         return web.json_response({"error": str(wrong)}, status=400)
 
 
@@ -55,7 +56,7 @@ def application(simulator: Simulator) -> web.Application:
         return web.json_response({"faults_waiting": simulator.faults.waiting})
 
     async def tokens(request: web.Request) -> web.Response:
-        simulator.registry.tell(*_read_token(await _json(request)))
+        simulator.registry.tell(*read_token(await _json(request)))
         return web.json_response({})
 
     async def reset(_: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ them is online, what it stores and shows.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,18 +34,19 @@ class TokenRecord:
 
 
 class Registry:
-    """The tokens that something was said about, and the default for all others."""
+    """The tokens that something was said about, and the default for all others. `given`: said before the start."""
 
-    def __init__(self) -> None:
-        self._told: dict[str, TokenRecord] = {}
+    def __init__(self, given: Mapping[str, TokenRecord] | None = None) -> None:
+        self._given = {token.lower(): record for token, record in (given or {}).items()}
+        self._told = dict(self._given)
 
     def tell(self, token: str, record: TokenRecord) -> None:
         """From now on this token is so; tokens are compared in lower case."""
         self._told[token.lower()] = record
 
     def forget(self) -> None:
-        """Back to the default for every token."""
-        self._told.clear()
+        """Back to what was given, and the default for every other token."""
+        self._told = dict(self._given)
 
     def refusal(self, token: str, push_type: str) -> Refusal | None:
         """Why a push of this type cannot go to this token, or None."""

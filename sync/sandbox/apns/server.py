@@ -7,8 +7,8 @@ wrong sender before it looks at a device. Devices themselves (what they store, s
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sync.sandbox.apns.certificates import Certificates, ensure
@@ -16,7 +16,7 @@ from sync.sandbox.apns.faults import Fault, FaultKind, Faults
 from sync.sandbox.apns.http2 import Connection, Plan
 from sync.sandbox.apns.journal import Journal
 from sync.sandbox.apns.provider import ProviderDesk
-from sync.sandbox.apns.registry import Registry
+from sync.sandbox.apns.registry import Registry, TokenRecord
 from sync.sandbox.apns.rules import CONTENT, ENVELOPE, Push, Refusal, refusal
 
 
@@ -30,6 +30,7 @@ class Settings:
     team_id: str
     key_id: str
     apps: tuple[str, ...]
+    tokens: Mapping[str, TokenRecord] = field(default_factory=dict)  # what is known of some from the start
     max_streams: int = 1000  # what api.push.apple.com announces after the first accepted request
     initial_window: int = 65_535  # bytes per stream that a sender may send at first (RFC 9113 §6.9.2)
 
@@ -40,7 +41,7 @@ class Simulator:
     def __init__(self, settings: Settings, *, now: Callable[[], float] = time.time) -> None:
         self.max_streams, self.initial_window = settings.max_streams, settings.initial_window
         self.certificates: Certificates = ensure(settings.certificate_dir)
-        self.faults, self.registry, self.journal = Faults(), Registry(), Journal(settings.log)
+        self.faults, self.registry, self.journal = Faults(), Registry(settings.tokens), Journal(settings.log)
         self.provider = ProviderDesk(
             public_key=settings.public_key, team_id=settings.team_id, key_id=settings.key_id, now=now
         )
