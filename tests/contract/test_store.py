@@ -148,7 +148,9 @@ async def test_of_a_known_message_only_its_retraction_is_stored(stores: Bench) -
 
 
 async def test_a_call_brings_its_conversation_along(stores: Bench) -> None:
-    stored = call(media=("audio", "video"), answered_by="phone", archive_id="a", state=CallState.ANSWERED)
+    stored = call(
+        media=("audio", "video"), answered_by="phone", continues="s0", archive_id="a", state=CallState.ANSWERED
+    )
     others = [call("s2"), call(owner=EVE), call(peer=CAT, media=(), stanza=None, state=CallState.CLOSED)]
     await stores.put(ANN, EVE, calls=[stored, *others], conversations=[conversation(1), conversation(2, CAT)])
     books = await stores.store.transact(owned(calls=[(ANN, "s1")]), seeing())
@@ -158,9 +160,9 @@ async def test_a_call_brings_its_conversation_along(stores: Bench) -> None:
 
 async def test_of_a_known_call_the_state_changes(stores: Bench) -> None:
     await stores.put(calls=[call()])
-    await stores.put(calls=[call(state=CallState.ANSWERED, version=7, answered_by="web")])
+    await stores.put(calls=[call(state=CallState.ANSWERED, version=7, answered_by="web", continues="s0")])
     books = await stores.store.transact(owned(calls=[(ANN, "s1")]), seeing())
-    assert list(books.calls.values()) == [call(state=CallState.ANSWERED, version=7, answered_by="web")]
+    assert list(books.calls.values()) == [call(state=CallState.ANSWERED, version=7, answered_by="web", continues="s0")]
 
 
 async def test_positions(stores: Bench) -> None:

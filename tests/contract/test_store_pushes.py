@@ -12,8 +12,10 @@ from sync.model.push import Environment
 from tests.contract.samples import (
     ANN,
     BOB,
+    CAT,
     EVE,
     NOW,
+    WITH_BOB,
     account,
     after,
     call,
@@ -102,6 +104,31 @@ async def test_expired_calls(stores: Bench) -> None:
     await stores.put(calls=[*calls, call("s4", state=CallState.MISSED, rings_until=NOW)])
     assert [key.sid for key in await stores.store.expired_calls(after(2), 9)] == ["s2", "s1"]
     assert [key.sid for key in await stores.store.expired_calls(after(2), 1)] == ["s2"]
+
+
+async def test_calls_that_nobody_ends_are_over_after_a_day(stores: Bench) -> None:
+    states = (CallState.OUTGOING, CallState.ANSWERED, CallState.ENDED, CallState.MISSED)
+    old = [
+        call(state.value, state=state, proposed_at=after(n), rings_until=after(60)) for n, state in enumerate(states)
+    ]
+    await stores.put(calls=[*old, call("s1", proposed_at=after(86300), rings_until=after(86399.5))])
+    assert [key.sid for key in await stores.store.expired_calls(after(86399), 9)] == []
+    assert [key.sid for key in await stores.store.expired_calls(after(86400), 9)] == ["s1", "outgoing"]
+    assert [key.sid for key in await stores.store.expired_calls(after(86401), 9)] == ["s1", "outgoing", "answered"]
+
+
+async def test_books_hold_the_open_calls_with_a_peer_and_all_of_theirs(stores: Bench) -> None:
+    calls = [call(state.value, state=state) for state in CallState] + [
+        call("other", peer=CAT),
+        call("eve's", owner=EVE),
+    ]
+    ended = {"state": JobState.DONE, "outcome": "accepted"}
+    jobs = [call_job("a", sid="ringing", **ended), call_job("b", sid="missed", **ended)]
+    await stores.put(accounts=[account(devices=1)], calls=calls, jobs=jobs)
+    wanted = Keys(accounts=frozenset({ANN}), lines=frozenset({WITH_BOB}), devices=True)
+    books = await stores.store.transact(wanted, seeing())
+    assert {key.sid for key in books.calls} == {"ringing", "outgoing", "answered"}
+    assert [job.sid for job in books.jobs[ANN]] == ["ringing"]
 
 
 async def test_a_job_comes_back_as_it_was_stored(stores: Bench) -> None:

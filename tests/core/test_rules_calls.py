@@ -4,11 +4,17 @@ import tomllib
 from collections import defaultdict
 from itertools import product
 from pathlib import Path
+from random import Random
 
-from sync.model.call import CallState
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from sync.model.call import CallKey, CallState
 from sync.model.conversation import Direction
 from sync.model.event import CallStep
 from sync.rules.calls import FIRST, NEXT, TERMINAL, By, Turn, following
+from tests.lives import laws, moves, people, phones
+from tests.lives.world import DAY
 
 ROOT = Path(__file__).parent.parent.parent
 SIDES = {By.CALLER: " by the caller", By.CALLED: " by the called", By.EITHER: ""}
@@ -64,3 +70,25 @@ def test_every_vector_of_a_call_says_by_which_section() -> None:
     file = tomllib.loads((ROOT / "tests" / "vectors" / "rules" / "calls.toml").read_text())
     cited = [vector.get("cites", file["cites"]) for vector in file["vector"]]
     assert all("XEP-0" in cites or "PROTOCOLS §6" in cites or "RFC" in cites for cites in cited)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_two_that_call_each_other_agree(seed: int) -> None:
+    """What rings at one is on its way at the other, once everything has arrived, whoever called, crossed or hung up."""
+    world = moves.begun(Random(seed))  # noqa: S311 - a test
+    former = world.tables
+    for _ in range(40):
+        world.random.choice((*moves.TALKS, phones.claim_jobs, phones.answer_push, phones.fetch))(world)
+        if not world.flying and world.chance(10):
+            world.wait(world.pick((1, 61, DAY.total_seconds())))
+            people.ring_out(world)
+        laws.hold(world, former)
+        former = world.tables
+    while world.flying:
+        people.hear(world)
+    calls = world.tables.calls
+    ringing = [key for key, call in calls.items() if call.state is CallState.RINGING]
+    event(f"{len(ringing)} ring")
+    assert all(calls[CallKey(k.peer, k.account, k.sid)].state is CallState.OUTGOING for k in ringing)
+    waiting = {(key.account, key.peer) for key in ringing}
+    assert not any((peer, account) in waiting for account, peer in waiting)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 
-from sync.model.call import CallState
+from sync.model.call import CallKey, CallState
 from sync.model.conversation import Change, ChangeKind, ConversationKey
 from sync.model.device import JobState, PushKind
 from tests.contract.fakes_tables import Tables, recount
@@ -24,6 +24,7 @@ def hold(world: World, former: Tables) -> None:
     versions_only_rise(tables, former)
     what_was_retracted_says_nothing(tables, chain(*world.history.values()))
     nobody_is_woken_twice(tables)
+    what_is_over_never_rings(tables, former)
     a_token_belongs_to_one_device(tables)
 
 
@@ -90,6 +91,20 @@ def nobody_is_woken_twice(tables: Tables) -> None:
     voip = [job for job in tables.jobs.values() if job.voip]
     assert max(Counter((j.account, j.device_id, j.peer, j.sid) for j in voip).values(), default=0) <= 1
     assert all(job.kind is PushKind.CALL for job in voip)
+
+
+def what_is_over_never_rings(tables: Tables, former: Tables) -> None:
+    """A call that is over stays as it ended, and none goes back to where it was; nothing new is queued to ring
+    for it: what the vendor has refused is judged anew when it is claimed.
+    """
+    for key, call in tables.calls.items():
+        was = former.calls.get(key)
+        if was is not None and was.state is not call.state:
+            assert was.state.is_open, key
+            assert call.state not in (CallState.RINGING, CallState.OUTGOING), key
+    for job in tables.jobs.values():
+        if job.state is JobState.QUEUED and job.kind is PushKind.CALL and not job.attempts:
+            assert tables.calls[CallKey(job.account, job.peer, job.sid or "")].state is CallState.RINGING, job
 
 
 def a_token_belongs_to_one_device(tables: Tables) -> None:

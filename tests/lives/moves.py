@@ -11,6 +11,7 @@ Move = Callable[[World], None]
 
 CHATS: tuple[Move, ...] = (people.talk, people.talk, people.change, people.change, people.burst, people.read_mds)
 CALLS: tuple[Move, ...] = (people.ring, people.ring, people.ring_out)
+TALKS: tuple[Move, ...] = (people.call_up, people.go_on_calling, people.hear, people.hear, people.hear)
 ABROAD: tuple[Move, ...] = (people.club, people.club, people.speak_in_club)
 AT_HOME: tuple[Move, ...] = (rooms.say, rooms.say, rooms.say, rooms.change, rooms.read, rooms.come_and_go)
 TO_MEMBERS: tuple[Move, ...] = (rooms.fan, rooms.fan, rooms.fan, rooms.fan, rooms.catch_up)
@@ -33,7 +34,7 @@ COMINGS: tuple[Move, ...] = (
     rooms.moderate,
     rooms.tell_all,
 )
-OFTEN = (*CHATS, *CALLS, *ABROAD, *AT_HOME, *TO_MEMBERS, *OWNERS, *TIME, *PHONES)
+OFTEN = (*CHATS, *CALLS, *TALKS, *ABROAD, *AT_HOME, *TO_MEMBERS, *OWNERS, *TIME, *PHONES)
 MOVES = (*OFTEN, *OFTEN, *OFTEN, *FEED, *SELDOM, *COMINGS)
 
 
@@ -44,6 +45,7 @@ def some(random: Random) -> tuple[Move, ...]:
     topics = (
         CHATS,
         CALLS,
+        (*TALKS, *CALLS),
         ABROAD,
         (*AT_HOME, *TO_MEMBERS),
         OWNERS,

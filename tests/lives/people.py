@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from sync.model.books import Keys
-from sync.model.call import CallState
+from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import ConversationKey, Direction, Kind, Notify, Status
 from sync.model.event import (
     AccountEvent,
@@ -43,7 +43,7 @@ from sync.rules.fold import expire
 from sync.rules.properties import keys_of, set_properties
 from sync.rules.times import instant
 from sync.rules.wanted import indexes
-from tests.contract.samples import BOB, CAT
+from tests.contract.samples import ANN, BOB, CAT, EVE
 from tests.lives.world import ACCOUNTS, CLUB, DAY, KEEPS, PEERS, RESOURCES, ROOMS, World, in_order
 
 SIDS = ("s1", "s2", "s3")
@@ -142,18 +142,70 @@ def ring(w: World) -> None:
         account, peer = w.pick(w.folk), w.pick(w.peers)
         sid = w.pick((*SIDS, f"s{len(w.fed)}"))
         step = w.pick((CallStep.PROPOSE, CallStep.PROPOSE, *CallStep))
-    content = CallMessage(step, sid, ("audio",))
+    migrated = w.pick((None, *SIDS, *(call.session_id for call in calls))) if step is CallStep.FINISH else None
+    content = CallMessage(step, sid, ("audio",), migrated)
     w.feed(message(w, account, peer, content, w.pick(("in", "in", "out", "self"))))
 
 
+def call_up(w: World) -> None:
+    """One account calls the other, though something from there may still be under way."""
+    account, peer = w.pick(((ANN, EVE), (EVE, ANN)))
+    content = CallMessage(CallStep.PROPOSE, w.pick((f"x{len(w.fed)}", f"y{len(w.fed)}", f"a{len(w.fed)}")), ("audio",))
+    send_step(w, account, peer, content)
+
+
+def go_on_calling(w: World) -> None:
+    """A device of one of the two does what it may with a call that it knows."""
+    calls = [call for key, call in sorted_calls(w) if call.state.is_open and {key.account, key.peer} == {ANN, EVE}]
+    if not calls:
+        return
+    call = w.pick(calls)
+    mine = (CallStep.RETRACT, CallStep.FINISH) if call.is_own else (CallStep.PROCEED, CallStep.REJECT, CallStep.FINISH)
+    send_step(w, call.key.account, call.key.peer, CallMessage(w.pick(mine), call.session_id))
+
+
+def hear(w: World) -> None:
+    """What one of the two sent arrives at the other."""
+    if w.flying:
+        account, peer, content = w.flying.pop(0)
+        take_step(w, account, peer, content, "in")
+
+
+def send_step(w: World, account: str, peer: str, content: CallMessage) -> None:
+    w.flying.append((peer, account, content))
+    take_step(w, account, peer, content, "out")
+
+
+def take_step(w: World, account: str, peer: str, content: CallMessage, way: str) -> None:
+    """XEP-0353 §5.1: a client says of the one of two crossing calls that gives way that it does."""
+    before = w.tables.calls
+    w.feed(step_of(w, account, peer, content, way))
+    if content.step is not CallStep.PROPOSE:
+        return
+    for key, call in sorted_calls(w):
+        crossed = call.state is CallState.CLOSED and (key.account, key.peer) == (account, peer)
+        if crossed and (key not in before or before[key].state.is_open):
+            send_step(w, account, peer, CallMessage(CallStep.YIELD, call.session_id))
+
+
+def step_of(w: World, account: str, peer: str, content: CallMessage, way: str) -> MessageEvent:
+    return message(w, account, peer, content, way, at=w.clock.now(), blocked=False, known=True, resource="web")
+
+
+def sorted_calls(w: World) -> list[tuple[CallKey, Call]]:
+    return [(call.key, call) for call in in_order(w.tables.calls)]
+
+
 def ring_out(w: World) -> None:
-    """Nobody answered in time."""
-    due = [k for k, c in w.tables.calls.items() if c.state is CallState.RINGING and not c.rings(w.clock.now())]
+    """Nobody answered in time, or nobody has hung up for a day."""
+    due = [key for key, call in sorted_calls(w) if call.over_at is not None and call.over_at <= w.clock.now()]
+    rang = {key for key in due if w.tables.calls[key].state is CallState.RINGING}
     wanted = Keys(
         accounts=frozenset(k.account for k in due), calls=frozenset((k.account, k.sid) for k in due), devices=True
     )
     w.transact(wanted, lambda books: expire(due, books, w.policies))
-    assert all(w.tables.calls[key].state is CallState.MISSED for key in due)
+    for key in due:
+        assert w.tables.calls[key].state is (CallState.MISSED if key in rang else CallState.ENDED)
 
 
 def read_mds(w: World) -> None:

@@ -15,7 +15,7 @@ from sync.model.books import Keys, Rule
 from sync.model.call import CallKey
 from sync.model.conversation import Change, Conversation, ConversationKey, IndexedMessage, Status
 from sync.model.errors import Conflict, ItemNotFound
-from sync.model.event import Event, FeedPosition, Session, SessionState
+from sync.model.event import CallMessage, Event, FeedPosition, Session, SessionState
 from sync.model.jid import domain
 from sync.model.room import RoomEntry, RoomMember
 from sync.ports import Retention
@@ -108,6 +108,7 @@ class World:
     history: dict[str, list[Change]] = field(default_factory=dict)  # every entry of a change log that ever was
     rung: Counter[tuple[str, ...]] = field(default_factory=Counter)  # VoIP pushes that may have rung
     lives: Counter[str] = field(default_factory=Counter)  # how often an account began anew
+    flying: list[tuple[str, str, CallMessage]] = field(default_factory=list)  # steps of calls, to whom and from whom
     told: Callable[[object], None] = lambda _: None
 
     def __post_init__(self) -> None:

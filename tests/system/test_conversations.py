@@ -3,11 +3,12 @@
 import pytest
 
 from tests.system.box import Box, Row, eventually
-from tests.system.person import STORE, Person
+from tests.system.person import JMI, STORE, Person
 from tests.system.xmpp_client import CLIENT
 
 AXOLOTL = "eu.siacs.conversations.axolotl"
 CHATSTATES = "http://jabber.org/protocol/chatstates"
+INVITES = "urn:xmpp:call-invites:0"
 
 
 async def row(box: Box, owner: Person, peer: str) -> Row:
@@ -286,3 +287,93 @@ async def test_what_waited_to_be_pushed_for_somebody_who_is_blocked_now_is_not(b
 
     await eventually(over)
     assert len(box.pushes(phone.token, status=None)) == 1
+
+
+# ---- calls, from both ends -------------------------------------------------------------------------------------------
+
+
+async def calls(box: Box, owner: Person) -> dict[str, tuple[str, str | None]]:
+    """The account's calls by session id: how they stand, and which resource took them."""
+    rows = await box.sql("SELECT session_id, state, answered_by FROM call WHERE account = $1", owner.account)
+    return {row["session_id"]: (row["state"], row["answered_by"]) for row in rows}
+
+
+async def stand(box: Box, owner: Person, **wanted: str | tuple[str, str]) -> None:
+    """Until the account's calls stand so."""
+    expected = {sid: how if isinstance(how, tuple) else (how, None) for sid, how in wanted.items()}
+
+    async def look() -> bool:
+        found = await calls(box, owner)
+        assert found == expected
+        return True
+
+    await eventually(look)
+
+
+def gives_way(who: Person, step: str, to: str, sid: str) -> None:
+    """XEP-0353 §5.1: the words for the call that the other one overrules."""
+    reason = "<reason xmlns='urn:xmpp:jingle:1'><expired/></reason>"
+    who.message(to, f"<{step} xmlns='{JMI}' id='{sid}'>{reason}<tie-break/></{step}>{STORE}")
+
+
+async def test_of_two_that_call_each_other_the_lower_id_goes_on_and_rings_once(box: Box) -> None:
+    ann, bob = await box.friends("desk", "b")
+    pocket = await box.person(ann.account, "pocket")
+    phone = await box.phone(pocket)
+    await pocket.close()
+    ann.call("propose", bob.account, "higher")
+    bob.call("propose", ann.account, "even-lower")
+    await stand(box, ann, **{"higher": "closed", "even-lower": "ringing"})
+    await stand(box, bob, **{"higher": "closed", "even-lower": "outgoing"})
+    await box.pushed(str(phone.voip))
+    gives_way(ann, "retract", bob.account, "higher")
+    gives_way(bob, "reject", ann.account, "higher")
+    ann.call("proceed", bob.jid, "even-lower")
+    for one in (ann, bob):
+        await stand(box, one, **{"higher": "closed", "even-lower": ("answered", "desk")})
+    await box.settled(ann.account)
+    assert len(box.pushes(str(phone.voip), status=None)) == 1
+    assert await box.changes(ann.account, bob.account) == [("call-ended", "higher")]
+    await box.sound(ann.account, bob.account)
+
+
+async def test_a_call_answered_elsewhere_rings_nowhere_and_goes_on_from_another_device(box: Box) -> None:
+    ann, bob = await box.friends("phone", "b")
+    phone = await box.phone(ann)
+    desk = await box.person(ann.account, "desk")
+    await ann.close()
+    bob.call("propose", ann.account, "first")
+    (rung,) = await box.pushed(str(phone.voip))
+    assert (await desk.sync()).calls == ["first"]
+    desk.call("proceed", bob.jid, "first")
+    for one in (desk, bob):  # both know on which of Ann's devices
+        await stand(box, one, first=("answered", "desk"))
+    await box.pushed(phone.token, kind="callend")
+    assert (await desk.sync()).calls == []
+    tablet = await box.person(bob.account, "tablet")
+    tablet.call("propose", ann.account, "second")
+    *_, again = await box.pushed(str(phone.voip), many=2)
+    assert again["payload"]["x"]["p"] == rung["payload"]["x"]["c"] != again["payload"]["x"]["c"]
+    await stand(box, desk, first=("ended", "desk"), second="ringing")
+    desk.message(bob.account, f"<finish xmlns='{JMI}' id='first'><migrated to='second'/></finish>{STORE}")
+    desk.call("proceed", tablet.jid, "second")
+    for one in (desk, bob):
+        await stand(box, one, first=("ended", "desk"), second=("answered", "desk"))
+    found = await box.sql(
+        "SELECT DISTINCT continues FROM call WHERE session_id = 'second' AND account = $1", bob.account
+    )
+    assert [row["continues"] for row in found] == ["first"]  # by Ann's finish, which names it
+    await box.sound(ann.account, bob.account)
+
+
+async def test_an_invite_to_a_call_rings_and_is_retracted(box: Box) -> None:
+    ann, bob = await box.friends("phone", "b")
+    phone = await box.phone(ann)
+    await ann.close()
+    invite = bob.message(ann.account, f"<invite xmlns='{INVITES}' video='true'><jingle sid='j1'/></invite>{STORE}")
+    (push,) = await box.pushed(str(phone.voip))
+    assert push["payload"]["x"]["m"] == "audio video"
+    bob.message(ann.account, f"<retract xmlns='{INVITES}' id='{invite}'/>{STORE}")
+    await box.pushed(phone.token, kind="missed")
+    await stand(box, ann, **{invite: "missed"})
+    await stand(box, bob, **{invite: "ended"})
