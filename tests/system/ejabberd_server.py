@@ -106,6 +106,11 @@ class Ejabberd:
         self._process.terminate()
         return self._process.wait(20)
 
+    def wait(self) -> int:
+        """Until it has ended by itself."""
+        assert self._process is not None
+        return self._process.wait(20)
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()

@@ -6,6 +6,7 @@
 
 -export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0]).
 -export([decode_iq_subel/1, process/1, break/3, mend/3, break/1, mend/1, slow/1]).
+-export([kill_sent/1, kill_received/1, kill_offline/1, kill_room/3]).
 
 -include("xmpp.hrl").
 -include("mod_muc_room.hrl").
@@ -20,7 +21,9 @@ start(Host, _Opts) ->
     ejabberd_hooks:add(user_receive_packet, Host, ?MODULE, slow, 89),
     ejabberd_hooks:add(user_send_packet, Host, ?MODULE, slow, 89),
     ejabberd_hooks:add(muc_filter_message, Host, ?MODULE, break, 949),
-    ejabberd_hooks:add(muc_filter_message, Host, ?MODULE, mend, 951).
+    ejabberd_hooks:add(muc_filter_message, Host, ?MODULE, mend, 951),
+    [ejabberd_hooks:add(Hook, Host, ?MODULE, Function, Seq) || {Hook, Function, Seq} <- between()],
+    ok.
 
 -spec stop(binary()) -> ok.
 stop(Host) ->
@@ -30,7 +33,15 @@ stop(Host) ->
     ejabberd_hooks:delete(user_receive_packet, Host, ?MODULE, slow, 89),
     ejabberd_hooks:delete(user_send_packet, Host, ?MODULE, slow, 89),
     ejabberd_hooks:delete(muc_filter_message, Host, ?MODULE, break, 949),
-    ejabberd_hooks:delete(muc_filter_message, Host, ?MODULE, mend, 951).
+    ejabberd_hooks:delete(muc_filter_message, Host, ?MODULE, mend, 951),
+    [ejabberd_hooks:delete(Hook, Host, ?MODULE, Function, Seq) || {Hook, Function, Seq} <- between()],
+    ok.
+
+%% Behind the archive and before the feed; of those at one place the one of the lower name comes first.
+-spec between() -> [{atom(), atom(), integer()}].
+between() ->
+    [{user_send_packet, kill_sent, 89}, {user_receive_packet, kill_received, 89}, {offline_message_hook, kill_offline, 50},
+     {muc_filter_message, kill_room, 949}].
 
 %% As it came: nobody but this module knows the element.
 -spec decode_iq_subel(xmlel()) -> xmlel().
@@ -77,6 +88,10 @@ act(<<"fill">>, Host, Attribute) ->
     Owner = {global, mod_convsync_feed_host:name(Host)},
     [{ok, _} = gen_server:call(Owner, {put, any, lists:duplicate(1000, Text)}, 60000)
      || _ <- lists:seq(1, binary_to_integer(Attribute(<<"thousands">>)))];
+%% What was told and acknowledged is not known any more.
+act(<<"forget-told">>, _Host, _Attribute) ->
+    [mnesia:dirty_delete(convsync_event, K) || {_, told, _} = K <- mnesia:dirty_all_keys(convsync_event)],
+    mnesia:sync_log();
 %% How many events there are in the table.
 act(<<"rows">>, _Host, _Attribute) ->
     #xmlel{name = <<"rows">>, attrs = [{<<"xmlns">>, ?NS}, {<<"count">>, integer_to_binary(mnesia:table_info(convsync_event, size))}]};
@@ -162,6 +177,32 @@ slow({#message{sub_els = Elements, meta = Meta}, _} = Acc) when not is_map_key(s
     Acc;
 slow(Acc) ->
     Acc.
+
+%% A message with `<killed at='sent'/>` kills the server when its sender's archive has it and the feed does not yet, and so on.
+-spec kill_sent({stanza() | drop, ejabberd_c2s:state()}) -> {stanza() | drop, ejabberd_c2s:state()}.
+kill_sent({Stanza, _} = Acc) -> killed(<<"sent">>, Stanza), Acc.
+
+-spec kill_received({stanza() | drop, ejabberd_c2s:state()}) -> {stanza() | drop, ejabberd_c2s:state()}.
+kill_received({Stanza, _} = Acc) -> killed(<<"received">>, Stanza), Acc.
+
+-spec kill_offline({term(), stanza()}) -> {term(), stanza()}.
+kill_offline({_, Stanza} = Acc) -> killed(<<"offline">>, Stanza), Acc.
+
+-spec kill_room(drop | stanza(), #state{}, binary()) -> drop | stanza().
+kill_room(Stanza, _State, _Nick) -> killed(<<"room">>, Stanza), Stanza.
+
+%% Mnesia's archive is not on the disk by itself for two seconds.
+-spec killed(binary(), drop | stanza()) -> ok.
+killed(Where, #message{sub_els = Elements}) ->
+    case [El || #xmlel{name = <<"killed">>} = El <- Elements, fxml:get_tag_attr_s(<<"at">>, El) =:= Where] of
+        [] -> ok;
+        _ ->
+            mnesia:sync_log(),
+            os:cmd("kill -9 " ++ os:getpid()),
+            timer:sleep(infinity)
+    end;
+killed(_, _) ->
+    ok.
 
 -spec is_broken(term()) -> boolean().
 is_broken(#xmlel{name = <<"broken">>}) -> true;

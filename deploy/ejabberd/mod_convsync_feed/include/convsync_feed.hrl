@@ -11,13 +11,15 @@
 
 %% A stream. `order` tells which is older; `high` is the newest n when the row was written, `acked` the newest n
 %% acknowledged. A key {Host, {unloaded, Node}} is no stream: an operator unloaded the module on that node. Nor is
-%% {Host, {running, Node}}: that node has the outbox open, and `id` is the start of its machine.
+%% {Host, {running, Node}}: that node has the outbox open, `id` is the start of its machine, and `acked` the time
+%% (µs) up to which all that was archived is told; 0: nobody knows.
 -record(convsync_stream, {key :: {binary(), pos_integer() | {unloaded | running, node()}},
                           id = <<>> :: binary(),
                           acked = 0 :: non_neg_integer(),
                           high = 0 :: non_neg_integer()}).
 
-%% An event: `xml` is the text that follows `<event n='…'`, `at` its time in µs.
--record(convsync_event, {key :: {binary(), pos_integer(), pos_integer()},
+%% An event: `xml` is the text that follows `<event n='…'`, `at` its time in µs. A key {Host, told, _} is no event, but a note of
+%% what was told and is gone (mod_convsync_feed_told).
+-record(convsync_event, {key :: {binary(), pos_integer(), pos_integer()} | {binary(), told, {integer(), integer()}},
                          at :: integer(),
                          xml :: binary()}).

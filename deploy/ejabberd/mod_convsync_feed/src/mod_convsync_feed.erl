@@ -12,7 +12,7 @@
 -behaviour(supervisor).
 
 -export([start/2, stop/1, reload/3, depends/2, mod_opt_type/1, mod_options/1, mod_doc/0]).
--export([components/1, offers/2, features/2, registered/2, removed/2, commands/0, status/1]).
+-export([components/1, offers/2, features/2, registered/2, removed/2, server_started/0, commands/0, status/1]).
 -export([start_link/2, init/1]).
 
 -include("logger.hrl").
@@ -40,6 +40,8 @@ start(Host, Opts) ->
     lists:foreach(fun mod_convsync_feed_requests:open/1, [Host | rooms(Host, Opts)]),
     with_rooms(start, Host, Opts),
     ejabberd_commands:register_commands(commands()),
+    ejabberd_hooks:add(ejabberd_started, ?MODULE, server_started, 50),
+    whereis(ejabberd_auth) =/= undefined andalso server_started(), % the module alone was started
     mod_convsync_feed_sessions:look(Host).
 
 -spec stop(binary()) -> ok.
@@ -50,6 +52,7 @@ stop(Host) ->
     [ejabberd_hooks:delete(Hook, Host, Module, Function, Seq) || {Hook, Module, Function, Seq} <- hooks()],
     case gen_mod:is_loaded_elsewhere(Host, ?MODULE) of
         false ->
+            ejabberd_hooks:delete(ejabberd_started, ?MODULE, server_started, 50),
             ejabberd_hooks:delete(component_send_packet, mod_convsync_feed_requests, component_sent, 50),
             ejabberd_commands:unregister_commands(commands());
         true ->
@@ -124,6 +127,11 @@ registered(User, Server) ->
 -spec removed(binary(), binary()) -> ok.
 removed(User, Server) ->
     account(User, Server, <<"deleted">>).
+
+%% Everything is up and nobody has been let in yet.
+-spec server_started() -> ok.
+server_started() ->
+    lists:foreach(fun mod_convsync_feed_owner:replay/1, mod_convsync_feed_host:hosts()).
 
 -spec account(binary(), binary(), binary()) -> ok.
 account(User, Server, State) ->

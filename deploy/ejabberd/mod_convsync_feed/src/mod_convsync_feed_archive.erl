@@ -5,7 +5,8 @@
 %%% begins (in SQL; the Mnesia storage reads the account's whole archive for each).
 -module(mod_convsync_feed_archive).
 
--export([request/2]).
+-export([request/2, between/4]).
+-export_type([archived/0]).
 
 -include("xmpp.hrl").
 -include("mod_muc_room.hrl").
@@ -16,6 +17,7 @@
 -define(MOST, 5000).          % messages that are looked at for one page
 
 -type entry() :: {binary(), integer(), #forwarded{}}.
+-type archived() :: {binary(), integer(), binary() | undefined, message()}.
 -type query() :: #{account := jid(), start := integer() | undefined, 'end' := integer() | undefined,
                    'after' := binary() | undefined, max := pos_integer()}.
 
@@ -24,6 +26,23 @@
 request(Host, #xmlel{name = <<"archive">>} = Request) -> page(Host, parse(Request));
 request(Host, #xmlel{name = <<"accounts">>} = Request) -> mod_convsync_feed_accounts:page(Host, Request);
 request(Host, #xmlel{name = <<"account">>} = Request) -> mod_convsync_feed_accounts:one(Host, Request).
+
+%% What was archived from the one time to the other (µs), oldest first, up to so many: id, time, a room's author, message.
+-spec between(binary(), jid(), {integer(), integer()}, pos_integer()) -> {ok, [archived()]} | error.
+between(ServerHost, #jid{lserver = Host} = Account, {Start, End}, Max) ->
+    IsRoom = mod_convsync_feed_host:covered(Host),
+    case select(ServerHost, IsRoom, #{account => Account, start => Start, 'end' => End, 'after' => undefined, max => Max}) of
+        {error, _} -> error;
+        {[], false, _} -> error;
+        {Entries, _, _} -> {ok, [archived(IsRoom, Entry) || Entry <- Entries]}
+    end.
+
+-spec archived(boolean(), entry()) -> archived().
+archived(true, {Id, At, #forwarded{sub_els = [Archived]}}) ->
+    {Author, Message} = author(Archived),
+    {Id, At, proplists:get_value(<<"author">>, Author), Message};
+archived(false, {Id, At, #forwarded{sub_els = [Message]}}) ->
+    {Id, At, undefined, Message}.
 
 -spec page(binary(), {ok, query()} | error) -> xmlel() | {error, stanza_error()}.
 page(_, error) ->

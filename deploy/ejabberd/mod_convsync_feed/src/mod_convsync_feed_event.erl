@@ -1,7 +1,7 @@
 %%% What events look like (docs/feed.md §5). Decides how values are written; refuses to know what they mean.
 -module(mod_convsync_feed_event).
 
--export([new/4, message/2, address/1, text/1, readable/1, element/2, clock/0]).
+-export([new/4, new/5, message/2, address/1, text/1, readable/1, element/2, clock/0]).
 -export_type([attribute/0]).
 -compile({no_auto_import, [element/2]}).
 
@@ -13,7 +13,12 @@
 %% An `<event>` without its n. Attributes that are undefined or false are left out.
 -spec new(binary(), binary(), [attribute()], [xmlel()]) -> xmlel().
 new(Kind, Account, Attributes, Children) ->
-    Head = [{<<"kind">>, Kind}, {<<"account">>, Account}, {<<"at">>, integer_to_binary(clock())}],
+    new(Kind, Account, clock(), Attributes, Children).
+
+%% The same of another time.
+-spec new(binary(), binary(), integer(), [attribute()], [xmlel()]) -> xmlel().
+new(Kind, Account, At, Attributes, Children) ->
+    Head = [{<<"kind">>, Kind}, {<<"account">>, Account}, {<<"at">>, integer_to_binary(At)}],
     #xmlel{name = <<"event">>, attrs = Head ++ lists:flatmap(fun attribute/1, Attributes), children = Children}.
 
 -spec attribute(attribute()) -> [{binary(), binary()}].

@@ -4,7 +4,7 @@
 %%% moving; refuses to know what an event says.
 -module(mod_convsync_feed_host).
 
--export([put/2, put_in/3, stream/1, fail/1, covered/1, server_host/1, hosts/0, subscribe/4, ack/4, reply/3, send/2, status/1,
+-export([put/2, put_all/2, put_in/3, stream/1, fail/1, covered/1, server_host/1, hosts/0, subscribe/4, ack/4, reply/3, send/2, status/1,
          owner/1]).
 %% For the owner.
 -export([name/1, local/1, open/3, close/1]).
@@ -19,7 +19,12 @@
 %% Durable when it returns ok. A failure is counted and becomes a gap.
 -spec put(binary(), xmlel()) -> {ok, binary()} | {error, term()}.
 put(Host, Event) ->
-    written(Host, ask(Host, {put, any, [mod_convsync_feed_event:text(Event)]})).
+    put_all(Host, [Event]).
+
+%% One behind the other.
+-spec put_all(binary(), [xmlel()]) -> {ok, binary()} | {error, term()}.
+put_all(Host, Events) ->
+    written(Host, ask(Host, {put, any, [mod_convsync_feed_event:text(E) || E <- Events]})).
 
 %% All of them, one behind the other, in that stream, or none: `other` when another stream has begun.
 -spec put_in(binary(), binary(), [xmlel()]) -> ok | {other, binary()} | {error, term()}.

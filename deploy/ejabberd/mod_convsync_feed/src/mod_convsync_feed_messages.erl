@@ -6,7 +6,7 @@
 %%% name, may end the hook.
 -module(mod_convsync_feed_messages).
 
--export([hooks/0]).
+-export([hooks/0, again/2]).
 %% Hooks.
 -export([sent/1, received/1, offline/1, bounced/1]).
 
@@ -79,6 +79,29 @@ bounced({Action, #message{type = error, from = #jid{}, to = #jid{luser = User, l
       end, Acc);
 bounced(Acc) ->
     Acc.
+
+%% The events of what the account's archive has, as they were or should have been, with the archive's ids. A message to
+%% oneself may be there twice, as sent and as it arrived: the event is of its arrival.
+-spec again(jid(), [mod_convsync_feed_archive:archived()]) -> [{binary(), xmlel()}].
+again(_, []) ->
+    [];
+again(#jid{lserver = Server} = Account, [{Id, At, _, #message{from = From, to = To} = Message} | Later]) ->
+    {Direction, Peer, Own} = case is_self(Account, From) andalso not is_self(Account, To) of
+                                 true -> {<<"out">>, To, From};
+                                 false -> {<<"in">>, From, To}
+                             end,
+    Told = is_conversation(Message, Peer, Server)
+        andalso (Direction =:= <<"in">> orelse is_let_out(Message, Account))
+        andalso not (is_self(Account, Peer) andalso lists:any(fun(Other) -> is_same(Message, Other) end, Later)),
+    [{Id, event(Direction, Message, Account, Peer, {resource(Own), Id, At})} || Told] ++ again(Account, Later).
+
+-spec is_same(message(), mod_convsync_feed_archive:archived()) -> boolean().
+is_same(#message{id = Id, from = From, to = To}, {_, _, _, #message{id = I, from = F, to = T}}) ->
+    {Id, jid:tolower(From), jid:tolower(To)} =:= {I, jid:tolower(F), jid:tolower(T)}.
+
+-spec is_let_out(message(), jid() | c2s()) -> boolean().
+is_let_out(#message{from = #jid{lserver = Server}} = Message, Sender) ->
+    allow =:= ejabberd_hooks:run_fold(privacy_check_packet, Server, allow, [Sender, Message, out]).
 
 -spec into(message(), jid(), binary() | undefined) -> message().
 into(#message{from = From} = Message, #jid{lserver = Server} = Account, Resource) ->
@@ -168,15 +191,19 @@ has(Message, Name, Namespace) ->
     lists:any(fun(El) -> xmpp:get_name(El) =:= Name andalso xmpp:get_ns(El) =:= Namespace end, xmpp:get_els(Message)).
 
 -spec emit(binary(), message(), jid(), jid(), binary() | undefined) -> integer().
-emit(Direction, Message, #jid{luser = User, lserver = Server} = Account, Peer, Resource) ->
-    Bare = mod_convsync_feed_event:address(Account),
-    Attributes = [{<<"direction">>, Direction}, {<<"archive-id">>, archive_id(Message, Account)}, {<<"resource">>, Resource},
+emit(Direction, Message, #jid{lserver = Server} = Account, Peer, Resource) ->
+    At = mod_convsync_feed_event:clock(),
+    Event = event(Direction, Message, Account, Peer, {Resource, archive_id(Message, Account), At}),
+    _ = mod_convsync_feed_host:put(Server, Event),
+    At.
+
+-spec event(binary(), message(), jid(), jid(), {binary() | undefined, binary() | undefined, integer()}) -> xmlel().
+event(Direction, Message, #jid{luser = User, lserver = Server} = Account, Peer, {Resource, Id, At}) ->
+    Attributes = [{<<"direction">>, Direction}, {<<"archive-id">>, Id}, {<<"resource">>, Resource},
                   {<<"known">>, is_known(User, Server, Peer)}, {<<"to-self">>, is_self(Account, Peer)}],
     Children = [mod_convsync_feed_sessions:summary(User, Server),
                 mod_convsync_feed_event:message(Message, Message#message.to)],
-    Event = mod_convsync_feed_event:new(<<"message">>, Bare, Attributes, Children),
-    _ = mod_convsync_feed_host:put(Server, Event),
-    binary_to_integer(fxml:get_tag_attr_s(<<"at">>, Event)).
+    mod_convsync_feed_event:new(<<"message">>, mod_convsync_feed_event:address(Account), At, Attributes, Children).
 
 %% What the sender's archive said of a message stays with it: the id is the account's where the stanza says so.
 -spec archive_id(message(), jid()) -> binary() | undefined.

@@ -7,8 +7,8 @@
 %%% log in silence: a mark in the tables says whose machine they lived on. One process calls this for a host: the owner of the stream.
 -module(mod_convsync_feed_outbox).
 
--export([tables/0, open/3, append/2, gap/2, give_up/3, ack/3, read/3, save/1, sweep/1, close/1, find/2, current/1, full/1,
-         unloaded/1, was_unloaded/1]).
+-export([tables/0, open/3, append/2, gap/2, give_up/3, ack/3, read/3, save/1, sweep/1, mark/1, replayed/1, close/1, find/2, current/1,
+         full/1, unloaded/1, was_unloaded/1]).
 -export([boot/0]). % for the other nodes
 -export_type([outbox/0, stream/0]).
 
@@ -19,13 +19,18 @@
 -type stream() :: #{order := pos_integer(), id := binary(), acked := non_neg_integer(), high := non_neg_integer(),
                     low := pos_integer()}.
 -type options() :: #{max_bytes := pos_integer(), max_age := pos_integer() | infinity, sync := boolean()}.
-%% `spent`: streams that were given up, by their order, and of which rows may be left.
+%% `spent`: streams that were given up, by their order, and of which rows may be left. `since`: the outbox was not closed, and
+%% what was archived from then on may not have been told, except what is known to be. `marked`: when it was last written down
+%% that there is no such time.
 -type outbox() :: #{host := binary(), options := options(), streams := [stream()], bytes := non_neg_integer(),
-                    dirty := boolean(), spent := [pos_integer()]}.
+                    dirty := boolean(), spent := [pos_integer()], since := undefined | {pos_integer(), mod_convsync_feed_told:known()},
+                    marked := integer()}.
 
 -define(ROW_BYTES, 200). % what a row takes in RAM beside its text
 -define(SAVED, 500).     % rows removed in one transaction
 -define(SWEPT, 5000).    % rows of streams that were given up removed at a time: some 0.1 s
+%% From the archive to here a message takes no longer, µs; and so often it is written down that all came.
+-define(MARK, 10000000).
 -define(BOOT_ID, "/proc/sys/kernel/random/boot_id"). % Linux: proc_sys_kernel(5)
 -define(ANSWER, 5000).   % another node says within this time when its machine was started, ms
 
@@ -44,8 +49,8 @@ tables() ->
 open(Host, Options, From) ->
     Rows = lists:keysort(#convsync_stream.key, rows(Host)),
     Streams = [R || #convsync_stream{key = {_, Order}} = R <- Rows, is_integer(Order)],
-    Outbox = #{host => Host, options => Options, streams => [], bytes => 0, dirty => false,
-               spent => spent(Host, [Order || #convsync_stream{key = {_, Order}} <- Streams], 0)},
+    Outbox = #{host => Host, options => Options, streams => [], bytes => 0, dirty => false, since => undefined,
+               marked => 0, spent => spent(Host, [Order || #convsync_stream{key = {_, Order}} <- Streams], 0)},
     {Found, Lost} = lists:foldl(fun(Row, {O, L}) -> recover(Row, O, L) end, {Outbox, false}, Streams),
     Doubtful = From =:= disk andalso [Id || #convsync_stream{key = {_, {running, N}}, id = Id} <- Rows, doubtful(N, Id)] =/= [],
     Doubtful andalso
@@ -54,7 +59,7 @@ open(Host, Options, From) ->
     Running = [K || #convsync_stream{key = {_, {running, N}} = K} <- Rows, N =/= node()],
     Opened = if Lost; Doubtful -> gap(Found, torn);
                 Unloaded =/= [] -> gap(Found, unloaded);
-                true -> begin_stream(Found, [])
+                true -> begin_stream(Found#{since := since(Host, Rows)}, [])
              end,
     lists:foreach(fun(K) -> mnesia:dirty_delete(convsync_stream, K) end, Unloaded ++ Running),
     forget(Opened).
@@ -65,6 +70,15 @@ open(Host, Options, From) ->
 doubtful(Owner, Boot) ->
     Boot =:= <<>> orelse mnesia:table_info(convsync_event, load_node) =/= Owner
         orelse rpc:call(Owner, ?MODULE, boot, [], ?ANSWER) =/= Boot.
+
+-spec since(binary(), [#convsync_stream{}]) -> undefined | {pos_integer(), mod_convsync_feed_told:known()}.
+since(Host, Rows) ->
+    case [At || #convsync_stream{key = {_, {running, _}}, acked = At} <- Rows, At > 0] of
+        [] -> undefined;
+        Marks ->
+            From = lists:min(Marks),
+            {From, mod_convsync_feed_told:known(Host, From)}
+    end.
 
 %% This start of the machine; empty where the system does not tell.
 -spec boot() -> binary().
@@ -78,7 +92,7 @@ boot() ->
 -spec spent(binary(), [pos_integer()], non_neg_integer()) -> [pos_integer()].
 spent(Host, Known, After) ->
     case mnesia:dirty_next(convsync_event, {Host, After, last}) of % an atom is behind every number
-        {Host, Order, _} -> [Order || not lists:member(Order, Known)] ++ spent(Host, Known, Order);
+        {Host, Order, _} when is_integer(Order) -> [Order || not lists:member(Order, Known)] ++ spent(Host, Known, Order);
         _ -> []
     end.
 
@@ -206,13 +220,18 @@ begin_stream(#{host := Host, streams := Streams, options := #{sync := Sync}} = O
                true -> boot();
                false -> <<>> % a killed node loses events, too
            end,
-    Running = #convsync_stream{key = {Host, {running, node()}}, id = Boot},
+    Now = mod_convsync_feed_event:clock(),
+    Since = case Outbox of
+                #{since := undefined} -> Now;
+                #{since := {From, _}} -> From
+            end,
+    Running = #convsync_stream{key = {Host, {running, node()}}, id = Boot, acked = Since},
     Rows = [Running, Row | events(Host, Order, 0, Texts)],
     ok = commit(Outbox, fun() -> lists:foreach(fun mnesia:write/1, Rows) end),
     mnesia:sync_log(),
     Stream = #{order => Order, id => Id, acked => 0, high => length(Texts), low => 1},
     Bytes = lists:sum([byte_size(T) + ?ROW_BYTES || T <- Texts]),
-    Outbox#{streams := Streams ++ [Stream], bytes := maps:get(bytes, Outbox) + Bytes}.
+    Outbox#{streams := Streams ++ [Stream], bytes := maps:get(bytes, Outbox) + Bytes, marked := Now}.
 
 %% Everything of the stream up to n is committed elsewhere. Written down with the next save.
 -spec ack(outbox(), binary(), non_neg_integer()) -> outbox().
@@ -239,10 +258,13 @@ save(#{streams := Streams} = Outbox) ->
 save_stream(#{host := Host} = Outbox, #{order := Order, id := Id, acked := Acked, high := High, low := Low} = Stream, Freed) ->
     Upto = min(Acked, Low + ?SAVED - 1),
     Keys = [{Host, Order, N} || N <- lists:seq(Low, Upto)],
-    Bytes = lists:sum([bytes(K) || K <- Keys]),
+    Texts = [Text || K <- Keys, #convsync_event{xml = Text} <- mnesia:dirty_read(convsync_event, K)],
+    Bytes = lists:sum([byte_size(T) + ?ROW_BYTES || T <- Texts]),
+    Notes = mod_convsync_feed_told:notes(Host, Texts),
     Row = #convsync_stream{key = {Host, Order}, id = Id, acked = Acked, high = High},
     Work = fun() ->
                    mnesia:write(Row),
+                   lists:foreach(fun mnesia:write/1, Notes),
                    lists:foreach(fun(K) -> mnesia:delete({convsync_event, K}) end, Keys)
            end,
     case mnesia:transaction(Work) of
@@ -273,11 +295,36 @@ sweep(Host, Order, {Host, Order, _} = Key, Left) ->
 sweep(_, _, _, _) ->
     done.
 
+%% Writes down, every now and then and without a flush, up to when what was archived is told.
+-spec mark(outbox()) -> outbox().
+mark(#{since := undefined, marked := Marked, host := Host} = Outbox) ->
+    Now = mod_convsync_feed_event:clock(),
+    case abs(Now - Marked) >= ?MARK andalso mnesia:dirty_read(convsync_stream, {Host, {running, node()}}) of
+        [Running] ->
+            mnesia:dirty_write(Running#convsync_stream{acked = told(Running, Now)}),
+            mod_convsync_feed_told:forget(Host),
+            Outbox#{marked := Now};
+        _ ->
+            Outbox
+    end;
+mark(Outbox) ->
+    Outbox.
+
+%% What was archived before the outbox was opened is told, or a gap.
+-spec told(#convsync_stream{}, integer()) -> integer().
+told(#convsync_stream{acked = Before}, Now) when Before > Now -> Now - ?MARK; % the clock was set back
+told(#convsync_stream{acked = Before}, Now) -> max(Before, Now - ?MARK).
+
+%% What had been archived since then is told.
+-spec replayed(outbox()) -> outbox().
+replayed(Outbox) ->
+    mark(Outbox#{since := undefined, marked := 0}).
+
 %% The orderly end: nothing is missing, whatever machine opens the outbox next.
 -spec close(outbox()) -> ok.
-close(#{host := Host} = Outbox) ->
+close(#{host := Host, since := Since} = Outbox) ->
     save(Outbox),
-    [mnesia:dirty_delete(convsync_stream, K) || #convsync_stream{key = {_, {running, _}} = K} <- rows(Host)],
+    [mnesia:dirty_delete(convsync_stream, K) || #convsync_stream{key = {_, {running, _}} = K} <- rows(Host), Since =:= undefined],
     mnesia:sync_log(),
     ok.
 

@@ -6,7 +6,7 @@
 -module(mod_convsync_feed_owner).
 -behaviour(gen_server).
 
--export([start_link/3, reload/2, unload/1, resolve/3]).
+-export([start_link/3, reload/2, replay/1, unload/1, resolve/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 
 -include("logger.hrl").
@@ -24,6 +24,7 @@
                 outbox :: undefined | mod_convsync_feed_outbox:outbox(),
                 window :: undefined | mod_convsync_feed_window:window(),
                 waiting = [] :: [request()],
+                replay = none :: none | reference(), % tells what was archived and may not have been told
                 failed = none :: none | 'write-failed' | unloaded,
                 failure = none :: none | integer(),  % when the last gap of a failed callback came, ms
                 deferred = false :: boolean()}).     % one more is to come
@@ -36,6 +37,11 @@ start_link(Kind, {Host, ServerHost}, Options) ->
 -spec reload(binary(), map()) -> ok.
 reload(Host, Options) ->
     gen_server:cast(mod_convsync_feed_host:local(Host), {options, Options}).
+
+%% Everything is there that telling what was archived before needs; does nothing where nothing can be untold.
+-spec replay(binary()) -> ok.
+replay(Host) ->
+    gen_server:cast(mod_convsync_feed_host:local(Host), replay).
 
 %% The module stops while the server runs on.
 -spec unload(binary()) -> ok.
@@ -90,7 +96,9 @@ missed(#state{host = Host} = State) ->
 
 -spec own(#state{}) -> #state{}.
 own(#state{host = Host, options = Options} = State) ->
-    Outbox = mod_convsync_feed_outbox:open(Host, Options, persistent_term:get({?MODULE, Host}, disk)),
+    From = persistent_term:get({?MODULE, Host}, disk),
+    Outbox = mod_convsync_feed_outbox:open(Host, Options, From),
+    From =:= live andalso replay(Host), % else the module has yet to start
     persistent_term:put({?MODULE, Host}, live),
     ?INFO_MSG("The feed of ~ts is written on this node", [Host]),
     [ejabberd_router:route(started(Host, Component))
@@ -159,6 +167,10 @@ handle_cast({fail, Reason}, State) ->
     {noreply, State#state{failed = Reason}};
 handle_cast({ack, Connection, Stream, N}, #state{owner = owner} = State) ->
     {noreply, take_ack(Connection, Stream, N, State)};
+handle_cast(replay, #state{owner = owner, replay = none, host = Host, outbox = #{since := {Since, Known}}} = State) ->
+    Now = mod_convsync_feed_event:clock(),
+    {_, Ref} = spawn_monitor(mod_convsync_feed_replay, tell, [Host, {Since, Now}, Known]),
+    {noreply, State#state{replay = Ref}};
 handle_cast({options, Options}, #state{outbox = undefined} = State) ->
     {noreply, State#state{options = Options}};
 handle_cast({options, Options}, #state{outbox = Outbox} = State) ->
@@ -173,12 +185,17 @@ handle_info({deferred, Reason}, State) ->
     handle_cast({fail, Reason}, State#state{deferred = false});
 handle_info(save, #state{owner = owner, outbox = Outbox} = State) ->
     erlang:send_after(?SAVE, self(), save),
-    {noreply, State#state{outbox = mod_convsync_feed_outbox:sweep(mod_convsync_feed_outbox:save(Outbox))}};
+    Saved = mod_convsync_feed_outbox:mark(mod_convsync_feed_outbox:save(Outbox)),
+    {noreply, State#state{outbox = mod_convsync_feed_outbox:sweep(Saved)}};
 handle_info(save, State) ->
     erlang:send_after(?SAVE, self(), save),
     {noreply, State};
 handle_info({'DOWN', Ref, process, Pid, _}, #state{owner = {Pid, Ref}} = State) ->
     {noreply, claim(State#state{owner = none})};
+handle_info({'DOWN', Ref, process, _, _}, #state{replay = Ref, owner = owner, outbox = Outbox} = State) ->
+    {noreply, State#state{replay = none, outbox = mod_convsync_feed_outbox:replayed(Outbox)}};
+handle_info({'DOWN', Ref, process, _, _}, #state{replay = Ref} = State) ->
+    {noreply, State#state{replay = none}};
 handle_info({'DOWN', Ref, process, _, _}, #state{window = #{monitor := Ref}} = State) ->
     {noreply, State#state{window = undefined}};
 %% Sessions of a node that is gone end without an event: the component asks anew what there is.

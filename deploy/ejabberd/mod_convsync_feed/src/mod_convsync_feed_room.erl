@@ -7,7 +7,7 @@
 
 -module(mod_convsync_feed_room).
 
--export([begins/2, look/1, look_at/2, hint/0, gone/1, reason/1, announce/1, said/3, ended/0, is_known/0]).
+-export([begins/2, asked/2, look_at/2, again/3, hint/0, gone/1, reason/1, announce/1, said/3, ended/0, is_known/0]).
 
 -include("xmpp.hrl").
 -include("mod_muc_room.hrl").
@@ -15,7 +15,10 @@
 
 -define(ROOM, {?MODULE, room}).
 -define(TRIES, 3).
+-define(TOGETHER, 50). % archived messages that are told together
+-define(PATIENCE, 20000). % a room answers within this time, ms
 
+-type request() :: look | {again, [mod_convsync_feed_archive:archived()], {pid(), reference()}}.
 -record(room, {jid :: jid(),
                stream :: binary() | undefined, % in which the view was told; none: it was only seen
                view :: mod_convsync_feed_members:view() | undefined,
@@ -47,7 +50,21 @@ hint() ->
 %% Lets a room's process look at itself.
 -spec look_at(pid(), jid()) -> ok.
 look_at(Process, Jid) ->
-    Look = #iq{type = get, id = <<"look">>, from = Jid, to = Jid, meta = #{?MODULE => look},
+    ask(Process, Jid, look).
+
+%% Lets a room's process tell what its archive has. Returns when that is done.
+-spec again(pid(), jid(), [mod_convsync_feed_archive:archived()]) -> ok | timeout.
+again(Process, Jid, Archived) ->
+    Ref = make_ref(),
+    ask(Process, Jid, {again, Archived, {self(), Ref}}),
+    receive
+        {Ref, told} -> ok
+    after ?PATIENCE -> timeout
+    end.
+
+-spec ask(pid(), jid(), request()) -> ok.
+ask(Process, Jid, Request) ->
+    Look = #iq{type = get, id = <<"look">>, from = Jid, to = Jid, meta = #{?MODULE => Request},
                sub_els = [#xmlel{name = <<"look">>, attrs = [{<<"xmlns">>, ?NS_FEED}]}]},
     mod_muc_room:route(Process, Look).
 
@@ -70,12 +87,32 @@ announce(Message) ->
     change(fun(#room{announced = Announced} = Room) -> Room#room{announced = [Message | Announced]} end),
     hint().
 
+%% What the process was asked, with the state as it is.
+-spec asked(request(), #state{}) -> ok.
+asked(look, State) ->
+    look(State);
+asked({again, Archived, {Process, Ref}}, State) ->
+    retell(Archived, State),
+    Process ! {Ref, told},
+    ok.
+
+-spec retell([mod_convsync_feed_archive:archived()], #state{}) -> ok.
+retell([], _) ->
+    ok;
+retell(Archived, State) ->
+    {Now, Later} = lists:split(min(?TOGETHER, length(Archived)), Archived),
+    Room = room(State),
+    View = mod_convsync_feed_members:view(State, Room#room.view),
+    Events = [event(State, xmpp:remove_subtag(Message, #nick{}), {Id, At, Author}) || {Id, At, Author, Message} <- Now],
+    tell(Room, View, Events, ?TRIES),
+    retell(Later, State).
+
 %% The room as it is now. Tells what is different, if anything is.
 -spec look(#state{}) -> ok.
 look(State) ->
     Room = room(State),
     View = mod_convsync_feed_members:view(State, Room#room.view),
-    Announced = [event(State, Message, undefined) || Message <- lists:reverse(Room#room.announced)],
+    Announced = [event(State, Message, now_by(Message, undefined)) || Message <- lists:reverse(Room#room.announced)],
     Looked = Room#room{looking = false, gone = undefined, announced = []},
     case State#state.just_created of
         true -> keep(Looked#room{view = View, born = true}); % it is not certain that it comes to be
@@ -89,7 +126,7 @@ said(#message{from = Author} = Message, From, State) ->
     Room = room(State),
     View = mod_convsync_feed_members:view(State, Room#room.view),
     Sent = xmpp:set_from(xmpp:remove_subtag(Message, #nick{}), From),
-    tell(Room, View, [event(State, Sent, Author)], ?TRIES).
+    tell(Room, View, [event(State, Sent, now_by(Message, Author))], ?TRIES).
 
 %% The room is no more, or not in this process; a room that was not told of never was.
 -spec ended() -> ok.
@@ -136,18 +173,26 @@ put_in(Room, Stream, View, All, Events, Tries) ->
         {error, Reason} -> error({not_written, Reason})
     end.
 
-%% Author: the sender's real JID, or undefined where the room itself speaks.
--spec event(#state{}, message(), jid() | undefined) -> xmlel().
-event(#state{jid = Jid, config = Config}, Message, Author) ->
-    Own = jid:remove_resource(Jid),
+%% Archive id, time, author (undefined where the room itself speaks).
+-type said() :: {binary() | undefined, integer(), binary() | undefined}.
+
+-spec now_by(message(), jid() | undefined) -> said().
+now_by(Message, Author) ->
     Id = case Message of
              #message{meta = #{mam_archived := true, stanza_id := Number}} -> integer_to_binary(Number);
              _ -> undefined
          end,
-    Attributes = [{<<"archive-id">>, Id},
-                  {<<"author">>, Author =/= undefined andalso bare(Author)},
-                  {<<"private">>, Config#config.members_only}],
-    mod_convsync_feed_event:new(<<"room-message">>, jid:encode(Own), Attributes,
+    Bare = case Author of
+               undefined -> undefined;
+               _ -> mod_convsync_feed_event:address(Author)
+           end,
+    {Id, mod_convsync_feed_event:clock(), Bare}.
+
+-spec event(#state{}, message(), said()) -> xmlel().
+event(#state{jid = Jid, config = Config}, Message, {Id, At, Author}) ->
+    Own = jid:remove_resource(Jid),
+    Attributes = [{<<"archive-id">>, Id}, {<<"author">>, Author}, {<<"private">>, Config#config.members_only}],
+    mod_convsync_feed_event:new(<<"room-message">>, jid:encode(Own), At, Attributes,
                                 [mod_convsync_feed_event:message(Message, undefined)]).
 
 -spec room(#state{}) -> #room{}.
@@ -168,9 +213,6 @@ change(Change) ->
         undefined -> ok;
         Room -> keep(Change(Room))
     end.
-
--spec bare(jid()) -> binary().
-bare(Jid) -> jid:encode(jid:remove_resource(jid:tolower(Jid))).
 
 -spec name(#room{}) -> binary().
 name(#room{jid = Jid}) -> jid:encode(Jid).

@@ -6,7 +6,7 @@
 
 -module(mod_convsync_feed_rooms).
 
--export([start/2, stop/2, accounts/3, exists/2]).
+-export([start/2, stop/2, accounts/3, exists/2, again/2]).
 -export([start_room/3, join_room/4, leave_room/4, room_destroyed/3, filter_message/3, filter_presence/3, process_iq/2,
          filter_packet/1, multicast_route/1]).
 
@@ -96,6 +96,18 @@ exists(MucHost, Name) ->
     mod_muc:find_online_room(Name, MucHost) =/= error
         orelse mod_muc:restore_room(mod_convsync_feed_host:server_host(MucHost), MucHost, Name) =/= error.
 
+%% Lets a room tell what its archive has. How many messages it will tell; a room that is no more tells nothing.
+-spec again(jid(), [mod_convsync_feed_archive:archived()]) -> non_neg_integer().
+again(#jid{luser = Name, lserver = MucHost} = Room, Archived) ->
+    Said = [One || {_, _, _, #message{type = groupchat} = Message} = One <- Archived, not is_only_typing(Message)],
+    case Said =/= [] andalso mod_muc:unhibernate_room(mod_convsync_feed_host:server_host(MucHost), MucHost, Name) of
+        {ok, Process} ->
+            ok = mod_convsync_feed_room:again(Process, Room, Said),
+            length(Said);
+        _ ->
+            0
+    end.
+
 %%% ---- the rooms' hooks -----------------------------------------------------------------------------------------
 
 -spec start_room(binary(), binary(), binary()) -> ok.
@@ -132,8 +144,8 @@ filter_presence(Presence, #state{host = MucHost}, _Nick) ->
     Presence.
 
 -spec process_iq(ignore | iq(), #state{}) -> ignore | iq() | {stop, ignore}.
-process_iq(#iq{meta = #{mod_convsync_feed_room := look}}, #state{host = MucHost} = State) ->
-    in(MucHost, fun() -> mod_convsync_feed_room:look(State) end),
+process_iq(#iq{meta = #{mod_convsync_feed_room := Request}}, #state{host = MucHost} = State) ->
+    in(MucHost, fun() -> mod_convsync_feed_room:asked(Request, State) end),
     {stop, ignore};
 process_iq(#iq{type = set} = IQ, #state{host = MucHost}) ->
     in(MucHost, fun mod_convsync_feed_room:hint/0),
