@@ -58,6 +58,7 @@ class Actor:
         self.calling: list[tuple[str, str]] = []
         self.called: list[tuple[str, str]] = []
         self.ringing: list[tuple[str, str]] = []
+        self.rung: set[str] = set()
         self.did: Counter[str] = Counter()
 
     def hear(self, element: ET.Element) -> None:
@@ -70,7 +71,9 @@ class Actor:
         tags = {child.tag for child in element}
         if f"{{{JMI}}}propose" in tags and sender in self.heard:
             call = next(element.iter(f"{{{JMI}}}propose")).get("id", "")
-            self.ringing.append((sender, call))
+            if call not in self.rung:  # one device takes it, or declines
+                self.ringing.append((sender, call))
+                self.rung.add(call)
         elif f"{CLIENT}body" in tags and not tags & CHANGES and stanza_id:
             if sender in self.heard:
                 self.heard[sender].append((element.get("id", ""), stanza_id))
@@ -242,7 +245,11 @@ class Performer:
         return bool(found)
 
     def ring(self, device: Device) -> bool:
-        call = (self.peer(), f"call-{next(_sids)}-{self.actor.jid}")
+        """Call somebody; of two people only ever one calls the other, or calls would cross."""
+        peer = self.peer()
+        if peer > self.actor.jid:
+            return False
+        call = (peer, f"call-{next(_sids)}-{self.actor.jid}")
         self.actor.calling.append(call)
         self.actor.called.append(call)
         device.call("propose", *call)

@@ -191,6 +191,8 @@ class Judge:
         steps = {(peer, sid): steps for peer, chat in chats.items() for sid, steps in chat.calls.items()}
         for key in states.keys() | steps.keys():
             possible = truth.ends(steps.get(key, []), loose=self.loose)
+            if "answered" in possible and truth.goes_on(key, steps):
+                possible.add("ended")
             if states.get(key) not in possible and not (key not in steps and self._dead_call(key[1])):
                 said = [(step.name, step.out, step.sure) for step in steps.get(key, [])]
                 found.append(f"{jid}: call {key} is {states.get(key)}, should be {possible} after {said}")

@@ -38,6 +38,8 @@ CALLS = {
     ("answered", False, "finish"): "ended",
     ("answered", True, "finish"): "ended",
 }
+# After an answer: sent by whoever began the call, step.
+HANGING_UP = {(True, "retract"), (False, "reject")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,18 +260,27 @@ def orders(steps: list[Step]) -> list[list[Step]]:
 def end(steps: list[Step], *, ran_out: bool) -> str | None:
     """The state of a call after these steps. `ran_out`: a ringing one counts as missed as soon as that can be."""
     state: str | None = None
-    proposed_at = 0.0
+    proposed_at, own = 0.0, False
     for step in steps:
         if ran_out and state == "ringing" and step.at - proposed_at > DOUBT_SECONDS:
             state = "missed"
         if step.name == "propose":
             if state is None:
-                state, proposed_at = "outgoing" if step.out else "ringing", step.at
+                state, proposed_at, own = "outgoing" if step.out else "ringing", step.at, step.out
         elif state is None:
             state = "closed"
+        elif state == "answered" and (step.out is own, step.name) in HANGING_UP:
+            state = "ended"
         else:
             state = CALLS.get((state, step.out, step.name), state)
     return state
+
+
+def goes_on(key: tuple[str, str], calls: Mapping[tuple[str, str], list[Step]]) -> bool:
+    """True where a later propose of that peer may have ended the answered call (XEP-0353 §5.2)."""
+    peer, began = key[0], calls[key][0].at
+    others = (step for other, steps in calls.items() if other[0] == peer and other != key for step in steps)
+    return any(step.name == "propose" and not step.out and step.at > began for step in others)
 
 
 async def archive(reader: Person, of: str | None = None, most: int = 200) -> list[Item]:

@@ -172,11 +172,11 @@ async def test_what_rings_comes_first_and_how_it_ended(box: Box) -> None:
     delta = await client.new()
     [call] = delta.findall(CALL)
     assert (call.get("state"), call.get("by"), call.get("left"), len(call)) == ("answered", "web", None, 0)
-    # Two more: one declined, one that nobody took.
+    # Two more, with which the answered one is over (XEP-0353 §5.2): one declined, one that nobody took.
     for sid in ("ring2", "ring3"):
         bob.call("propose", ann.account, sid)
     await bob.ping()
-    assert calls(await client.new()) == [("ring3", "ringing"), ("ring2", "ringing")]
+    assert calls(await client.new()) == [("ring3", "ringing"), ("ring2", "ringing"), ("ring1", "ended")]
     web.call("reject", bob.account, "ring2")
     await web.ping()
     bob.call("retract", ann.account, "ring3")

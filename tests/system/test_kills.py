@@ -128,7 +128,7 @@ class Talker:
             me.correct(peer, self.random.choice(own[-8:]), f"corrected {number}")
         elif dice < 0.18 and own:
             me.retract(peer, self.random.choice(own[-8:]))
-        elif dice < 0.22:
+        elif dice < 0.22 and peer < self.jid:  # calls in both directions would cross
             call = (peer, f"call-{self.jid}-{number}")
             self.calling.append(call)
             self.called.append(call)
