@@ -94,7 +94,8 @@ FROM conversation, generate_series(1, 3) n;
 INSERT INTO change (account, version, peer, kind, what, target_rank, target_id, stanza)
 SELECT account, version, peer, kind, 'corrected', 1, 'm', '' FROM conversation;
 INSERT INTO call (account, peer, sid, session_id, state, version, proposed_at, rings_until, caller)
-SELECT account, peer, 's' || version, '', CASE WHEN version % 10 = 0 THEN 'answered' ELSE 'missed' END, 1, now(), now(), ''
+SELECT account, peer, 's' || version, '', CASE WHEN version % 10 = 0 THEN 'answered' ELSE 'missed' END, 1, now(), now(),
+    ''
 FROM conversation;
 INSERT INTO device (account, device_id, app, environment, alert_token, alert_digest, node, secret_digest, registered_at)
 SELECT jid, 'd' || n, 'chat', 'sandbox', '', '', 'n' || n, '', now() FROM account, generate_series(1, 2) n;
