@@ -7,6 +7,7 @@ start their own.
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
@@ -68,6 +69,16 @@ async def up(part: Part) -> None:
 
 MEMORY = Path("/dev/shm")  # noqa: S108
 ENOUGH_BYTES = 2 * 1024**3
+
+
+@pytest.fixture(autouse=True)
+def levels_of_logging() -> Iterator[None]:
+    """What one test configures is not the next one's."""
+    loggers = [logging.getLogger(), logging.getLogger("sync")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
