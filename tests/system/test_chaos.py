@@ -171,5 +171,5 @@ def test_what_a_call_may_be() -> None:
     assert truth.ends([propose, lost]) == {"ringing", "missed"}
     assert truth.ends([propose, Step(True, "proceed", 50, True)]) == {"answered", "missed"}
     crossing = [Step(True, "proceed", 1.0, True), Step(False, "retract", 1.5, True)]
-    assert truth.ends([propose, *crossing]) == {"answered"}
-    assert truth.ends([propose, *crossing], loose=True) == {"answered", "missed", "closed"}
+    assert truth.ends([propose, *crossing]) == {"ended"}
+    assert truth.ends([propose, *crossing], loose=True) == {"ended", "missed", "closed"}
