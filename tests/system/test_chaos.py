@@ -92,8 +92,8 @@ TAMPERINGS = {
         "should say",
     ),
     "another call": Tampering(
-        "UPDATE call SET session_id = '-' || session_id WHERE account = $1",
-        "UPDATE call SET session_id = substr(session_id, 2) WHERE account = $1",
+        "UPDATE call SET session_id = '-' || session_id WHERE $1 <> ''",  # anybody's: nobody is sure to call all others
+        "UPDATE call SET session_id = substr(session_id, 2) WHERE $1 <> ''",
         "should be {None}",
     ),
     "set aside": Tampering(
