@@ -27,8 +27,7 @@ check: setup ## What needs no running server: style, types, imports
 	$(BIN)/lint-imports
 
 test: servers check ## Everything: the checks, all tests, the black-box acceptance where it is at hand
-	$(BIN)/pytest -n auto || { echo "Once more, alone: what failed beside others, on real servers and clocks."; \
-		$(BIN)/pytest -n0 --last-failed --last-failed-no-failures none; }
+	$(BIN)/pytest -n auto
 	@if [ -x $(ACCEPTANCE) ]; then $(ACCEPTANCE) --server prosody --server ejabberd; fi
 
 nightly: setup ## Random lives for as long as a night allows: in memory, on Postgres, many writers at once
