@@ -125,17 +125,14 @@ async def test_a_killed_part_is_back_within_two_seconds_on_its_port(name: str, p
     async with started(tmp_path / "box", server=name) as box:
         first = ready = await box.ready()
         for part in sorted(parts):
-            took: list[float] = []
-            while not took or (min(took) >= 2 and len(took) < 4):  # a machine with much else to do gets another try
-                pid, killed_at = ready["pids"][part], time.monotonic()
-                os.kill(pid, signal.SIGKILL)
-                ready = await box.ready(lambda found, part=part, pid=pid: found["pids"][part] != pid)  # type: ignore[misc]
-                async with asyncio.timeout(15):
-                    while not all(listens(port) for port in ports(ready)):  # noqa: ASYNC110 - no event for a port
-                        await asyncio.sleep(0.02)
-                took.append(time.monotonic() - killed_at)
-                assert {**ready, "pids": None} == {**first, "pids": None}
-            assert min(took) < 2, part
+            pid, killed_at = ready["pids"][part], time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            ready = await box.ready(lambda found, part=part, pid=pid: found["pids"][part] != pid)  # type: ignore[misc]
+            async with asyncio.timeout(5):
+                while not all(listens(port) for port in ports(ready)):  # noqa: ASYNC110 - no event for a port
+                    await asyncio.sleep(0.02)
+            assert time.monotonic() - killed_at < 2, part
+            assert {**ready, "pids": None} == {**first, "pids": None}
 
 
 @pytest.mark.parametrize("name", SERVERS)
