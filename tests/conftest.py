@@ -11,7 +11,6 @@ import logging
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +26,7 @@ from hypothesis import settings
 
 from sync.sandbox import launch, postgres, stack, valkey
 from sync.sandbox.parts import Part
+from tests.ports import free_port
 from tests.proofs.codec import Codec
 
 SCHEMA = Path(__file__).parent.parent / "schema.sql"
@@ -36,11 +36,6 @@ TEMPLATE = "convsync_template"
 settings.register_profile("everyday", deadline=None, stateful_step_count=40)
 settings.register_profile("nightly", deadline=None, stateful_step_count=50, max_examples=2000)
 settings.load_profile("everyday")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from sync.cli import cli
-from tests.conftest import free_port
+from tests.ports import free_port
 
 APP = "org.example.chat"
 ALERT, VOIP, GONE = "a" * 64, "f" * 64, "a" * 63 + "9"

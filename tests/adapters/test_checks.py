@@ -22,7 +22,7 @@ from sync.adapters.postgres.migrate import VERSION
 from sync.model.survey import OLD, HostSurvey, Survey
 from sync.protocol.survey import decode_survey, encode_survey
 from tests.adapters.component_port import certified as named
-from tests.conftest import free_port
+from tests.ports import free_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 

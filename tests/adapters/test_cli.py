@@ -13,7 +13,7 @@ import sync
 from sync import logs
 from sync.cli import cli
 from sync.startup import CannotStart
-from tests.conftest import free_port
+from tests.ports import free_port
 
 
 def configuration(folder: Path, **changes: str) -> Path:

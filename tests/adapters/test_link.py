@@ -15,7 +15,7 @@ from sync.adapters.xmpp.link import BACK_OFF_SECONDS, BackOff, Link, Stream, Tls
 from sync.model.errors import Refused
 from sync.protocol.serialise import parse, serialise
 from tests.adapters.component_port import HEADER, SECRET, Port, certified, listening
-from tests.conftest import free_port
+from tests.ports import free_port
 
 LIMIT = 10
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from sync.sandbox import launch
 from sync.sandbox.ejabberd import BEAMS, CONFIGURATION, ejabberd, find_ejabberd
-from tests.system.prosody_server import COMPONENT, DOMAIN, ELSEWHERE, PASSWORD, ROOMS, SECRET, free_port
+from tests.ports import free_port
+from tests.system.prosody_server import COMPONENT, DOMAIN, ELSEWHERE, PASSWORD, ROOMS, SECRET
 from tests.system.xmpp_client import XmppClient
 from tests.system.xmpp_component import FeedComponent
 
@@ -97,9 +98,17 @@ class Ejabberd:
 
     async def start(self) -> None:
         self.spawn()
-        async with asyncio.timeout(30):
-            while not await self.part.answers():  # noqa: ASYNC110 - a listening socket has no event to wait for
-                await asyncio.sleep(0.02)
+        await self.up()
+
+    async def up(self) -> None:
+        """It listens; what it said meanwhile where it does not."""
+        try:
+            async with asyncio.timeout(30):
+                while not await self.part.answers():  # noqa: ASYNC110 - a listening socket has no event to wait for
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            said = (self.folder / "stderr.log").read_text(errors="replace")
+            raise RuntimeError(f"{said[-1000:]}\n{self.log()[-3000:]}") from None
 
     def stop(self) -> int:
         assert self._process is not None
@@ -112,9 +121,9 @@ class Ejabberd:
         return self._process.wait(20)
 
     def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(10)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
 
     def call(self, module: str, function: str, arguments: str = "[]") -> str:
         """Calls a function in the running node, which must have a name; returns what it printed of the result."""
@@ -133,7 +142,8 @@ class Ejabberd:
         return done.stdout
 
     def log(self) -> str:
-        return (self.folder / "logs" / "ejabberd.log").read_text(errors="replace")
+        path = self.folder / "logs" / "ejabberd.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     async def logged(self, text: str) -> bool:
         """The log has the text; the server writes it some seconds late."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from sync.sandbox import launch
 from sync.sandbox.prosody import Option, prosody
+from tests.ports import free_port
 from tests.system.xmpp_client import XmppClient
 from tests.system.xmpp_component import FeedComponent
 
@@ -23,11 +23,6 @@ _ELSEWHERE = f"""
 Component "{ELSEWHERE}" "muc"
   muc_room_locking = false
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Prosody:
@@ -74,9 +69,12 @@ class Prosody:
 
     async def start(self) -> None:
         self.spawn()
-        async with asyncio.timeout(20):
-            while not await self.part.answers():  # noqa: ASYNC110 - a listening socket has no event to wait for
-                await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(20):
+                while not await self.part.answers():  # noqa: ASYNC110 - a listening socket has no event to wait for
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise RuntimeError(self.log()[-3000:]) from None
 
     def stop(self) -> int:
         assert self._process is not None

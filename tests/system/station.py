@@ -14,7 +14,7 @@ import aiohttp
 import asyncpg
 from cryptography.fernet import Fernet
 
-from tests.conftest import free_port
+from tests.ports import free_port
 from tests.system.box import REPOSITORY, eventually
 
 

@@ -25,9 +25,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[tuple[Ejabberd, Ejabberd]]:
             await one.start()
             await two.start()
             assert two.call("ejabberd_cluster", "join", f"['{one.node}']") == "ok"
-            async with asyncio.timeout(30):
-                while not await two.part.answers():  # noqa: ASYNC110 - a listening socket has no event to wait for
-                    await asyncio.sleep(0.05)
+            await two.up()
             assert owner(one, two) == one.node
             yield one, two
         finally:

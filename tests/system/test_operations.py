@@ -8,7 +8,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -19,13 +18,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.ports import free_port
 from tests.system.box import REPOSITORY, Box, eventually
 from tests.system.test_kills import Company
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Standby:
