@@ -23,8 +23,9 @@ from sync.model.errors import SealBroken, StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, PushType, Verdict
 from sync.model.query import App
 from sync.ports import Bus, Clock, DueJob, Observer, Presence, PushGate, Sealer, Store
-from sync.rules.claims import Claim, Claimed, claim, rung_at_once, settle
+from sync.rules.claims import Claim, Claimed, claim, rung_at_once
 from sync.rules.fold import Policies, Report, Ring
+from sync.rules.outcomes import settle
 from sync.rules.payloads import Names, Wording, request
 from sync.service.storms import DeathWatch
 

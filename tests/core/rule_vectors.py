@@ -26,9 +26,10 @@ from sync.model.jid import lane
 from sync.model.push import PushOutcome, Verdict
 from sync.model.query import Mute, SetNotify, SetProperties, Unmute
 from sync.ports import Retention
-from sync.rules.claims import claim, settle
+from sync.rules.claims import claim
 from sync.rules.devices import fetched
 from sync.rules.fold import Policies, Report, expire, fan_out, take
+from sync.rules.outcomes import settle
 from sync.rules.properties import keys_of as keys_of_set
 from sync.rules.properties import set_properties
 from sync.rules.view import CallPolicy, Conduct

@@ -9,8 +9,8 @@ from sync.model.books import Books
 from sync.model.device import JobState, PushKind
 from sync.model.errors import ItemNotFound
 from sync.model.push import Environment, PushOutcome, Verdict
-from sync.rules.claims import settle
 from sync.rules.fold import Policies
+from sync.rules.outcomes import settle
 from sync.rules.payloads import Names, Wording, request
 from sync.rules.trial import Twin, begin, diagnosis, finish
 from tests.contract.samples import ANN, NOW, account, after, device, job_id, token
