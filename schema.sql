@@ -299,6 +299,8 @@ CREATE TABLE device (
     secret_digest bytea NOT NULL,
     name text,
     enabled boolean NOT NULL DEFAULT false,
+    wishes jsonb NOT NULL DEFAULT '{}',           -- what its enable asked for
+    push_key bytea,                               -- sealed too: what payloads are encrypted with, where it asked for that
     bound_to text,
     registered_at timestamptz NOT NULL,
     woken_version bigint NOT NULL DEFAULT 0,
@@ -307,6 +309,8 @@ CREATE TABLE device (
     fetched_at timestamptz,
     PRIMARY KEY (account, device_id),
     CONSTRAINT device_voip_is_whole CHECK ((voip_token IS NULL) = (voip_digest IS NULL)),
+    CONSTRAINT device_wishes_are_named CHECK (jsonb_typeof(wishes) = 'object'),
+    CONSTRAINT device_push_key_has_size CHECK ((push_key IS NULL) = (NOT wishes ? 'max_bytes')),
     CONSTRAINT device_environment CHECK (environment IN ('production', 'sandbox')),
     CONSTRAINT device_id_is_short CHECK (device_id <> '' AND octet_length(device_id) <= 1023)
 );

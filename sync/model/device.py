@@ -6,6 +6,7 @@ from enum import IntEnum, StrEnum
 
 from sync.model.conversation import ConversationKey, Kind
 from sync.model.push import Environment
+from sync.model.wishes import NO_WISHES, Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,9 @@ class SealedToken:
 class Device:
     """One registered phone of an account.
 
-    `node` names the registration to XEP-0357, `enabled` once the user's server was told to push to it. `bound_to` is
-    the resource that last spoke for the device (DESIGN §3); None = unbound. `woken_*` describe the newest wake,
-    `fetched_*` the newest query of the device.
+    `node` names the registration to XEP-0357, `enabled` once the user's server was told to push to it, with `wishes`.
+    `bound_to` is the resource that last spoke for the device (DESIGN §3); None = unbound. `woken_*` describe the newest
+    wake, `fetched_*` the newest query of the device.
     """
 
     account: str
@@ -37,6 +38,7 @@ class Device:
     secret_digest: bytes = field(default=b"", repr=False)
     name: str | None = None
     enabled: bool = False
+    wishes: Wishes = NO_WISHES
     bound_to: str | None = None
     registered_at: datetime
     woken_version: int = 0

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from sync.model.call import Call
 from sync.model.conversation import Change, Conversation, ConversationKey, Kind, LastMessage, Notify, Status
 from sync.model.push import Environment
+from sync.model.wishes import NO_WISHES, PushKey, Wishes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,13 +291,17 @@ class UnregisterDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnablePush:
-    """XEP-0357 §5: push to this node. `jid` the app server named, `secret` from the publish-options."""
+    """XEP-0357 §5: push to this node. `jid` the app server named, `secret` from the publish-options. `push_key` is what
+    `wishes.encrypt` is made of.
+    """
 
     account: str
     resource: str | None
     jid: str
     node: str
     secret: str | None = field(default=None, repr=False)
+    wishes: Wishes = NO_WISHES
+    push_key: PushKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

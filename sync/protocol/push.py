@@ -1,7 +1,8 @@
 """Push notifications (XEP-0357), the user's side: enable and disable at the own server, which delegates them to us.
 
-Reads which node at which app server is meant, with the secret of the publish-options. Extensions of other kinds that
-clients put into `enable` are left alone. Whether the node exists is for the registry to say.
+Reads which node at which app server is meant, with the secret of the publish-options, and what the device wishes.
+Extensions of other kinds that clients put into `enable` are left alone. Whether the node exists is for the registry to
+say.
 """
 
 from xml.etree.ElementTree import Element
@@ -12,6 +13,7 @@ from sync.model.query import DisablePush, EnablePush
 from sync.protocol import forms
 from sync.protocol.fields import required, short
 from sync.protocol.names import PUBLISH_OPTIONS, PUSH, clark
+from sync.protocol.wishes import decode_wishes
 
 ENABLE = clark(PUSH, "enable")
 DISABLE = clark(PUSH, "disable")
@@ -23,12 +25,15 @@ def decode_push(payload: Element, *, kind: str, sender: str) -> EnablePush | Dis
     if kind != "set":
         raise BadRequest("Push is enabled and disabled by IQs of type set.")
     if payload.tag == ENABLE:
+        wishes, push_key = decode_wishes(payload)
         return EnablePush(
             account=bare(sender),
             resource=resource(sender),
             jid=required(payload, "jid", MAX_JID_BYTES),
             node=required(payload, "node"),
             secret=_secret(payload),
+            wishes=wishes,
+            push_key=push_key,
         )
     if payload.tag == DISABLE:
         jid, node = required(payload, "jid", MAX_JID_BYTES), payload.get("node")

@@ -9,6 +9,7 @@ from sync.model.conversation import Account
 from sync.model.device import Device, JobState, PushKind, SealedToken
 from sync.model.errors import Forbidden, ItemNotFound
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, UnregisterDevice
+from sync.model.wishes import NO_WISHES
 from sync.rules.claims import WAKES
 from sync.rules.wakes import ended
 
@@ -60,6 +61,7 @@ def register(request: RegisterDevice, app: App, phone: NewPhone, books: Books) -
         secret_digest=phone.secret_digest,
         name=request.name,
         enabled=former.enabled if former else False,
+        wishes=former.wishes if former else NO_WISHES,
         bound_to=request.resource,
         registered_at=books.now,
     )
@@ -93,7 +95,8 @@ def enable(request: EnablePush, secret_digest: bytes | None, books: Books) -> Ru
         raise ItemNotFound("No device of this account is registered with this node.")
     if secret_digest is not None and secret_digest != device.secret_digest:
         raise Forbidden("The secret does not fit the node.")
-    device = replace(device, enabled=True, bound_to=request.resource or device.bound_to)
+    bound_to = request.resource or device.bound_to
+    device = replace(device, enabled=True, wishes=request.wishes, bound_to=bound_to)
     return Ruling(writes=Writes(devices=[device]), value=None)
 
 
@@ -106,7 +109,8 @@ def disable(request: DisablePush, books: Books) -> Ruling[None]:
     ]
     if request.node is not None and not found:
         raise ItemNotFound("No device of this account is registered with this node.")
-    return Ruling(writes=Writes(devices=[replace(device, enabled=False) for device in found]), value=None)
+    off = [replace(device, enabled=False, wishes=NO_WISHES) for device in found]
+    return Ruling(writes=Writes(devices=off), value=None)
 
 
 def bind(account: str, resource: str, node: str, books: Books) -> Ruling[Account]:

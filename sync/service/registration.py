@@ -1,12 +1,14 @@
 """The device registry's service side: seals tokens, makes nodes and secrets, and runs the registry's rules."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from sync.model.books import Keys
 from sync.model.device import SealedToken
 from sync.model.errors import Conflict, ItemNotFound, TokenHeld
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, Registration, UnregisterDevice
+from sync.model.wishes import Encrypt
 from sync.ports import Sealer, Store
 from sync.rules.devices import NewPhone, disable, enable, register, unregister
 
@@ -63,6 +65,7 @@ class Registrations:
     async def enable(self, request: EnablePush) -> None:
         """XEP-0357 enable at one of our nodes."""
         self._own(request.jid)
+        request = self._keyed(request)
         digest = self._sealer.digest(request.secret) if request.secret is not None else None
         await self._store.transact(self._keys(request.account), partial(enable, request, digest))
 
@@ -84,6 +87,14 @@ class Registrations:
     def _own(self, jid: str) -> None:
         if jid != self._component:
             raise ItemNotFound("'jid' names an app server that is not served here.")
+
+    def _keyed(self, request: EnablePush) -> EnablePush:
+        """The same request, its key sealed."""
+        key = request.push_key
+        if key is None:
+            return request
+        encrypt = Encrypt(key.max_bytes, self._sealer.seal(key.text))
+        return replace(request, wishes=replace(request.wishes, encrypt=encrypt), push_key=None)
 
     def _sealed(self, token: str) -> SealedToken:
         return SealedToken(self._sealer.digest(token), self._sealer.seal(token))

@@ -20,6 +20,7 @@ from tests.contract.samples import (
     NOW,
     OF_TEA,
     TEA,
+    WISHES,
     account,
     call,
     call_job,
@@ -55,7 +56,13 @@ def rows_of(owner: str, n: int) -> dict[str, Any]:
     with_bob = ConversationKey(owner, BOB)
     text = TEXT.format(owner)
     phone = device(
-        owner=owner, node=f"node {n}", voip_token=token(f"{owner} voip"), name=EVIL_NAME, woken_at=NOW, bound_to="phone"
+        owner=owner,
+        node=f"node {n}",
+        voip_token=token(f"{owner} voip"),
+        name=EVIL_NAME,
+        woken_at=NOW,
+        bound_to="phone",
+        wishes=WISHES,
     )
     where = FeedPosition(host="example.org", stream=f"s{n}", shard="main", n=7)
     ids = {"message_id": f"m{n}", "archive_id": f"a{n}"}

@@ -23,6 +23,7 @@ from tests.contract.samples import (
     EVE,
     NOW,
     OF_TEA,
+    SEALED_KEY,
     TEA,
     account,
     conversation,
@@ -317,6 +318,8 @@ async def test_no_secret_leaves(dossier: Dossier) -> None:
     text = await exported(dossier)
     phone = json.loads(text)["devices"][0]
     assert (phone["alert_token"], phone["voip_token"], phone["secret_digest"]) == ("sealed", "sealed", "withheld")
+    assert phone["push_key"] == "sealed"
+    assert SEALED_KEY.hex() not in text
     for secret in (token(f"{ANN} phone"), token(f"{ANN} voip")):
         for part in (secret.sealed, secret.digest, b"secret"):
             assert part.hex() not in text

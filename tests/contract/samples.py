@@ -23,6 +23,7 @@ from sync.model.conversation import (
 from sync.model.device import Device, Lane, PushJob, PushKind, SealedToken
 from sync.model.push import Environment
 from sync.model.room import Affiliation, EntryKind, Room, RoomEntry, RoomMember
+from sync.model.wishes import Allow, Encrypt, RoomWish, Wishes
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ANN, EVE = "ann@example.org", "eve@example.org"
@@ -89,6 +90,18 @@ def entry(rank: int = 1, where: str = TEA, **fields: Any) -> RoomEntry:
 
 def token(name: str) -> SealedToken:
     return SealedToken(sha256(name.encode()).digest(), f"sealed {name}".encode())
+
+
+SEALED_KEY = b"a sealed key"
+WISHES = Wishes(
+    muted=frozenset({BOB, CAT}),
+    ignore_unknown=True,
+    rooms=(RoomWish("tea@rooms.example.org", Allow.MENTIONED, "Ann"), RoomWish("pub@rooms.example.org", Allow.NEVER)),
+    away=True,
+    priority=True,
+    jingle=True,
+    encrypt=Encrypt(3000, SEALED_KEY),
+)
 
 
 def device(device_id: str = "phone", owner: str = ANN, **fields: Any) -> Device:

@@ -12,6 +12,7 @@ from sync.model.errors import ItemNotFound, Uncommittable
 from sync.model.event import FeedPosition
 from sync.model.push import Environment
 from sync.model.query import ListQuery
+from sync.model.wishes import NO_WISHES, Wishes
 from sync.rules.times import FOR_EVER, microseconds
 from tests.contract.samples import (
     ANN,
@@ -20,6 +21,7 @@ from tests.contract.samples import (
     EVE,
     NOW,
     TEA,
+    WISHES,
     WITH_BOB,
     account,
     after,
@@ -163,6 +165,14 @@ async def test_of_a_known_call_the_state_changes(stores: Bench) -> None:
     await stores.put(calls=[call(state=CallState.ANSWERED, version=7, answered_by="web", continues="s0")])
     books = await stores.store.transact(owned(calls=[(ANN, "s1")]), seeing())
     assert list(books.calls.values()) == [call(state=CallState.ANSWERED, version=7, answered_by="web", continues="s0")]
+
+
+@pytest.mark.parametrize("wishes", [NO_WISHES, WISHES, Wishes(rooms=()), Wishes(muted=frozenset({BOB}), away=True)])
+async def test_the_wishes_of_a_device(stores: Bench, wishes: Wishes) -> None:
+    await stores.put(accounts=[account(devices=1)], devices=[device(wishes=WISHES)])
+    await stores.put(devices=[device(wishes=wishes)])
+    books = await stores.store.transact(replace(owned(), devices=True), seeing())
+    assert books.devices == {ANN: [device(wishes=wishes)]}
 
 
 async def test_positions(stores: Bench) -> None:

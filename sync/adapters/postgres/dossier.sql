@@ -168,8 +168,8 @@ SELECT row_to_json(d)::text FROM (
     SELECT account, device_id, app, environment, 'sealed' AS alert_token, 'withheld' AS alert_digest,
         CASE WHEN voip_token IS NOT NULL THEN 'sealed' END AS voip_token,
         CASE WHEN voip_digest IS NOT NULL THEN 'withheld' END AS voip_digest,
-        node, 'withheld' AS secret_digest, name, enabled, bound_to, registered_at, woken_version, woken_at, fetched_version,
-        fetched_at
+        node, 'withheld' AS secret_digest, name, enabled, wishes, CASE WHEN push_key IS NOT NULL THEN 'sealed' END AS push_key,
+        bound_to, registered_at, woken_version, woken_at, fetched_version, fetched_at
     FROM device WHERE account = $1 ORDER BY device_id
 ) AS d;
 

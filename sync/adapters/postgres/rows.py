@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from sync.adapters.postgres.wish_rows import wishes, wishes_text
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import (
     Account,
@@ -294,6 +295,7 @@ def device(row: Row) -> Device:
         woken_at=row["woken_at"],
         fetched_version=row["fetched_version"],
         fetched_at=row["fetched_at"],
+        wishes=wishes(row["wishes"], row["push_key"]),
     )
 
 
@@ -319,6 +321,8 @@ def device_row(value: Device) -> tuple[object, ...]:
         value.woken_at,
         value.fetched_version,
         value.fetched_at,
+        wishes_text(value.wishes),
+        value.wishes.encrypt.sealed_key if value.wishes.encrypt else None,
     )
 
 
