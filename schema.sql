@@ -315,7 +315,7 @@ CREATE TABLE device (
     CONSTRAINT device_id_is_short CHECK (device_id <> '' AND octet_length(device_id) <= 1023)
 );
 
-CREATE UNIQUE INDEX device_by_node ON device (account, node);
+CREATE UNIQUE INDEX device_by_node ON device (node, account);
 
 -- A token belongs to one device: a new registration takes it over, so a reinstalled app does not ring twice.
 CREATE TABLE device_token (

@@ -91,7 +91,7 @@ class JobState(StrEnum):
 class PushJob:
     """One push that is due, under way, or done; done rows are the ledger.
 
-    `job_id` is a random UUID and the push's apns-id. `version` is the account version that the push announces.
+    `job_id` is a random UUID and the push's apns-id. `version` is the account version that the push announces, 0: none.
     `peer`/`sid` name the call of call pushes, `peer` and `group` the conversation of others. `voip`: goes to the VoIP
     token. `silent`: without sound. `not_before` and `deadline` bound the time of sending. `target_rank`: the message
     that a correction or withdrawal is about. `joined`: how many later events it speaks for. `outcome` is a Verdict's
@@ -124,6 +124,11 @@ class PushJob:
     status: int | None = None
     reason: str | None = None
     done_at: datetime | None = None
+
+    @property
+    def published(self) -> bool:
+        """True where another server asked for the push (XEP-0357 §7): what it is about is not known here."""
+        return self.kind is PushKind.MESSAGE and self.version == 0
 
     @property
     def conversation(self) -> ConversationKey | None:

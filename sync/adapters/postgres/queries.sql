@@ -301,6 +301,10 @@ LEFT JOIN LATERAL (
 ) AS found ON true
 WHERE (c.account, c.peer, c.kind) = ($1, $2, $3) ORDER BY found.version;
 
+-- name: node_owners
+-- Whose devices have this node: one account, where the node is of our making.
+SELECT DISTINCT account FROM device WHERE node = $1;
+
 -- name: token_owners
 -- Whose devices hold these tokens.
 SELECT DISTINCT account FROM device_token WHERE app = $1 AND environment = $2 AND digest = ANY ($3::bytea[]);
