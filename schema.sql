@@ -346,6 +346,7 @@ CREATE TABLE push_job (
     collapse text,
     target_rank bigint,
     joined integer NOT NULL DEFAULT 0,            -- later events that it speaks for
+    queue text NOT NULL DEFAULT '',               -- what it waits in: the way to its device
     created_at timestamptz NOT NULL,
     not_before timestamptz NOT NULL,
     deadline timestamptz NOT NULL,
@@ -370,7 +371,7 @@ CREATE TABLE push_job (
 
 -- At most one VoIP push per call and device, whatever the code does (invariant 6).
 CREATE UNIQUE INDEX push_job_voip_once ON push_job (account, device_id, peer, sid) WHERE voip;
-CREATE INDEX push_job_due ON push_job (lane, not_before) WHERE state = 'queued';
+CREATE INDEX push_job_due ON push_job (queue, lane, not_before) WHERE state = 'queued';
 CREATE INDEX push_job_under_way ON push_job (attempted_at) WHERE state = 'attempted';
 CREATE INDEX push_job_open ON push_job (account) WHERE state <> 'done';
 CREATE INDEX push_job_of_call ON push_job (account, sid) WHERE sid IS NOT NULL;

@@ -47,6 +47,11 @@ class Device:
     fetched_at: datetime | None = None
 
     @property
+    def queue(self) -> str:
+        """The way that its pushes take, and wait for together: what stops one of them stops all."""
+        return f"apns:{self.app}"
+
+    @property
     def wake_unfetched(self) -> bool:
         """True while the newest wake has not been answered by a query."""
         return self.woken_version > self.fetched_version
@@ -96,7 +101,7 @@ class PushJob:
     token. `silent`: without sound. `not_before` and `deadline` bound the time of sending. `target_rank`: the message
     that a correction or withdrawal is about. `joined`: how many later events it speaks for. `outcome` is a Verdict's
     value or `suppressed:<why>`, `status` and `reason` are the vendor's, `done_at` is when the outcome was recorded.
-    `repeat` counts how often the wake was sent again because it stayed unfetched.
+    `repeat` counts how often the wake was sent again because it stayed unfetched. `queue` is its device's.
     """
 
     account: str
@@ -113,6 +118,7 @@ class PushJob:
     collapse: str | None = None
     target_rank: int | None = None
     joined: int = 0
+    queue: str = ""
     created_at: datetime
     not_before: datetime
     deadline: datetime

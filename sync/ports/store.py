@@ -2,7 +2,7 @@
 marks, leases. All of them raise `StoreUnavailable` when the database does not answer in time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
@@ -37,6 +37,7 @@ class DueJob:
     peer: str
     group: bool
     sid: str | None
+    queue: str = ""
 
 
 class Store(Protocol):
@@ -102,12 +103,20 @@ class Store(Protocol):
         """
         ...
 
-    async def due_jobs(self, now: datetime, lanes: Sequence[int], limit: int) -> Sequence[DueJob]:
-        """Queued jobs that are due, by lane and time; not locked."""
+    async def due_jobs(
+        self, now: datetime, lanes: Sequence[int], limit: int, held: Collection[str] = ()
+    ) -> Sequence[DueJob]:
+        """Queued jobs that are due, by lane and time, of all queues but the held ones; not locked. What it costs does
+        not depend on how much waits in those.
+        """
         ...
 
-    async def next_job_at(self, lanes: Sequence[int]) -> datetime | None:
-        """When the next queued job is due, None = there is none."""
+    async def next_job_at(self, lanes: Sequence[int], held: Collection[str] = ()) -> datetime | None:
+        """When the next queued job is due outside of the held queues, None = there is none."""
+        ...
+
+    async def overdue_jobs(self, now: datetime, queues: Collection[str], limit: int) -> Sequence[DueJob]:
+        """Queued jobs for calls in these queues that have no time left: to end, not to send."""
         ...
 
     async def abandoned_jobs(self, before: datetime, limit: int) -> Sequence[DueJob]:

@@ -52,6 +52,7 @@ def begin(account: str, device_id: str, job_id: str, books: Books, *, voip: bool
         state=JobState.ATTEMPTED,
         attempts=1,
         attempted_at=now,
+        queue=device.queue,
     )
     ring = made_up(job, now, deadline) if voip else None
     return Ruling(

@@ -364,6 +364,7 @@ def new_job(device: Device, kind: PushKind, version: int, now: datetime, lane: L
         created_at=now,
         not_before=now,
         deadline=now,
+        queue=device.queue,
     )
 
 

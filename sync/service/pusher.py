@@ -310,7 +310,15 @@ def tag_of(account: str, sealer: Sealer) -> str:
 
 def due_of(job: PushJob) -> DueJob:
     """The job as the queue names it."""
-    return DueJob(account=job.account, job_id=job.job_id, lane=job.lane, peer=job.peer, group=job.group, sid=job.sid)
+    return DueJob(
+        account=job.account,
+        job_id=job.job_id,
+        lane=job.lane,
+        peer=job.peer,
+        group=job.group,
+        sid=job.sid,
+        queue=job.queue,
+    )
 
 
 def is_due(job: PushJob, now: datetime) -> bool:

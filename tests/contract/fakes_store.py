@@ -5,7 +5,7 @@ A transaction works on a draft that replaces the truth when the rule has ruled a
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from sync.model.books import Books, Keys, Rule
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import Account, ChangeKind, Conversation, ConversationKey, Kind, Status
 from sync.model.delta import CallQuery, DeltaPage, DeltaQuery
-from sync.model.device import JobState, PushJob
+from sync.model.device import JobState, Lane, PushJob
 from sync.model.query import (
     ChangesPage,
     ConversationPage,
@@ -195,8 +195,9 @@ class MemoryStore(MemoryRooms, MemoryBootstraps):
     async def node_owners(self, node: str) -> frozenset[str]:
         return frozenset(device.account for device in self.tables.devices.values() if device.node == node)
 
-    def _queued(self, lanes: Sequence[int]) -> list[PushJob]:
-        return [job for job in self.tables.jobs.values() if job.state is JobState.QUEUED and job.lane in lanes]
+    def _queued(self, lanes: Sequence[int], held: Collection[str] = ()) -> list[PushJob]:
+        queued = [job for job in self.tables.jobs.values() if job.state is JobState.QUEUED and job.lane in lanes]
+        return [job for job in queued if job.queue not in held]
 
     async def claim_ring(self, attempt: PushJob, version: int, follow: Sequence[PushJob]) -> bool:
         account = self.tables.accounts.get(attempt.account)
@@ -215,12 +216,18 @@ class MemoryStore(MemoryRooms, MemoryBootstraps):
         self.tables.accounts[account.jid] = replace(account, wakes_open=True)
         return True
 
-    async def due_jobs(self, now: datetime, lanes: Sequence[int], limit: int) -> Sequence[DueJob]:
-        due = [job for job in self._queued(lanes) if job.not_before <= now]
+    async def due_jobs(
+        self, now: datetime, lanes: Sequence[int], limit: int, held: Collection[str] = ()
+    ) -> Sequence[DueJob]:
+        due = [job for job in self._queued(lanes, held) if job.not_before <= now]
         return [named(job) for job in sorted(due, key=lambda job: (job.lane, job.not_before))[:limit]]
 
-    async def next_job_at(self, lanes: Sequence[int]) -> datetime | None:
-        return min((job.not_before for job in self._queued(lanes)), default=None)
+    async def next_job_at(self, lanes: Sequence[int], held: Collection[str] = ()) -> datetime | None:
+        return min((job.not_before for job in self._queued(lanes, held)), default=None)
+
+    async def overdue_jobs(self, now: datetime, queues: Collection[str], limit: int) -> Sequence[DueJob]:
+        calls = [job for job in self._queued([Lane.CALLS]) if job.queue in queues]
+        return [named(job) for job in calls if max(job.not_before, job.deadline) <= now][:limit]
 
     async def abandoned_jobs(self, before: datetime, limit: int) -> Sequence[DueJob]:
         left = [(job.attempted_at, job) for job in self.tables.jobs.values() if job.state is JobState.ATTEMPTED]
@@ -355,4 +362,12 @@ def place(sort: SortKey) -> tuple[object, ...]:
 
 
 def named(job: PushJob) -> DueJob:
-    return DueJob(account=job.account, job_id=job.job_id, lane=job.lane, peer=job.peer, group=job.group, sid=job.sid)
+    return DueJob(
+        account=job.account,
+        job_id=job.job_id,
+        lane=job.lane,
+        peer=job.peer,
+        group=job.group,
+        sid=job.sid,
+        queue=job.queue,
+    )

@@ -79,6 +79,36 @@ async def test_a_due_job_of_a_group_says_so(stores: Bench) -> None:
     assert [due.group for due in found] == [True, True]
 
 
+async def test_what_waits_in_a_held_queue_is_passed_over(stores: Bench) -> None:
+    queued = [
+        job(f"{queue} {n}", queue=queue, not_before=after(n)) for queue in ("apns:a", "apns:b", "") for n in (0, 5)
+    ]
+    await stores.put(jobs=[*queued, call_job("call", queue="apns:b", not_before=after(5))])
+    found = await stores.store.due_jobs(after(5), BOTH, 9, ["apns:a", "nobody's"])
+    assert [(due.lane, due.queue) for due in found][:1] == [(1, "apns:b")]
+    assert sorted(due.queue for due in found) == ["", "", "apns:b", "apns:b", "apns:b"]
+    assert {due.queue for due in await stores.store.due_jobs(NOW, BOTH, 9)} == {"", "apns:a", "apns:b"}
+    assert len(await stores.store.due_jobs(after(5), BOTH, 1, ["apns:a"])) == 1
+    assert await stores.store.due_jobs(after(5), BOTH, 9, ["", "apns:a", "apns:b"]) == []
+
+
+async def test_when_the_next_job_outside_of_held_queues_is_due(stores: Bench) -> None:
+    await stores.put(jobs=[job("a", queue="apns:a"), job("b", queue="apns:b", not_before=after(5))])
+    assert await stores.store.next_job_at(BOTH, ["apns:a"]) == after(5)
+    assert await stores.store.next_job_at(BOTH, ["apns:a", "apns:b"]) is None
+    assert await stores.store.next_job_at([Lane.CALLS], []) is None
+
+
+async def test_jobs_of_calls_that_have_no_time_left_in_some_queues(stores: Bench) -> None:
+    late = {"queue": "apns:a", "deadline": after(60)}
+    others = [call_job("elsewhere", queue="apns:b", sid="s2", voip=False), job("wake", **late)]
+    left = call_job("left", sid="s3", state=JobState.ATTEMPTED, attempted_at=NOW, **late)
+    await stores.put(jobs=[call_job("late", **late), left, *others])
+    assert await stores.store.overdue_jobs(after(59), ["apns:a"], 9) == []
+    [found] = await stores.store.overdue_jobs(after(60), ["apns:a"], 9)
+    assert (found.job_id, found.sid, found.queue) == (job_id("late"), "s1", "apns:a")
+
+
 async def test_when_the_next_job_is_due(stores: Bench) -> None:
     assert await stores.store.next_job_at(BOTH) is None
     await stores.put(jobs=[job("b", not_before=after(9)), job("a", not_before=after(5)), job("u", lane=Lane.UPDATES)])
@@ -132,7 +162,9 @@ async def test_books_hold_the_open_calls_with_a_peer_and_all_of_theirs(stores: B
 
 
 async def test_a_job_comes_back_as_it_was_stored(stores: Bench) -> None:
-    full = {"silent": True, "collapse": "w", "target_rank": 3, "attempts": 2, "repeat": 1, "reason": "Shutdown"}
+    full = {"silent": True, "collapse": "w", "target_rank": 3, "attempts": 2, "repeat": 1, "reason": "Shutdown"} | {
+        "queue": "apns:a"
+    }
     stored = job(**full, group=True, state=JobState.ATTEMPTED, attempted_at=after(1))
     await stores.put(accounts=[account(devices=1)], jobs=[stored])
     assert await jobs_of(stores) == [stored]

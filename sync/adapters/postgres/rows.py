@@ -338,7 +338,7 @@ def job(row: Row) -> PushJob:
     return PushJob(**values)
 
 
-JOB_COLUMNS = 25
+JOB_COLUMNS = 26
 
 
 def job_row(value: PushJob) -> tuple[object, ...]:
@@ -369,4 +369,5 @@ def job_row(value: PushJob) -> tuple[object, ...]:
         value.joined,
         value.status,
         value.done_at,
+        value.queue,
     )

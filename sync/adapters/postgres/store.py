@@ -4,7 +4,7 @@ It loads what `Keys` name in the order of invariant 10 (positions, rooms and acc
 runs the pure rule, and writes what came out with one statement for each table. It decides nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import TypeVar
@@ -170,17 +170,25 @@ class PostgresStore:
             )
         return claimed is not None
 
-    async def due_jobs(self, now: datetime, lanes: Sequence[int], limit: int) -> Sequence[DueJob]:
+    async def due_jobs(
+        self, now: datetime, lanes: Sequence[int], limit: int, held: Collection[str] = ()
+    ) -> Sequence[DueJob]:
         """`Store.due_jobs`."""
         async with self._pool.connection() as connection:
-            found = await connection.fetch(sql("due_jobs"), list(lanes), now, limit)
+            found = await connection.fetch(sql("due_jobs"), list(lanes), now, limit, list(held))
         return [due(row) for row in found]
 
-    async def next_job_at(self, lanes: Sequence[int]) -> datetime | None:
+    async def next_job_at(self, lanes: Sequence[int], held: Collection[str] = ()) -> datetime | None:
         """`Store.next_job_at`."""
         async with self._pool.connection() as connection:
-            found: datetime | None = await connection.fetchval(sql("next_job_at"), list(lanes))
+            found: datetime | None = await connection.fetchval(sql("next_job_at"), list(lanes), list(held))
         return found
+
+    async def overdue_jobs(self, now: datetime, queues: Collection[str], limit: int) -> Sequence[DueJob]:
+        """`Store.overdue_jobs`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("overdue_jobs"), now, list(queues), limit)
+        return [due(row) for row in found]
 
     async def abandoned_jobs(self, before: datetime, limit: int) -> Sequence[DueJob]:
         """`Store.abandoned_jobs`."""
@@ -224,4 +232,5 @@ def due(row: rows.Row) -> DueJob:
         peer=row["peer"],
         group=row["group"],
         sid=row["sid"],
+        queue=row["queue"],
     )
