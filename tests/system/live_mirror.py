@@ -2,11 +2,12 @@
 each notice met what it had.
 """
 
+import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Self
 
-from tests.system.box import eventually
+from tests.system.box import Box, eventually
 from tests.system.person import Person
 from tests.system.xmpp_client import CLIENT
 
@@ -138,3 +139,26 @@ class Mirror:
         await self.reaches(version)
         assert self.rows == rows
         assert self.ringing == ringing
+
+
+async def listening(box: Box, owner: Person, resource: str = "live") -> Mirror:
+    """A further session of the owner's that follows."""
+    return await Mirror.begin(await box.person(owner.account, resource))
+
+
+def body_of(conversation: ET.Element) -> str | None:
+    return conversation.findtext(f"{{{OWN}}}last/{CLIENT}message/{CLIENT}body")
+
+
+def says(jid: str, text: str, kind: str = "chat") -> object:
+    return lambda e: e.tag == CONVERSATION and (e.get("jid"), e.get("kind"), body_of(e)) == (jid, kind, text)
+
+
+def has(jid: str, **values: str) -> object:
+    wanted = {name.replace("_", "-"): value for name, value in values.items()}
+    return lambda e: e.tag == CONVERSATION and e.get("jid") == jid and wanted.items() <= dict(e.items()).items()
+
+
+def in_a_chain(session: Person) -> bool:
+    found = [(notice.get("previous"), notice.get("version")) for notice in live_of(session)]
+    return all(before[1] == after[0] for before, after in itertools.pairwise(found))

@@ -45,8 +45,8 @@ class Tampering:
 
     def statements(self) -> tuple[str, str]:
         words = {
-            "NEXT": "1 + (SELECT max(rank) FROM message WHERE account = $1)",
-            "NEWEST": "rank = (SELECT max(rank) FROM message WHERE account = $1 AND counted)",
+            "NEWEST": "rank = (SELECT max(rank) FROM message WHERE account = $1 AND counted AND peer = BUSIEST)",
+            "BUSIEST": "(SELECT peer FROM message WHERE account = $1 GROUP BY peer ORDER BY -count(*) LIMIT 1)",
             "COLUMNS": "account, peer, kind, outgoing, counted, sent_at, message_key, archive_key",
         }
         there, back = self.there, self.back
@@ -67,8 +67,8 @@ TAMPERINGS = {
         "should not have been",
     ),
     "out of order": Tampering(
-        "UPDATE message SET rank = 1 WHERE account = $1 AND NEWEST",
-        "UPDATE message SET rank = NEXT WHERE account = $1 AND rank = 1",
+        "UPDATE message SET rank = -rank WHERE account = $1 AND NEWEST",
+        "UPDATE message SET rank = -rank WHERE account = $1 AND rank < 0",  # to its own place: others may be behind it
         "another order",
     ),
     "miscounted": Tampering(

@@ -6,11 +6,10 @@ import aiohttp
 
 from tests.system.box import Box, eventually
 from tests.system.displayed_client import DisplayedClient, Marker
-from tests.system.live_mirror import live_of
+from tests.system.live_mirror import has, listening, live_of
 from tests.system.person import Person
 from tests.system.room import Room
 from tests.system.test_conversations import archive_ids, row
-from tests.system.test_live import has, listening
 from tests.system.test_properties import get, id_of, noticed, one, put, refused
 from tests.system.xmpp_client import XmppClient
 
