@@ -289,7 +289,8 @@ CREATE TABLE watcher (
 CREATE TABLE device (
     account text NOT NULL,
     device_id text NOT NULL,
-    app text NOT NULL,
+    route text NOT NULL DEFAULT 'apns',
+    app text NOT NULL,                            -- of route publish: the app server's JID
     environment text NOT NULL,
     alert_token bytea NOT NULL,
     alert_digest bytea NOT NULL,
@@ -307,7 +308,11 @@ CREATE TABLE device (
     woken_at timestamptz,
     fetched_version bigint NOT NULL DEFAULT 0,
     fetched_at timestamptz,
+    failures integer NOT NULL DEFAULT 0,          -- an app server's refusals in a row
+    failing_since timestamptz,
     PRIMARY KEY (account, device_id),
+    CONSTRAINT device_route CHECK (route IN ('apns', 'publish')),
+    CONSTRAINT device_failures_have_begun CHECK ((failures > 0) = (failing_since IS NOT NULL) AND failures >= 0),
     CONSTRAINT device_voip_is_whole CHECK ((voip_token IS NULL) = (voip_digest IS NULL)),
     CONSTRAINT device_wishes_are_named CHECK (jsonb_typeof(wishes) = 'object'),
     CONSTRAINT device_push_key_has_size CHECK ((push_key IS NULL) = (NOT wishes ? 'max_bytes')),

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 
 from sync.model.conversation import ConversationKey, Kind
+from sync.model.jid import domain
 from sync.model.push import Environment
 from sync.model.wishes import NO_WISHES, Wishes
 
@@ -19,17 +20,27 @@ class SealedToken:
     sealed: bytes = field(repr=False, compare=False)
 
 
+class Route(StrEnum):
+    """The way to a device."""
+
+    APNS = "apns"
+    PUBLISH = "publish"  # to an app server that is not ours, which knows the way on (XEP-0357)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One registered phone of an account.
 
     `node` names the registration to XEP-0357, `enabled` once the user's server was told to push to it, with `wishes`.
     `bound_to` is the resource that last spoke for the device (DESIGN §3); None = unbound. `woken_*` describe the newest
-    wake, `fetched_*` the newest query of the device.
+    wake, `fetched_*` the newest query of the device. Of route `publish` the app is the app server's JID, and the alert
+    token its node and publish-options (`sync.protocol.publish.written`); `failures` counts its refusals in a row since
+    `failing_since`.
     """
 
     account: str
     device_id: str
+    route: Route = Route.APNS
     app: str
     environment: Environment
     alert_token: SealedToken
@@ -45,11 +56,22 @@ class Device:
     woken_at: datetime | None = None
     fetched_version: int = 0
     fetched_at: datetime | None = None
+    failures: int = 0
+    failing_since: datetime | None = None
 
     @property
     def queue(self) -> str:
         """The way that its pushes take, and wait for together: what stops one of them stops all."""
-        return f"apns:{self.app}"
+        return f"{self.route}:{self.app if self.route is Route.APNS else domain(self.app)}"
+
+    @property
+    def rings(self) -> bool:
+        """True where a call can be pushed as one: there is a VoIP token, or the client reads calls that an app server
+        is told of.
+        """
+        if self.route is Route.PUBLISH:
+            return self.wishes.jingle and self.wishes.encrypt is not None
+        return self.voip_token is not None
 
     @property
     def wake_unfetched(self) -> bool:

@@ -114,7 +114,10 @@ CHECKS: dict[str, dict[str, Callable[[Any], bool]]] = {
             e.kind not in ABOUT_A_MESSAGE or (e.target_rank is not None and e.target_id is not None)
         ),
     },
-    "devices": {"device_id_is_short": lambda d: 0 < len(d.device_id.encode()) <= 1023},
+    "devices": {
+        "device_id_is_short": lambda d: 0 < len(d.device_id.encode()) <= 1023,
+        "device_failures_have_begun": lambda d: (d.failures > 0) is (d.failing_since is not None) and d.failures >= 0,
+    },
     "jobs": {
         "push_job_attempted_has_left": lambda j: j.state is not JobState.ATTEMPTED or j.attempted_at is not None,
         "push_job_done_has_outcome": lambda j: (j.state is JobState.DONE) == (j.outcome is not None),

@@ -207,6 +207,7 @@ REFUSED = {
     "change_pkey": {"changes": [change(1), change(1, 2)]},
     "call_ringing_has_propose": {"calls": [call(stanza=None)]},
     "call_rings_after_propose": {"calls": [call(rings_until=after(-1))]},
+    "device_failures_have_begun": {"devices": [device(failures=2)]},
     "device_by_node": {"devices": [device(node="n"), device("tablet", node="n")]},
     "push_job_done_has_outcome": {"jobs": [job(state=JobState.DONE)]},
     "push_job_voip_is_call": {"jobs": [job(voip=True)]},

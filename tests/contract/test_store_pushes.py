@@ -6,7 +6,7 @@ import pytest
 
 from sync.model.books import Keys
 from sync.model.call import CallState
-from sync.model.device import JobState, Lane, PushJob, PushKind
+from sync.model.device import JobState, Lane, PushJob, PushKind, Route
 from sync.model.errors import TokenHeld
 from sync.model.push import Environment
 from tests.contract.samples import (
@@ -208,7 +208,7 @@ SANDBOX = ("chat", Environment.SANDBOX)
 
 async def test_a_device_comes_back_as_it_was_stored(stores: Bench) -> None:
     stored = device(voip_token=token("v"), name="Ann's", bound_to="web", woken_version=3, woken_at=NOW, enabled=False)
-    stored = replace(stored, fetched_version=2, fetched_at=after(1))
+    stored = replace(stored, fetched_version=2, fetched_at=after(1), failures=2, failing_since=NOW, route=Route.PUBLISH)
     await stores.put(accounts=[account(devices=1)], devices=[device()])
     await stores.put(devices=[stored])
     books = await stores.store.transact(replace(owned(), devices=True), seeing())

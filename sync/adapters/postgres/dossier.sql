@@ -165,11 +165,11 @@ SELECT row_to_json(c)::text FROM call c WHERE account = $1 ORDER BY peer, sid;
 -- name: export_devices
 -- Devices; of what is secret only that it is there. A column that is not named here does not leave.
 SELECT row_to_json(d)::text FROM (
-    SELECT account, device_id, app, environment, 'sealed' AS alert_token, 'withheld' AS alert_digest,
+    SELECT account, device_id, route, app, environment, 'sealed' AS alert_token, 'withheld' AS alert_digest,
         CASE WHEN voip_token IS NOT NULL THEN 'sealed' END AS voip_token,
         CASE WHEN voip_digest IS NOT NULL THEN 'withheld' END AS voip_digest,
         node, 'withheld' AS secret_digest, name, enabled, wishes, CASE WHEN push_key IS NOT NULL THEN 'sealed' END AS push_key,
-        bound_to, registered_at, woken_version, woken_at, fetched_version, fetched_at
+        bound_to, registered_at, woken_version, woken_at, fetched_version, fetched_at, failures, failing_since
     FROM device WHERE account = $1 ORDER BY device_id
 ) AS d;
 

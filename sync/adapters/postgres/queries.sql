@@ -193,17 +193,19 @@ ON CONFLICT (account, peer, sid) DO UPDATE SET state = excluded.state, version =
 -- Store devices, new or changed.
 INSERT INTO device (account, device_id, app, environment, alert_token, alert_digest, voip_token, voip_digest, node,
     secret_digest, name, enabled, bound_to, registered_at, woken_version, woken_at, fetched_version, fetched_at, wishes,
-    push_key)
+    push_key, route, failures, failing_since)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[],
     $9::text[], $10::bytea[], $11::text[], $12::boolean[], $13::text[], $14::timestamptz[], $15::bigint[],
-    $16::timestamptz[], $17::bigint[], $18::timestamptz[], $19::jsonb[], $20::bytea[])
+    $16::timestamptz[], $17::bigint[], $18::timestamptz[], $19::jsonb[], $20::bytea[],
+    $21::text[], $22::integer[], $23::timestamptz[])
 ON CONFLICT (account, device_id) DO UPDATE SET app = excluded.app, environment = excluded.environment,
     alert_token = excluded.alert_token, alert_digest = excluded.alert_digest, voip_token = excluded.voip_token,
     voip_digest = excluded.voip_digest, node = excluded.node, secret_digest = excluded.secret_digest,
     name = excluded.name, enabled = excluded.enabled, bound_to = excluded.bound_to,
     registered_at = excluded.registered_at, woken_version = excluded.woken_version, woken_at = excluded.woken_at,
     fetched_version = excluded.fetched_version, fetched_at = excluded.fetched_at, wishes = excluded.wishes,
-    push_key = excluded.push_key;
+    push_key = excluded.push_key, route = excluded.route, failures = excluded.failures,
+    failing_since = excluded.failing_since;
 
 -- name: drop_tokens
 -- Forget which tokens these devices hold.

@@ -21,7 +21,7 @@ from sync.model.conversation import (
     Pointer,
     Status,
 )
-from sync.model.device import Device, JobState, Lane, PushJob, PushKind, SealedToken
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind, Route, SealedToken
 from sync.model.push import Environment
 from sync.rules.times import FOR_EVER, instant, microseconds
 
@@ -296,6 +296,9 @@ def device(row: Row) -> Device:
         fetched_version=row["fetched_version"],
         fetched_at=row["fetched_at"],
         wishes=wishes(row["wishes"], row["push_key"]),
+        route=Route(row["route"]),
+        failures=row["failures"],
+        failing_since=row["failing_since"],
     )
 
 
@@ -323,6 +326,9 @@ def device_row(value: Device) -> tuple[object, ...]:
         value.fetched_at,
         wishes_text(value.wishes),
         value.wishes.encrypt.sealed_key if value.wishes.encrypt else None,
+        value.route,
+        value.failures,
+        value.failing_since,
     )
 
 
