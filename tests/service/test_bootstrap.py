@@ -1,6 +1,5 @@
 """What reads archives: what it asks, how it goes on, and what it does where it may not, or cannot."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,32 +9,15 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from sync.model.bootstrap import BootstrapState
-from sync.model.conversation import ConversationKey, Kind, key_of
-from sync.model.errors import StoreUnavailable, Uncommittable
+from sync.model.conversation import key_of
+from sync.model.errors import Uncommittable
 from sync.model.event import Session, SessionState
 from sync.protocol.hello import PresentSession
 from sync.protocol.names import FEED
 from sync.rules.times import microseconds
-from tests.contract.samples import ANN, EVE, NOW, TEA, WITH_BOB, conversation, member, message, owned, seeing, storing
-from tests.service.archives import HOST, ROOMS, House
-
-
-def known(house: House, *accounts: str) -> None:
-    house.store.apply(owned(*(accounts or (ANN,))), seeing())
-
-
-def talk(house: House, many: int, account: str = ANN, days: float = 10) -> None:
-    """So many messages, an hour apart, the first so many days ago."""
-    for n in range(many):
-        house.server.said(account, f"a{n}", house.ago(days) + n * 3_600_000_000, f"text {n}")
-
-
-def of_kind(house: House, name: str) -> list[Element]:
-    return [asked for asked in house.server.asked if asked.tag.endswith("}" + name)]
-
-
-def refusing(name: str, condition: str) -> Any:
-    return lambda asked: condition if asked.tag.endswith("}" + name) else None
+from tests.contract.samples import ANN, EVE, NOW, WITH_BOB, conversation, message, owned, storing
+from tests.service.archived import known, of_kind, talk
+from tests.service.archives import HOST, House
 
 
 async def test_an_archive_is_read_page_by_page() -> None:
@@ -160,105 +142,7 @@ async def test_names_that_come_again_and_again_are_no_answer() -> None:
     assert house.row(HOST).why == "bad-answer"
 
 
-@pytest.mark.parametrize("condition", ["forbidden", "service-unavailable", "feature-not-implemented"])
-@pytest.mark.parametrize("request_", ["account", "archive"])
-async def test_a_module_that_gives_none_is_left_alone_until_we_subscribe_again(
-    condition: str, request_: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    house = House()
-    known(house, ANN, EVE)
-    talk(house, 3)
-    house.server.refuse = refusing(request_, condition)
-    started = house.clock.now()
-    with caplog.at_level(logging.WARNING):
-        await house.until(lambda: (house.clock.now() - started).total_seconds() > 100)
-    assert [record.__dict__["reason"] for record in caplog.records] == [condition]
-    assert house.outcomes() == [condition]
-    assert {row.state for row in house.store.tables.bootstraps.values()} == {BootstrapState.WAITING}
-    house.server.refuse = lambda _: None
-    house.feeds[HOST].hello()
-    await house.until(lambda: house.done(ANN) and house.done(EVE))
-
-
-async def test_a_server_that_cannot_list_its_users_may_have_their_archives() -> None:
-    house = House()
-    known(house)
-    talk(house, 3)
-    house.server.refuse = refusing("accounts", "feature-not-implemented")
-    await house.store.ask([HOST], NOW - timedelta(days=1))
-    await house.until(house.done)
-    assert house.row().restored == 3
-    assert (house.row(HOST).state, house.row(HOST).why) == (BootstrapState.FAILED, "feature-not-implemented")
-
-
-async def test_an_item_that_is_gone_is_replaced_by_its_time() -> None:
-    house = House()
-    known(house)
-    talk(house, 20)
-    at = house.server.archives[ANN][9][1]
-    house.store.tables.bootstraps[ANN] = replace(house.row(), after="expired", rank=at)
-    await house.until(house.done)
-    assert [asked.get("after") for asked in of_kind(house, "archive")] == ["expired", None]
-    assert house.row().restored == 11
-
-
-async def test_an_account_that_the_server_has_not_is_done() -> None:
-    house = House()
-    known(house)
-    house.server.refuse = refusing("account", "item-not-found")
-    await house.until(house.done)
-    assert house.row().why == "no-account"
-    assert house.outcomes() == ["no-account"]
-
-
-async def test_what_fails_is_tried_a_few_times(caplog: pytest.LogCaptureFixture) -> None:
-    house = House()
-    known(house)
-    house.server.refuse = refusing("archive", "internal-server-error")
-    await house.until(lambda: house.row().state is BootstrapState.FAILED)
-    assert (house.row().attempts, house.row().why) == (5, "internal-server-error")
-    assert len(house.outcomes()) == 5
-    assert (house.clock.now() - NOW).total_seconds() > 30 * (1 + 2 + 4 + 8)
-    assert {record.__dict__["account"] for record in caplog.records} == {ANN}
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "<other xmlns='urn:convsync:feed:0'/>",
-        "<archive xmlns='urn:convsync:feed:0'><item id='a' at='soon'/></archive>",
-        "<archive xmlns='urn:convsync:feed:0'><item at='1'/></archive>",
-    ],
-)
-async def test_an_answer_that_is_none(answer: str) -> None:
-    house = House()
-    known(house)
-    house.server.archive = lambda _: answer  # type: ignore[method-assign]
-    await house.until(lambda: house.row().state is BootstrapState.FAILED)
-    assert house.row().why == "bad-answer"
-
-
-async def test_an_item_that_cannot_be_read_is_left_out() -> None:
-    house = House()
-    known(house)
-    talk(house, 2)
-    house.server.archives[ANN].insert(1, ("odd", house.server.archives[ANN][0][1], "<x xmlns='jabber:client'/>"))
-    await house.until(house.done)
-    assert house.row().restored == 2
-    assert {"why": "archive-item", "count": 1} in house.observer.told("ignored")
-
-
-async def test_an_account_that_is_deleted_meanwhile() -> None:
-    house = House()
-    known(house, ANN, EVE)
-    talk(house, 3)
-    house.server.answered = lambda asked: (
-        house.store.apply(owned(ANN, create=False), storing(deleted_accounts=[ANN]))
-        if asked.get("account") == ANN and asked.tag.endswith("}archive")
-        else None
-    )
-    await house.until(lambda: house.done(EVE) and house.row(ANN) is None)
-    assert house.store.tables.conversations == {}
+# ---- its place beside live traffic -----------------------------------------------------------------------------------
 
 
 async def test_nothing_is_taken_while_the_feed_is_behind() -> None:
@@ -377,81 +261,3 @@ async def test_a_known_message_that_is_trimmed_meanwhile_is_given_a_place_like_o
     monkeypatch.setattr(house.store, "transact", trimming)
     await house.until(house.done)
     assert not trims
-
-
-async def test_a_host_is_listed_and_read() -> None:
-    house = House()
-    house.server.most = 2
-    house.server.names = [f"user{n}@{HOST}" for n in range(5)] + ["strange@elsewhere.example", f"x@{HOST}/r"]
-    talk(house, 1, "user3@" + HOST)
-    await house.store.ask([HOST], NOW)
-    users = [f"user{n}@{HOST}" for n in range(5)]
-    await house.until(lambda: all(house.done(name) for name in [HOST, *users]))
-    assert set(house.store.tables.accounts) == set(users)
-    assert house.row(f"user3@{HOST}").restored == 1
-
-
-def room(house: House, many: int) -> None:
-    house.store.apply(owned(ANN, rooms={TEA}), storing(members=[member()]))
-    for n in range(many):
-        house.server.said(TEA, f"r{n}", house.ago(30) + n * 600_000_000, f"text {n}", f"{TEA}/Bob")
-
-
-@pytest.mark.parametrize("many", [3, 50, 51, 2000])
-async def test_of_a_room_the_newest_page_is_read(many: int) -> None:
-    house = House()
-    room(house, many)
-    await house.until(lambda: house.done(TEA))
-    entries = [entry for _, entry in sorted(house.store.tables.entries.items())]
-    assert entries[-1].archive_id == f"r{many - 1}"
-    assert 1 <= len(entries) <= 50
-    assert {(entry.past, entry.counted) for entry in entries} == {(True, False)}
-    assert house.owed == {TEA}
-    assert len(of_kind(house, "archive")) < 30
-
-
-async def test_what_a_room_lost_is_unread() -> None:
-    house = House()
-    room(house, 3)
-    house.store.tables.bootstraps[TEA] = replace(house.row(TEA), turn=2, start=house.ago(40))
-    for n in range(120):
-        house.server.said(TEA, f"l{n}", microseconds(NOW) + n + 1, f"lost {n}", f"{TEA}/Bob")
-    house.clock.instant = NOW.replace(minute=30)
-    await house.until(lambda: house.done(TEA))
-    counted = [entry.counted for _, entry in sorted(house.store.tables.entries.items())]
-    assert counted == [False] * 3 + [True] * 120
-
-
-async def test_a_room_whose_commit_stood_unseen_is_served_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    house = House()
-    room(house, 3)
-    transact, torn = house.store.transact, [True]
-
-    async def cut(keys: Any, rule: Any) -> Any:
-        done = await transact(keys, rule)
-        if keys.rooms and torn:
-            torn.clear()
-            raise StoreUnavailable("ConnectionDoesNotExistError")
-        return done
-
-    monkeypatch.setattr(house.store, "transact", cut)
-    await house.until(lambda: house.done(TEA))
-    assert house.owed == {TEA}
-
-
-async def test_a_room_that_is_gone() -> None:
-    house = House()
-    room(house, 0)
-    house.server.refuse = refusing("archive", "item-not-found")
-    await house.until(lambda: house.done(TEA))
-    assert house.row(TEA).why == "no-account"
-
-
-async def test_each_host_for_itself() -> None:
-    house = House()
-    room(house, 3)
-    house.server.refuse = lambda asked: "forbidden" if asked.get("account") == TEA else None
-    await house.until(house.done)
-    assert house.row(TEA).state is BootstrapState.WAITING
-    assert ConversationKey(ANN, TEA, Kind.GROUP) not in house.store.tables.conversations
-    assert ROOMS in house.feeds

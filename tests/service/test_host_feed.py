@@ -1,78 +1,21 @@
 """The feed of a host (docs/feed.md §2, §6): what is claimed, what is noticed when a side lost memory, what is fresh."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
-from xml.etree.ElementTree import Element
 
 import pytest
 
 from sync.adapters.memory import MemoryPresence
-from sync.model.errors import Behind, Refused
-from sync.model.event import Event, FeedPosition
+from sync.model.errors import Behind
 from sync.ports import StreamMark
 from sync.protocol.names import FEED, clark
-from sync.protocol.serialise import parse
 from sync.rules.times import microseconds
 from sync.service.feed import BREATH_SECONDS, HostFeed
-from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import SetClock
 from tests.contract.samples import ANN, NOW
-from tests.contract.stores import Bench, in_memory
-
-HOST, COMPONENT = "example.org", "sync.example.org"
-
-
-class Lines:
-    """Plays `Wire`: answers a subscription with the given streams, keeps what is sent."""
-
-    def __init__(self, streams: str) -> None:
-        self.hello = (
-            f"<hello xmlns='{FEED}' version='1' host='{HOST}' shard='0'>{streams}"
-            f"<session jid='{ANN}/phone' state='active'/></hello>"
-        )
-        self.asked: list[Element] = []
-        self.sent: list[Element] = []
-        self.acked = asyncio.Event()
-        self.asked_again = asyncio.Event()
-
-    async def request(self, iq: Element) -> Element:
-        self.asked.append(iq[0])
-        if len(self.asked) > 1:
-            self.asked_again.set()
-        answer = Element("iq")
-        answer.append(parse(self.hello))
-        return answer
-
-    def send(self, stanza: Element) -> None:
-        self.sent.append(stanza[0])
-        self.acked.set()
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-
-class Watching(RecordingObserver):
-    """Says when the subscription stands."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.up = asyncio.Event()
-
-    def connection(self, host: str, up: bool) -> None:
-        if up:
-            self.up.set()
-
-
-class Still(SetClock):
-    """Time stands still, so that only what the test does happens; what is only put off for a moment happens at once."""
-
-    async def sleep(self, seconds: float) -> None:
-        if seconds >= 1:
-            await asyncio.Event().wait()
+from tests.contract.stores import in_memory
+from tests.service.feed_ends import COMPONENT, HOST, Joined, Lines, Still, Watching, stream
 
 
 class Breathless(Still):
@@ -84,45 +27,6 @@ class Breathless(Still):
 
     async def sleep(self, seconds: float) -> None:
         await (self.go.wait() if seconds == BREATH_SECONDS else super().sleep(seconds))
-
-
-class Bin:
-    """Plays `Ingest` as far as the feed needs it."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def put(self, events: Any) -> None:
-        self.events += events
-
-
-class Joined:
-    """A feed with what is around it."""
-
-    def __init__(self, feed: HostFeed, lines: Lines, bench: Bench, observer: RecordingObserver) -> None:
-        self.feed, self.lines, self.bench, self.observer, self.bin = feed, lines, bench, observer, Bin()
-
-    def take(self, stream: str, first: int, last: int, *, more: str = "", kind: str = "", at: int = 1) -> None:
-        gap = f"kind='gap' account='{HOST}' reason='{kind}'"
-        what = gap if kind else f"kind='account' account='{ANN}' state='created'"
-        events = "".join(f"<event n='{n}' at='{at}' {what}/>" for n in range(first, last + 1))
-        frame = parse(
-            f"<feed xmlns='{FEED}' stream='{stream}' shard='0' last='{last}' head='{last}' {more}>{events}</feed>"
-        )
-        self.feed.take(frame, self.bin)  # type: ignore[arg-type]  # a stand-in
-
-    def commit(self, stream: str, *numbers: int) -> None:
-        self.feed.committed([FeedPosition(HOST, stream, "0", n) for n in numbers])
-
-    async def marks(self) -> dict[str, tuple[int, int]]:
-        return {mark.stream: (mark.committed, mark.seen) for mark in await self.bench.marks.marks(HOST)}
-
-    async def good(self) -> int:
-        return max(mark.good for mark in await self.bench.marks.marks(HOST))
-
-    async def epoch(self) -> int:
-        account = await self.bench.store.account(ANN)
-        return account.epoch if account else 0
 
 
 @asynccontextmanager
@@ -148,10 +52,6 @@ async def joined(streams: str, *known: StreamMark, clock: SetClock | None = None
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-
-
-def stream(name: str, low: int, high: int, acked: int) -> str:
-    return f"<stream id='{name}' low='{low}' high='{high}' acked='{acked}'/>"
 
 
 def known(name: str, committed: int, seen: int, good: int = 0) -> StreamMark:
@@ -322,128 +222,3 @@ async def test_who_does_not_answer_a_subscription_any_more_is_not_subscribed() -
         for _ in range(9):
             await asyncio.sleep(0)
         assert not it.feed.subscribed
-
-
-# ---- refusals --------------------------------------------------------------------------------------------------------
-
-
-class Refusing(Lines):
-    """Plays a host that does not let us subscribe, until it is told to."""
-
-    def __init__(self, refusal: Refused) -> None:
-        super().__init__(stream("a", 1, 0, 0))
-        self.refusal: Refused | None = refusal
-
-    async def request(self, iq: Element) -> Element:
-        answer = await super().request(iq)
-        if self.refusal is not None:
-            raise self.refusal
-        return answer
-
-
-def refused(condition: str, more: str = "") -> Refused:
-    return Refused(condition, parse(f"<iq type='error'><error type='cancel'>{more}</error></iq>"))
-
-
-def speaking(versions: str) -> Refused:
-    return refused("not-acceptable", f"<unsupported-version xmlns='{FEED}' versions='{versions}'/>")
-
-
-@asynccontextmanager
-async def refusing(lines: Refusing) -> AsyncIterator[Joined]:
-    bench, observer = in_memory(), Watching()
-    feed = HostFeed(
-        HOST,
-        component=COMPONENT,
-        wire=lines,
-        marks=bench.marks,
-        presence=MemoryPresence(),
-        clock=Still(NOW),
-        observer=observer,
-        freshness_seconds=0.01,
-    )
-    running = asyncio.ensure_future(feed.run())
-    feed.connected()
-    try:
-        yield Joined(feed, lines, bench, observer)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-async def turns() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize(
-    ("refusal", "words"),
-    [
-        (speaking("2 3"), "the module speaks version 2 3 of the feed, this program version 1: update Convsync"),
-        (speaking("0"), "the module speaks version 0 of the feed, this program version 1: update the module"),
-        (speaking(""), "the module speaks version none of the feed, this program version 1: update the module"),
-        (refused("service-unavailable"), "no answer of the feed module: is it loaded on this host?"),
-        (Refused("no-answer"), "no answer of the feed module: is it loaded on this host?"),
-        (refused("forbidden"), "the feed module does not let this component in"),
-        (refused("remote-server-not-found"), "the server does not know this host"),
-        (refused("not-acceptable"), "not-acceptable"),
-    ],
-)
-async def test_why_a_host_does_not_let_us_subscribe_is_said_once(
-    refusal: Refused, words: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    lines = Refusing(refusal)
-    with caplog.at_level(logging.WARNING):
-        async with refusing(lines) as it:
-            for _ in range(3):
-                await turns()
-                it.feed.resubscribe()
-            await turns()
-            assert it.feed.why.startswith(words)
-            assert not it.feed.subscribed
-            assert len(lines.asked) >= 3
-    assert [record.__dict__["reason"] for record in caplog.records] == [it.feed.why]
-
-
-@pytest.mark.parametrize(
-    ("part", "instead", "words"),
-    [
-        (
-            "version='1'",
-            "version='2'",
-            "the module's hello cannot be read: 'version' is not the one that was asked for.",
-        ),
-        ("<stream ", "<river ", "the module's hello cannot be read: There must be a current stream."),
-        ("hello", "hallo", "the module's hello cannot be read: 'hello' is missing."),
-        ("shard='0'", "shard='0' rooms='true'", "this is a host of rooms: it belongs in muc_hosts"),
-    ],
-)
-async def test_nonsense_in_place_of_a_hello_is_no_subscription(part: str, instead: str, words: str) -> None:
-    lines = Refusing(refused("wait"))
-    lines.refusal, lines.hello = None, lines.hello.replace(part, instead)
-    async with refusing(lines) as it:
-        await turns()
-        assert (it.feed.why, it.feed.subscribed) == (words, False)
-
-
-async def test_a_module_that_begins_is_heard_while_we_wait() -> None:
-    """It calls; what was refused before is asked again at once, though time stands still here."""
-    lines = Refusing(refused("service-unavailable"))
-    async with refusing(lines) as it:
-        await turns()
-        lines.refusal = None
-        it.feed.resubscribe()
-        await turns()
-        assert (it.feed.subscribed, it.feed.why, len(lines.asked)) == (True, "", 2)
-
-
-async def test_a_new_connection_is_a_new_chance() -> None:
-    lines = Refusing(refused("forbidden"))
-    async with refusing(lines) as it:
-        await turns()
-        it.feed.disconnected()
-        assert it.feed.why == "not subscribed yet"
-        lines.refusal = None
-        it.feed.connected()
-        await turns()
-        assert it.feed.subscribed

@@ -10,7 +10,7 @@ from sync.service.feed import HostFeed
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.samples import ANN, NOW
 from tests.contract.stores import in_memory
-from tests.service.test_host_feed import COMPONENT, HOST, Joined, Lines, Still, known, stream
+from tests.service.feed_ends import COMPONENT, HOST, Joined, Lines, Still, known, stream
 
 
 class Backlog(Lines):

@@ -12,6 +12,7 @@ from sync.client import Cache, CallEnded, CallRings, Conversation, Convsync, Eve
 from sync.protocol.names import CONVSYNC
 from sync.sandbox.demo.session import leave
 from tests.system.box import Box, eventually
+from tests.system.person import Person
 
 LOGIN_SECONDS = 10
 EVENTS = ("call", "call_ended", "reset", "conversation", "removed", "changes", "totals", "failed", "behind")
@@ -116,3 +117,11 @@ def canonical(conversation: Conversation | None) -> Conversation | None:
         return conversation
     last = replace(conversation.last, stanza=ET.canonicalize(conversation.last.stanza))
     return replace(conversation, last=last)
+
+
+async def written(ann: Person, *others: Person, text: str = "hello") -> list[str]:
+    """Everybody writes to Ann; the message ids. The server has taken them."""
+    ids = [other.write(ann.account, text) for other in others]
+    for other in others:
+        await other.ping()
+    return ids

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sync.protocol.names import CONVSYNC
 from sync.protocol.serialise import serialise
 from tests.service.wild import REQUESTS, each_changed, payloads
+from tests.system.asking import is_set
 from tests.system.box import Box, eventually
 from tests.system.person import SYNC, Person, name
-from tests.system.test_queries import is_set
 from tests.system.xmpp_client import CLIENT, StanzaError
 
 SPECIFIED = {

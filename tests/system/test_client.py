@@ -4,7 +4,6 @@ over, rings first.
 
 import asyncio
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -17,28 +16,18 @@ import pytest_asyncio
 from sync.client import (
     CallEnded,
     CallRings,
-    Conflict,
     ConversationChanged,
     ConversationRemoved,
     Happened,
     NotFound,
-    Settings,
     StartedOver,
     TotalsChanged,
 )
-from tests.system.app import App, calls_first, same
+from tests.system.app import App, calls_first, same, written
 from tests.system.box import REPOSITORY, Box, boxed, eventually
-from tests.system.person import JMI, Person
+from tests.system.person import JMI
 
 OWN = "urn:convsync:0"
-
-
-async def written(ann: Person, *others: Person, text: str = "hello") -> list[str]:
-    """Everybody writes to Ann; the message ids. The server has taken them."""
-    ids = [other.write(ann.account, text) for other in others]
-    for other in others:
-        await other.ping()
-    return ids
 
 
 # ---- away, and back --------------------------------------------------------------------------------------------------
@@ -309,99 +298,4 @@ async def test_it_starts_over_when_it_is_told_to_or_holds_another_accounts_token
     app.told.clear()
     await app.plugin.sync(at_least=2**62)
     assert [event.reason for event in app.of(StartedOver)] == ["future"]
-    await app.close()
-
-
-# ---- setting, asking -------------------------------------------------------------------------------------------------
-
-
-async def test_setting_with_a_precondition_reading_and_asking(box: Box) -> None:
-    ann, bob, carl = await box.friends("a", "b", "c")
-    first, _ = await written(ann, bob, carl)
-    app = await App.open(box, ann.account)
-    await app.plugin.sync()
-    before = app.with_(bob.account)
-    versions = await app.plugin.set(
-        Settings(jid=bob.account, pinned=3, muted=True, notify="never", if_version=before.version),
-        Settings(jid=carl.account, marked_unread=True),
-    )
-    assert [key.jid for key in versions] == [bob.account, carl.account]
-    with pytest.raises(Conflict) as caught:
-        await app.plugin.set(
-            Settings(jid=carl.account, pinned=1), Settings(jid=bob.account, pinned=9, if_version=before.version)
-        )
-    assert (caught.value.condition, caught.value.type, bool(caught.value.text)) == ("conflict", "cancel", True)
-    now = await app.plugin.conversation(bob.account)
-    assert (now.pinned, now.notify, now.version) == (3, "never", versions[before.key])
-    assert now.muted_until is not None
-    assert (await app.plugin.conversation(carl.account)).pinned == 0
-    assert before.last is not None
-    assert await app.plugin.mark_read(bob.account, before.last.stanza_id or "") > now.version
-    await app.plugin.sync()
-    assert (app.with_(bob.account).unread, app.with_(bob.account).read) == (0, before.last.stanza_id)
-    with pytest.raises(NotFound):
-        await app.plugin.mark_read(bob.account, "nobody-said-this")
-    with pytest.raises(NotFound):
-        await app.plugin.conversation("nobody@localhost")
-    bob.correct(ann.account, first, "better")
-    await bob.ping()
-
-    async def corrected() -> bool:
-        history = await app.plugin.changes(bob.account, since=before.version)
-        named = before.last and before.last.stanza_id
-        return [(one.kind, one.id, one.body) for one in history.changes] == [("corrected", named, "better")]
-
-    await eventually(corrected)
-    page = await app.plugin.page(unread=True, max=1)
-    assert [row.conversation.jid for row in page.rows] == [carl.account]  # type: ignore[union-attr]
-    await app.close()
-
-
-async def test_a_phone_registers_is_woken_and_asks_as_that_device(box: Box) -> None:
-    ann, bob = await box.friends("a", "b")
-    await written(ann, bob)
-    app = await App.open(box, ann.account, "phone")
-    await app.plugin.sync(live=False)
-    assert await app.plugin.supported()
-    token = "a" + secrets.token_hex(32)[1:]
-    device = await app.plugin.register_device(box.ready["apns"]["app"], token)
-    assert device.component == box.ready["component"]
-    await app.plugin.enable_push(device)
-    assert device.secret not in repr(device)
-    stored = await app.close()
-    await ann.close()
-    (message,) = await written(ann, bob, text="wake up")
-    (push,) = await box.pushed(token)
-    # An extension asks under another resource.
-    woken = await App.open(box, ann.account, "extension", stored=stored)
-    news = await woken.plugin.sync(live=False, device=device.node, at_least=push["payload"]["x"]["v"])
-    changed = [event.conversation for event in news if isinstance(event, ConversationChanged)]
-    assert [(one.jid, one.last and one.last.id) for one in changed] == [(bob.account, message)]
-    await box.settled(ann.account)
-    with pytest.raises(NotFound):
-        await woken.plugin.sync(device="nobody's")
-    await woken.plugin.disable_push(device)
-    await woken.plugin.unregister_device(box.ready["apns"]["app"], token)
-    assert await box.sql("SELECT 1 FROM device WHERE account = $1", ann.account) == []
-    await woken.close()
-
-
-async def test_it_waits_where_the_server_asks_it_to(box: Box) -> None:
-    ann, bob = await box.friends("a", "b")
-    await written(ann, bob)
-    app = await App.open(box, ann.account, attempts=20)
-    await app.plugin.sync()
-    refusals = 0
-
-    def count(stanza: object) -> object:
-        nonlocal refusals
-        refusals += "internal-server-error" in str(stanza)
-        return stanza
-
-    app.client.add_filter("in", count)
-    killed = asyncio.create_task(box.killed("postgres"))
-    while not killed.done():
-        await app.plugin.sync()
-    assert refusals
-    await same(app, box)
     await app.close()

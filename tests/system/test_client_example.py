@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sync.client import loads
+from tests.system.app import written
 from tests.system.box import REPOSITORY, Box
-from tests.system.test_client import written
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sync.protocol.names import CONVSYNC, DATA, INBOX, PUSH, REWRITE, SYNC, VERSION
+from tests.system.asking import refused
 from tests.system.box import Box
 from tests.system.ejabberd_server import Ejabberd
 from tests.system.person import COMMANDS
@@ -14,7 +15,6 @@ from tests.system.prosody_server import COMPONENT, DOMAIN, SECRET
 from tests.system.station import Station
 from tests.system.test_check import installed, prosody_with
 from tests.system.test_check_ejabberd import edited, station
-from tests.system.test_queries import refused
 from tests.system.xmpp_client import XmppClient
 
 assert installed  # a fixture

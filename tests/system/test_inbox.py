@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.system.asking import refused
 from tests.system.box import Box
 from tests.system.inbox import INBOX, inbox, whole
 from tests.system.person import MAM, RSM, Person
 from tests.system.room import Room, people
-from tests.system.test_queries import refused
 from tests.system.xmpp_client import CLIENT, StanzaError
 
 DISCO = "http://jabber.org/protocol/disco#info"

@@ -7,9 +7,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from tests.system.asking import is_set, refused
 from tests.system.box import Box
 from tests.system.person import CHAT, DATA, MAM, REWRITE, SYNC
-from tests.system.test_queries import is_set, refused
 
 XABBER = "https://xabber.com/protocol"
 OLD_CHAT = f"{SYNC}#chat"  # how versions of 2021 to 2023 call a plain chat
