@@ -249,6 +249,3 @@ async def test_what_nobody_knows_is_refused_clearly(box: Box) -> None:
     await refused(ann.iq("get", "<query xmlns='urn:example:unknown'/>", to=component), "service-unavailable")
     await refused(ann.command("make-coffee", {}, to=component), "bad-request", "item-not-found")
     await refused(ann.iq("get", f"<query xmlns='{SYNC}'/>", to=component), "service-unavailable")
-
-
-# ---- what nobody should send -----------------------------------------------------------------------------------------
