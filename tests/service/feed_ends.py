@@ -107,3 +107,7 @@ class Joined:
 
 def stream(name: str, low: int, high: int, acked: int) -> str:
     return f"<stream id='{name}' low='{low}' high='{high}' acked='{acked}'/>"
+
+
+def known(name: str, committed: int, seen: int, good: int = 0) -> StreamMark:
+    return StreamMark(stream=name, shard="0", committed=committed, seen=seen, good=good)

@@ -15,7 +15,7 @@ from sync.service.feed import BREATH_SECONDS, HostFeed
 from tests.contract.fakes_store import SetClock
 from tests.contract.samples import ANN, NOW
 from tests.contract.stores import in_memory
-from tests.service.feed_ends import COMPONENT, HOST, Joined, Lines, Still, Watching, stream
+from tests.service.feed_ends import COMPONENT, HOST, Joined, Lines, Still, Watching, known, stream
 
 
 class Breathless(Still):
@@ -52,10 +52,6 @@ async def joined(streams: str, *known: StreamMark, clock: SetClock | None = None
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-
-
-def known(name: str, committed: int, seen: int, good: int = 0) -> StreamMark:
-    return StreamMark(stream=name, shard="0", committed=committed, seen=seen, good=good)
 
 
 async def test_the_subscription_claims_what_is_committed() -> None:
