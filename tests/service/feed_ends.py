@@ -5,6 +5,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from sync.model.event import Event, FeedPosition
+from sync.ports import StreamMark
 from sync.protocol.names import FEED
 from sync.protocol.serialise import parse
 from sync.service.feed import HostFeed
