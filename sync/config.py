@@ -173,6 +173,13 @@ class Push(Section):
     sends_in_flight: int = Field(default=100, ge=1, le=1000)  # requests without an answer; APNs allows 1,000 streams
 
 
+class AppServer(Section):
+    """Whom we serve besides the hosts whose feed we take: as app server of XEP-0357, by their publishes."""
+
+    servers: tuple[Annotated[str, AfterValidator(forms.host_or_any)], ...] = ()  # a device costs rows and pushes
+    publishers: tuple[Host, ...] = ()
+
+
 class Retention(Section):
     """How long what is not in the server's archive is held."""
 
@@ -251,6 +258,7 @@ class Config(BaseSettings):
     bootstrap: Bootstrap = Bootstrap()
     calls: Calls = Calls()
     push: Push = Push()
+    app_server: AppServer = AppServer()
     retention: Retention = Retention()
     apns: Apns | None = None
 

@@ -28,6 +28,11 @@ def host(value: str) -> str:
     return value.lower()
 
 
+def host_or_any(value: str) -> str:
+    """A host name, or `*` for every one."""
+    return value if value == "*" else host(value)
+
+
 def jid(value: str) -> str:
     """A component's JID: a domain, without node and resource (XEP-0114 §3)."""
     if "@" in value or "/" in value:

@@ -114,6 +114,7 @@ class Metrics:
         )
         self._suppressed = self._counter("pushes_suppressed_total", "Due pushes decided against.", "why")
         self._coalesced = self._counter("pushes_coalesced_total", "Pushes that a queued one stands for.", "kind")
+        self._received = self._counter("publishes_received_total", "Other servers' publishes.", "outcome")
         self._depth = self._gauge("push_queue_jobs", "Due push jobs.", "lane")
         self._oldest = self._gauge("push_queue_oldest_seconds", "Age of the oldest due push job.", "lane")
         self._removed = self._counter("tokens_removed_total", "Device tokens that the vendor called dead.", "reason")
@@ -208,6 +209,9 @@ class Metrics:
 
     def coalesced(self, kind: str, count: int = 1) -> None:
         self._coalesced.labels(kind).inc(count)
+
+    def publish_received(self, outcome: str) -> None:
+        self._received.labels(self._word("outcome", outcome)).inc()
 
     def queue_depth(self, lane: str, jobs: int, oldest_seconds: float) -> None:
         self._depth.labels(lane).set(jobs)

@@ -42,6 +42,7 @@ from sync.service.ingest import Ingest
 from sync.service.leader import Leader
 from sync.service.live import Live
 from sync.service.notices import Notices
+from sync.service.publishes import Publishes
 from sync.service.pusher import Pusher
 from sync.service.query import Queries
 from sync.service.registration import Registrations
@@ -237,6 +238,16 @@ class Service:
                 sealer=self._drivers.sealer,
                 apps=settings.apps(self._config),
                 random_name=lambda: secrets.token_urlsafe(24),
+            ),
+            publishes=Publishes(
+                component=jid,
+                wire=self._link,
+                store=store,
+                sealer=self._drivers.sealer,
+                terms=settings.terms(self._config),
+                policies=self._policies,
+                due=self._pusher.hint,
+                observer=metrics,
             ),
             grants=self._grants,
             observer=metrics,

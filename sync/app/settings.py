@@ -7,6 +7,7 @@ from sync.model.query import App
 from sync.ports import Retention
 from sync.rules.fold import Policies
 from sync.rules.payloads import Wording
+from sync.rules.publishes import Terms
 from sync.rules.view import CallPolicy, Conduct
 from sync.rules.wishes import WakePolicy
 from sync.service.archives import Pace
@@ -34,6 +35,16 @@ def policies(config: Config) -> Policies:
             reactions=config.push.reactions,
             filtering_apps=filtering,
         ),
+    )
+
+
+def terms(config: Config) -> Terms:
+    """Whose publishes are taken."""
+    return Terms(
+        fed=frozenset(config.component.hosts),
+        servers=frozenset(config.app_server.servers),
+        publishers=frozenset(config.app_server.publishers),
+        apps=frozenset(apps(config)),
     )
 
 

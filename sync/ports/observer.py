@@ -85,6 +85,10 @@ class Observer(Protocol):
         """A push that an earlier queued one already stands for."""
         ...
 
+    def publish_received(self, outcome: str) -> None:
+        """Another server published to a node of ours: what became of it, or the error's condition."""
+        ...
+
     def queue_depth(self, lane: str, jobs: int, oldest_seconds: float) -> None:
         """Due jobs of a lane (calls, messages, updates), and the age of the oldest."""
         ...

@@ -25,7 +25,7 @@ from sync.model.errors import (
 from sync.model.jid import domain, resource
 from sync.model.query import EnablePush, RegisterDevice, UnregisterDevice
 from sync.ports import Observer, Wire
-from sync.protocol import commands, delegation, disco, envelope, feed, push
+from sync.protocol import commands, delegation, disco, envelope, feed, notification, push
 from sync.protocol import grants as advertised
 from sync.protocol.delegation import Delegated
 from sync.protocol.feed import FrameError
@@ -34,6 +34,7 @@ from sync.service.fanout import FanOut
 from sync.service.feed import HostFeed
 from sync.service.grants import DIALECTS, Grants
 from sync.service.ingest import Ingest
+from sync.service.publishes import Publishes
 from sync.service.query import Queries
 from sync.service.registration import Registrations
 
@@ -59,6 +60,7 @@ class Door:
         fanout: FanOut,
         queries: Queries,
         registrations: Registrations,
+        publishes: Publishes,
         grants: Grants,
         observer: Observer,
         freshness_seconds: float,
@@ -66,7 +68,7 @@ class Door:
         self._freshness, self._fanout = freshness_seconds, fanout
         self._component, self._version, self._wire = component, version, wire
         self._feeds, self._ingest, self._queries, self._registrations = feeds, ingest, queries, registrations
-        self._grants, self._observer = grants, observer
+        self._publishes, self._grants, self._observer = publishes, grants, observer
         self._requests: dict[asyncio.Task[None], tuple[Callable[[RequestError], Element], asyncio.TimerHandle]] = {}
         self._late: set[asyncio.Task[None]] = set()  # given up, and not at their end yet
 
@@ -229,7 +231,7 @@ class Door:
             answer, outcome = envelope.error(stanza, refusal), refusal.condition
         self._reply(answer, "component", outcome, perf_counter() - began)
 
-    async def _command(self, stanza: Element) -> Element:
+    async def _command(self, stanza: Element) -> Element | None:
         # RFC 6120 §8.2.3: a request has exactly one payload.
         if len(stanza) != 1:
             raise BadRequest("There is not one payload.")
@@ -243,12 +245,15 @@ class Door:
             return disco.version(self._version)
         if kind == "set" and payload.tag == commands.COMMAND:
             return await self._run(payload, stanza)
+        if payload.tag == notification.PUBSUB_QUERY:
+            await self._publishes.take(payload, kind=kind or "", sender=stanza.get("from", ""))
+            return None
         raise ServiceUnavailable
 
     async def _run(self, payload: Element, stanza: Element) -> Element:
         sender = stanza.get("from", "")
-        if domain(sender) not in self._feeds:
-            raise FeatureNotImplemented("Only accounts of the configured hosts can register devices.")
+        if not self._publishes.admits(domain(sender)):
+            raise FeatureNotImplemented("Accounts of this server cannot register devices here.")
         command = commands.decode_command(payload, sender=sender, request_id=stanza.get("id", ""))
         match command.request:
             case RegisterDevice() as request:

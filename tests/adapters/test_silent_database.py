@@ -52,6 +52,7 @@ class Asker:
             fanout=self.fanout,
             queries=Desk(bench, self.line).queries,
             registrations=idle,
+            publishes=idle,
             grants=Grants([HOST], clock=bench.clock, observer=observer),
             observer=observer,
             freshness_seconds=LIMIT / 2,

@@ -33,6 +33,7 @@ from sync.protocol import (
 from sync.protocol.feed import FRAME
 from sync.protocol.hello import HELLO, SESSIONS, decode_hello, decode_sessions
 from sync.protocol.names import clark
+from sync.protocol.notification import PUBSUB_QUERY, decode_notification
 from sync.protocol.push import ENABLE, decode_push
 from sync.protocol.stanza import MESSAGE, decode_message
 from tests.core.protocol_vectors import fed, load
@@ -311,6 +312,11 @@ DECODERS: dict[str, tuple[str, str | None, Decode]] = {
     "convsync conversation": (portrait.CONVERSATION, None, lambda e: convsync.decode(e, account=ANN, kind="get")),
     "inbox": (inbox.QUERY, "inbox", lambda e: inbox.decode_query(e, account=ANN, kind="get")),
     "push": (ENABLE, "push", lambda e: decode_push(e, kind="set", sender=f"{ANN}/web")),
+    "notification": (
+        PUBSUB_QUERY,
+        "notifications",
+        lambda e: decode_notification(e, kind="set", sender="ex.net"),
+    ),
     "command": (
         commands.COMMAND,
         "commands",

@@ -22,8 +22,11 @@ from sync.protocol.cursor import encode_cursor, encode_place
 from sync.protocol.names import CLIENT, COMPONENT, CONVSYNC, DELEGATIONS, FEED, FORWARD, RSM, STANZAS, clark
 from sync.protocol.serialise import parse, serialise
 from sync.protocol.token import encode_token
+from sync.rules.fold import Policies
+from sync.rules.publishes import Terms
 from sync.service.door import Door
 from sync.service.grants import Grants
+from sync.service.publishes import Publishes
 from sync.service.registration import Registrations
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.samples import (
@@ -150,6 +153,16 @@ class House:
                 sealer=SEALER,
                 apps={"chat": app},
                 random_name=iter(f"random {n}" for n in range(99)).__next__,
+            ),
+            publishes=Publishes(
+                component=COMPONENT_JID,
+                wire=self.line,
+                store=self.store,
+                sealer=SEALER,
+                terms=Terms(fed={HOST}, servers={"far.example"}, apps={"chat"}),
+                policies=Policies(),
+                due=lambda _: None,
+                observer=observer,
             ),
             grants=Grants([HOST], clock=self.stores.clock, observer=observer),
             observer=observer,
@@ -292,7 +305,7 @@ def test_every_attribute_and_text_of_every_request(name: str) -> None:
         request = REQUESTS[name]
         return {(await put(addressed(name, payload, None, request.kind)))[0] for payload in each_changed(name, TOKENS)}
 
-    assert asyncio.run(ask()) > {"result"} or name in ("version", "rewrite", "enable", "unregister")
+    assert asyncio.run(ask()) > {"result"} or name in ("version", "rewrite", "enable", "unregister", "publish")
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -304,6 +317,7 @@ def test_the_good_ones_are_answered(name: str) -> None:
         "rewrite": "feature-not-implemented",
         "sync some": "bad-request",  # its token is none
         "enable": "forbidden",
+        "publish": "forbidden",
         "unregister": "item-not-found",
     }
     assert told == expected.get(name, "result")

@@ -51,6 +51,7 @@ def door(**feeds: Slow) -> Any:
         fanout=nothing,
         queries=nothing,
         registrations=nothing,
+        publishes=nothing,
         grants=nothing,
         observer=RecordingObserver(),
         freshness_seconds=LIMIT,

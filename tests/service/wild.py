@@ -20,7 +20,9 @@ from sync.protocol.names import (
     DISCO_ITEMS,
     INBOX,
     PUBLISH_OPTIONS,
+    PUBSUB,
     PUSH,
+    PUSH_SUMMARY,
     REWRITE,
     RSM,
     SYNC,
@@ -109,6 +111,14 @@ REQUESTS: dict[str, Request] = {
         "set",
         f"<command xmlns='{COMMANDS}' node='unregister-device' action='execute' sessionid='s'>"
         f"{form(provider='chat', device__token=TOKEN)}</command>",
+        component=True,
+    ),
+    "publish": Request(
+        "set",
+        f"<pubsub xmlns='{PUBSUB}'><publish node='node of phone'><item><notification xmlns='{PUSH}'>"
+        f"{form(FORM_TYPE=PUSH_SUMMARY, message__count='1', last__message__body='hi')}"
+        "</notification></item></publish><publish-options>"
+        f"{form(FORM_TYPE=PUBLISH_OPTIONS, secret='secret')}</publish-options></pubsub>",
         component=True,
     ),
     "cancel": Request("set", f"<command xmlns='{COMMANDS}' node='register-device' action='cancel'/>", component=True),

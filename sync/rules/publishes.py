@@ -1,0 +1,123 @@
+"""Publishes of servers that know nothing of us become pushes (XEP-0357 §7, PUSH §4).
+
+Nothing of such an account's conversations, calls and sessions is here. So a publish is a wake without a version: the
+device is told to ask its own server, and whether it did is not seen. A call rings at that server for as long as only
+that server knows, so no VoIP push comes of it (who gets one has to ring): it is a wake that waits for nothing.
+"""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hmac import compare_digest
+
+from sync.model.books import Books, Ruling, Writes
+from sync.model.device import Device, JobState, PushJob, PushKind
+from sync.model.errors import Forbidden, InternalServerError, ItemNotFound
+from sync.model.jid import domain
+from sync.model.notification import Notification, Published, Urgency
+from sync.rules.times import microseconds
+from sync.rules.wakes import MESSAGE_LIFE, UPDATE_LIFE, job_id, new_job
+from sync.rules.wishes import WakePolicy
+
+EVERYBODY = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Whose publishes are taken. `fed`: hosts that we have the feed of; `servers`: other servers (or EVERYBODY) whose
+    users may have devices here; `publishers`: JIDs that may publish for the users of any of them. `apps`: those that
+    are configured.
+    """
+
+    fed: AbstractSet[str]
+    servers: AbstractSet[str] = frozenset()
+    publishers: AbstractSet[str] = frozenset()
+    apps: AbstractSet[str] = frozenset()
+
+    def admit(self, host: str) -> bool:
+        """True where this host's users may have devices here."""
+        return host in self.fed or host in self.servers or EVERYBODY in self.servers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a publish, and the job that stands for it where there is one."""
+
+    published: Published
+    job: PushJob | None = None
+
+
+def publish(
+    told: Notification, secret_digest: bytes | None, terms: Terms, policy: WakePolicy, books: Books
+) -> Ruling[Outcome]:
+    """The rule for a publish; the books hold the accounts that have its node."""
+    device = next((d for found in books.devices.values() for d in found if d.node == told.node), None)
+    if device is None:
+        raise ItemNotFound("There is no such node.")
+    if secret_digest is None or not compare_digest(secret_digest, device.secret_digest):
+        raise Forbidden("The secret does not fit the node.")
+    if not may_publish(told.publisher, device.account, terms):
+        raise Forbidden("Only the server of the node's owner may publish.")
+    if domain(device.account) in terms.fed:
+        return Ruling(writes=Writes(), value=Outcome(published=Published.REDUNDANT))
+    if device.app not in terms.apps:
+        raise InternalServerError
+    if told.urgency is Urgency.REST and device.app not in policy.filtering_apps:
+        return Ruling(writes=Writes(), value=Outcome(published=Published.UNIMPORTANT))
+    queued = wake_of(device, books)
+    fresh = wake(told, device, policy, books.now)
+    job = joined(queued, fresh) if queued else fresh
+    writes = Writes(jobs=[job])
+    if not device.enabled:
+        # Whoever knows the secret was told to push: by `enable`, which went to the user's own server.
+        writes.devices.append(replace(device, enabled=True))
+    return Ruling(writes=writes, value=Outcome(published=Published.JOINED if queued else Published.QUEUED, job=job))
+
+
+def may_publish(publisher: str, account: str, terms: Terms) -> bool:
+    """XEP-0357 §3.2: "that publish requests are coming from the user's server": as itself (mod_cloud_notify, mod_push)
+    or on the user's behalf (the specification's examples), but never as a session, which is a client.
+    """
+    home = domain(account)
+    return terms.admit(home) and publisher in {home, account, *terms.publishers}
+
+
+def wake_of(device: Device, books: Books) -> PushJob | None:
+    """The device's queued wake."""
+    jobs = (job for job in books.jobs.get(device.account, ()) if job.device_id == device.device_id)
+    return next((job for job in jobs if job.kind is PushKind.MESSAGE and job.state is JobState.QUEUED), None)
+
+
+def wake(told: Notification, device: Device, policy: WakePolicy, now: datetime) -> PushJob:
+    """What a publish asks for, were it the only one."""
+    life = UPDATE_LIFE if told.urgency is Urgency.REST else MESSAGE_LIFE
+    return replace(
+        new_job(device, PushKind.MESSAGE, 0, now),
+        job_id=job_id(device, PushKind.MESSAGE, microseconds(now)),
+        silent=told.urgency is Urgency.REST,
+        collapse="w",
+        not_before=due(told.urgency, device, policy, now),
+        deadline=now + life,
+    )
+
+
+def due(urgency: Urgency, device: Device, policy: WakePolicy, now: datetime) -> datetime:
+    """When a device is woken. No fetch is seen here, so that every wake counts as unfetched; what is not to be read
+    waits for something that is.
+    """
+    if urgency is Urgency.REST:
+        return now + policy.interval
+    if urgency is Urgency.CALL or device.woken_at is None:
+        return now
+    return max(now, device.woken_at + policy.interval)
+
+
+def joined(queued: PushJob, fresh: PushJob) -> PushJob:
+    """The queued wake speaks for a further publish, too; what the vendor refused waits for its time (PUSH §2)."""
+    return replace(
+        queued,
+        joined=queued.joined + 1,
+        silent=queued.silent and fresh.silent,
+        not_before=queued.not_before if queued.attempts else min(queued.not_before, fresh.not_before),
+        deadline=max(queued.deadline, fresh.deadline),
+    )
