@@ -11,7 +11,7 @@ from datetime import datetime
 from hmac import compare_digest
 
 from sync.model.books import Books, Ruling, Writes
-from sync.model.device import Device, JobState, PushJob, PushKind
+from sync.model.device import Device, JobState, PushJob, PushKind, Route
 from sync.model.errors import Forbidden, InternalServerError, ItemNotFound
 from sync.model.jid import domain
 from sync.model.notification import Notification, Published, Urgency
@@ -51,7 +51,8 @@ def publish(
     told: Notification, secret_digest: bytes | None, terms: Terms, policy: WakePolicy, books: Books
 ) -> Ruling[Outcome]:
     """The rule for a publish; the books hold the accounts that have its node."""
-    device = next((d for found in books.devices.values() for d in found if d.node == told.node), None)
+    ours = (d for found in books.devices.values() for d in found if d.route is Route.APNS)
+    device = next((d for d in ours if d.node == told.node), None)
     if device is None:
         raise ItemNotFound("There is no such node.")
     if secret_digest is None or not compare_digest(secret_digest, device.secret_digest):

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.model.books import Keys
-from sync.model.device import Device, JobState, PushJob, PushKind
+from sync.model.device import Device, JobState, PushJob, PushKind, Route
 from sync.model.errors import Forbidden, InternalServerError, ItemNotFound
 from sync.model.event import Session, SessionState
 from sync.model.notification import Notification, Published, Urgency
@@ -116,6 +116,12 @@ def test_without_the_secret_nothing(secret: bytes | None) -> None:
         service.publish(secret=secret)
     assert service.jobs == []
     assert not service.phone.enabled
+
+
+def test_a_node_of_another_app_server_is_none_of_ours() -> None:
+    """What we publish to elsewhere bears a name that somebody else gave it, the same as one of ours perhaps."""
+    with pytest.raises(ItemNotFound):
+        Service(route=Route.PUBLISH).publish()
 
 
 @pytest.mark.parametrize("node", ["", "N", "n ", "node", "phone"])
