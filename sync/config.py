@@ -24,6 +24,7 @@ ConfigError = faults.ConfigError
 
 Jid = Annotated[str, AfterValidator(forms.jid)]
 Host = Annotated[str, AfterValidator(forms.host)]
+AppServer = Annotated[str, AfterValidator(forms.app_server)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 SecretFile = Annotated[Path, AfterValidator(forms.readable_file)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -171,6 +172,13 @@ class Push(Section):
     muted_calls: bool = False  # likewise a call
     reactions: bool = False  # a reaction to one's own message is no reason to take a phone out of the pocket
     sends_in_flight: int = Field(default=100, ge=1, le=1000)  # requests without an answer; APNs allows 1,000 streams
+    # Of app servers that are not ours (XEP-0357), as mod_cloud_notify's push_notification_* and push_max_errors.
+    app_servers: tuple[AppServer, ...] = ("*",)  # whom users may name: with Prosody and ejabberd, anybody
+    publish_with_sender: bool = False
+    publish_with_body: bool = False
+    publish_important_body: str = Field(default="New Message!", max_length=255)
+    publish_max_errors: int = Field(default=16, ge=1, le=1000)
+    publish_failing_hours: float = Field(default=72.0, ge=0, le=720)  # an app server may be down over a weekend
 
 
 class AppServer(Section):

@@ -7,6 +7,7 @@ from sync.model.query import App
 from sync.ports import Retention
 from sync.rules.fold import Policies
 from sync.rules.payloads import Wording
+from sync.rules.publish_budget import PublishPolicy
 from sync.rules.publishes import Terms
 from sync.rules.view import CallPolicy, Conduct
 from sync.rules.wishes import WakePolicy
@@ -35,6 +36,18 @@ def policies(config: Config) -> Policies:
             reactions=config.push.reactions,
             filtering_apps=filtering,
         ),
+        publish=publish_policy(config),
+    )
+
+
+def publish_policy(config: Config) -> PublishPolicy:
+    """What app servers of others are told, and how long they may fail."""
+    return PublishPolicy(
+        with_sender=config.push.publish_with_sender,
+        with_body=config.push.publish_with_body,
+        important_body=config.push.publish_important_body or None,
+        max_errors=config.push.publish_max_errors,
+        patience=timedelta(hours=config.push.publish_failing_hours),
     )
 
 

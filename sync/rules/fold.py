@@ -41,6 +41,7 @@ from sync.rules.contacts import answered
 from sync.rules.decide import decide
 from sync.rules.groups import concerns, deliver
 from sync.rules.lobby import Lobby
+from sync.rules.publish_budget import PublishPolicy
 from sync.rules.shelf import Shelf
 from sync.rules.times import microseconds, next_version
 from sync.rules.view import After, CallPolicy, Conduct, Decision, View
@@ -55,6 +56,7 @@ class Policies:
 
     conduct: Conduct = field(default_factory=Conduct)
     wakes: WakePolicy = field(default_factory=WakePolicy)
+    publish: PublishPolicy = field(default_factory=PublishPolicy)
 
     @property
     def calls(self) -> CallPolicy:

@@ -62,6 +62,7 @@ def test_the_smallest_configuration_has_the_documented_defaults(tmp_path: Path) 
     assert config.apns is None
     assert (config.ingest.workers, config.ingest.batch, config.postgres.pool) == (2, 512, 10)
     assert config.push.repeat_seconds == (60, 600)
+    assert (config.push.app_servers, config.push.publish_max_errors) == (("*",), 16)
     assert config.component.password == "hush-hush"
     assert config.secrets.ring == (KEY,)
     assert config.warnings(tmp_path / "convsync.toml") == ()
@@ -96,6 +97,8 @@ def test_all_faults_are_told_at_once_with_file_and_place(tmp_path: Path) -> None
         (SMALLEST.replace('secret = "hush-hush"', ""), "component: give secret or secret_file"),
         (SMALLEST.replace("postgresql:", "mysql:"), "postgres.dsn: wanted is a URL: postgresql://"),
         (SMALLEST.replace(KEY, "short"), "secrets.keys.1: this is not a Fernet key"),
+        (SMALLEST + '[push]\napp_servers = ["a@b"]\n', "push.app_servers.1: 'a@b' is not a host name"),
+        (SMALLEST + "[push]\npublish_max_errors = 0\n", "push.publish_max_errors: "),
         (SMALLEST + '[redis]\nurl = "http://x"\n', "redis.url: wanted is a URL: redis://"),
         (SMALLEST + '[log]\nformat = "xml"\n', "log.format: Input should be 'json' or 'console'"),
         (SMALLEST + APNS.format(key="/nowhere/key.p8"), "apns.key_file: there is no file /nowhere/key.p8"),
