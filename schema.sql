@@ -25,12 +25,14 @@ CREATE TABLE account (
     unread_conversations integer NOT NULL DEFAULT 0,
     devices integer NOT NULL DEFAULT 0,           -- how many are registered: most accounts have none, and skip that read
     wakes_open boolean NOT NULL DEFAULT false,    -- a device was pushed and has not fetched yet
+    quiet jsonb,                                  -- when it wants to be left alone; NULL = never
     trim_at timestamptz NOT NULL DEFAULT now() + interval '1 day',
     CONSTRAINT account_is_bare CHECK (jid <> '' AND strpos(jid, '/') = 0 AND octet_length(jid) <= 3071),
     CONSTRAINT account_epoch_counts CHECK (epoch >= 1),
     CONSTRAINT account_version_is_time CHECK (version >= 0 AND floor >= 0 AND floor <= version),
     CONSTRAINT account_counts CHECK (
-        unread >= 0 AND mentions BETWEEN 0 AND unread AND unread_conversations BETWEEN 0 AND unread AND devices >= 0)
+        unread >= 0 AND mentions BETWEEN 0 AND unread AND unread_conversations BETWEEN 0 AND unread AND devices >= 0),
+    CONSTRAINT account_quiet_is_named CHECK (jsonb_typeof(quiet) = 'object')
 ) WITH (fillfactor = 70);
 
 CREATE INDEX account_to_trim ON account (trim_at);
@@ -306,6 +308,8 @@ CREATE TABLE device (
     registered_at timestamptz NOT NULL,
     woken_version bigint NOT NULL DEFAULT 0,
     woken_at timestamptz,
+    woken_until timestamptz,                      -- how long the push service keeps what is unfetched
+    chased smallint NOT NULL DEFAULT 0,           -- wakes of kind sync since the newest fetch
     fetched_version bigint NOT NULL DEFAULT 0,
     fetched_at timestamptz,
     failures integer NOT NULL DEFAULT 0,          -- an app server's refusals in a row
@@ -367,7 +371,7 @@ CREATE TABLE push_job (
     CONSTRAINT push_job_lane CHECK (lane BETWEEN 1 AND 3),
     CONSTRAINT push_job_kind CHECK (
         kind IN ('message', 'call', 'call-fallback', 'callend', 'missed', 'corrected', 'withdraw', 'read', 'reacted',
-            'invited', 'subscription', 'test')),
+            'invited', 'subscription', 'sync', 'test')),
     CONSTRAINT push_job_state CHECK (state IN ('queued', 'attempted', 'done')),
     CONSTRAINT push_job_attempted_has_left CHECK ((state = 'queued') OR (state = 'done') OR attempted_at IS NOT NULL),
     CONSTRAINT push_job_done_has_outcome CHECK ((state = 'done') = (outcome IS NOT NULL)),

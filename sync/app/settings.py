@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from sync.adapters.zones import zone
 from sync.config import ApnsApp, Config
 from sync.model.query import App
 from sync.ports import Retention
@@ -35,6 +36,7 @@ def policies(config: Config) -> Policies:
             muted_calls=config.push.muted_calls,
             reactions=config.push.reactions,
             filtering_apps=filtering,
+            zones=zone,
         ),
         publish=publish_policy(config),
     )

@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 
+from sync.model.quiet import Quiet
+
 MAX_KEY_BYTES = 128
 
 
@@ -62,7 +64,7 @@ class ConversationKey:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """One owner. `floor` is the oldest version that a token may name; `wakes_open`: a device was pushed and has not
-    fetched.
+    fetched. `quiet`: when it wants to be left alone; None = never.
     """
 
     jid: str
@@ -74,6 +76,7 @@ class Account:
     unread_conversations: int = 0
     devices: int = 0
     wakes_open: bool = False
+    quiet: Quiet | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

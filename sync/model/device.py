@@ -33,7 +33,8 @@ class Device:
 
     `node` names the registration to XEP-0357, `enabled` once the user's server was told to push to it, with `wishes`.
     `bound_to` is the resource that last spoke for the device (DESIGN §3); None = unbound. `woken_*` describe the newest
-    wake, `fetched_*` the newest query of the device. Of route `publish` the app is the app server's JID, and the alert
+    wake, up to when the push service keeps what is unfetched, and `fetched_*` the newest query of the device; `chased`
+    counts the wakes of kind sync since. Of route `publish` the app is the app server's JID, and the alert
     token its node and publish-options (`sync.protocol.publish.written`); `failures` counts its refusals in a row since
     `failing_since`.
     """
@@ -54,6 +55,8 @@ class Device:
     registered_at: datetime
     woken_version: int = 0
     woken_at: datetime | None = None
+    woken_until: datetime | None = None
+    chased: int = 0
     fetched_version: int = 0
     fetched_at: datetime | None = None
     failures: int = 0
@@ -101,6 +104,7 @@ class PushKind(StrEnum):
     REACTED = "reacted"
     INVITED = "invited"
     SUBSCRIPTION = "subscription"
+    SYNC = "sync"  # nothing new: a wake may have been lost, or a phone has not come to the end
     TEST = "test"  # an operator's (`convsync push-test`); as VoIP it rings
 
 
@@ -122,8 +126,9 @@ class PushJob:
     `peer`/`sid` name the call of call pushes, `peer` and `group` the conversation of others. `voip`: goes to the VoIP
     token. `silent`: without sound. `not_before` and `deadline` bound the time of sending. `target_rank`: the message
     that a correction or withdrawal is about. `joined`: how many later events it speaks for. `outcome` is a Verdict's
-    value or `suppressed:<why>`, `status` and `reason` are the vendor's, `done_at` is when the outcome was recorded.
-    `repeat` counts how often the wake was sent again because it stayed unfetched. `queue` is its device's.
+    value or `suppressed:<why>`, `status` and `reason` are the vendor's (of a queued job `quiet`: it is kept for the end
+    of quiet hours), `done_at` is when the outcome was recorded. `repeat` counts how often the wake was sent again
+    because it stayed unfetched. `queue` is its device's.
     """
 
     account: str

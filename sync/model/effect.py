@@ -74,6 +74,7 @@ class SubscriptionRequested:
 
     conversation: ConversationKey
     version: int
+    known: bool
     sessions: tuple[Session, ...]
 
 

@@ -86,5 +86,9 @@ def subscription(before: View, content: Subscription, event: MessageEvent, now: 
         )
         if may_tell(conversation, now):
             conversation = replace(conversation, request_told_at=now)
-            effects = (SubscriptionRequested(conversation=before.key, version=version, sessions=event.sessions),)
+            known = event.known or conversation.written
+            asking = SubscriptionRequested(
+                conversation=before.key, version=version, known=known, sessions=event.sessions
+            )
+            effects = (asking,)
     return Decision(after=After(account=settled(before, conversation), conversation=conversation), effects=effects)

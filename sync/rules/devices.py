@@ -10,8 +10,7 @@ from sync.model.device import Device, JobState, PushKind, SealedToken
 from sync.model.errors import Forbidden, ItemNotFound
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, UnregisterDevice
 from sync.model.wishes import NO_WISHES
-from sync.rules.claims import WAKES
-from sync.rules.wakes import ended
+from sync.rules.jobs import WAKES, ended
 
 MAX_DEVICES = 5  # per account, oldest dropped, as mod_cloud_notify does (PUSH §4)
 
@@ -140,7 +139,8 @@ def fetched(account: str, resource: str, version: int, books: Books) -> Ruling[l
             continue
         if device.wake_unfetched and device.woken_version <= version and device.woken_at is not None:
             delays.append((books.now - device.woken_at).total_seconds())
-        now_fetched = replace(device, fetched_version=max(device.fetched_version, version), fetched_at=books.now)
+        newest = max(device.fetched_version, version)
+        now_fetched = replace(device, fetched_version=newest, fetched_at=books.now, chased=0)
         devices.append(now_fetched)
         writes.devices.append(now_fetched)
         writes.jobs.extend(

@@ -14,28 +14,14 @@ from sync.model.conversation import Conversation, ConversationKey, IndexedMessag
 from sync.model.device import Device, JobState, PushJob, PushKind
 from sync.model.jid import bare
 from sync.model.push import Verdict
+from sync.model.quiet import Quiet
+from sync.rules.jobs import SUPPRESSED, fetched_since
+from sync.rules.reasons import SENTENCES, Why
 from sync.rules.times import microseconds
-from sync.rules.wakes import SUPPRESSED, fetched_since
 from sync.rules.wishes import WakePolicy, unwanted
 
 HELD_BACK = timedelta(milliseconds=10)  # a job that is due later than that after it was made was made to wait
 
-WHY: Mapping[str, str] = {
-    "answered": "it was answered meanwhile",
-    "attentive": "a session of the device was active: the user had it before the eyes",
-    "blocked": "the sender was blocked meanwhile",
-    "call-over": "the call did not ring any more",
-    "expired": "its time was over before it could be sent",
-    "fetched": "the device had asked meanwhile and was told",
-    "muted": "the conversation was muted",
-    "no-device": "the device was not registered or not enabled any more",
-    "no-filter": "no VoIP push (no VoIP token, or a stranger called), and the app has no filtering entitlement",
-    "no-token": "the device had no VoIP token any more",
-    "not-mentioned": "the conversation tells of mentions only, and this was none",
-    "notify-never": "the conversation's notification setting is never",
-    "read": "it was read before it could be sent",
-    "rung-before": "a VoIP push of a call with this session id went out before, and there is one at most",
-}
 VERDICTS: Mapping[str, str] = {
     Verdict.ACCEPTED: "accepted by APNs",
     Verdict.DEAD_TOKEN: "refused: APNs calls the token dead or another environment's",
@@ -53,7 +39,8 @@ TRIED_AGAIN = "a wake that is tried again goes with the newer one"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What the database holds on an account's pushes since an instant: jobs newest first and possibly cut at
-    `jobs_total`, calls and one-to-one messages that came in, conversations with what their owner wants.
+    `jobs_total`, calls and one-to-one messages that came in, conversations with what their owner wants, and when the
+    account wants to be left alone.
     """
 
     devices: Sequence[Device]
@@ -62,6 +49,7 @@ class Evidence:
     calls: Sequence[Call]
     messages: Sequence[IndexedMessage]
     conversations: Sequence[Conversation]
+    quiet: Quiet | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +110,8 @@ def at_enqueue(job: PushJob) -> list[str]:
         words.append(f"repetition {job.repeat}: the wake before it stayed unfetched")
     elif job.kind is PushKind.CALL_FALLBACK:
         words.append("in case the VoIP push is not fetched")
+    elif job.reason == Why.QUIET:
+        words.append("kept for the end of the account's quiet hours")
     elif not job.attempts and job.not_before - job.created_at > HELD_BACK:
         words.append("held back: the device had been woken a moment before")
     if job.joined:
@@ -161,7 +151,7 @@ def attempts(job: PushJob) -> list[str]:
 
 def answer(job: PushJob) -> str:
     """The vendor's status and reason, as far as there are any."""
-    told_us = " ".join(str(word) for word in (job.status, job.reason) if word is not None)
+    told_us = " ".join(str(word) for word in (job.status, job.reason) if word not in (None, Why.QUIET))
     return f" ({told_us})" if told_us else ""
 
 
@@ -175,7 +165,7 @@ def fetch(job: PushJob, device: Device | None) -> str:
 def why_of(job: PushJob) -> str:
     """The reason of a suppressed job in words."""
     why = (job.outcome or "").removeprefix(SUPPRESSED)
-    return WHY.get(why, why)
+    return SENTENCES.get(why, why)
 
 
 # ---- what made no job -----------------------------------------------------------------------------------------------
@@ -239,8 +229,10 @@ def why_no_wake(
         return gone
     words = []
     if conversation is not None:
-        if why := unwanted(conversation, policy, now, mention=message.mention):
-            words.append(f"{WHY[why]} (as it is now)")
+        filtering = device.app in policy.filtering_apps
+        mention, wishes = message.mention, device.wishes
+        if why := unwanted(conversation, policy, now, mention=mention, wishes=wishes, filtering=filtering):
+            words.append(f"{SENTENCES[why]} (as it is now)")
         if conversation.read.rank >= message.rank:
             words.append("it is read now")
     return words or ["not recorded: most likely a session of the device was active, or it came out of the archive"]
@@ -259,4 +251,4 @@ def out_of_reach(device: Device, at: datetime) -> list[str]:
 def asleep(evidence: Evidence, policy: WakePolicy, now: datetime) -> list[tuple[ConversationKey, str]]:
     """The conversations that would wake nobody now, rooms too, and why."""
     found = ((one.key, unwanted(one, policy, now, mention=False)) for one in evidence.conversations)
-    return [(key, WHY[why]) for key, why in found if why is not None]
+    return [(key, SENTENCES[why]) for key, why in found if why is not None]

@@ -34,18 +34,21 @@ from sync.model.event import (
     RoomMessageEvent,
     SessionEvent,
 )
-from sync.model.jid import lane
+from sync.model.jid import bare, domain, lane
 from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.rules.calls import expired
 from sync.rules.contacts import answered
 from sync.rules.decide import decide
 from sync.rules.groups import concerns, deliver
+from sync.rules.jobs import Case, Phone, ended
 from sync.rules.lobby import Lobby
 from sync.rules.publish_budget import PublishPolicy
+from sync.rules.quiet import hush
+from sync.rules.reasons import Why
 from sync.rules.shelf import Shelf
 from sync.rules.times import microseconds, next_version
 from sync.rules.view import After, CallPolicy, Conduct, Decision, View
-from sync.rules.wakes import Phone, ended, plan
+from sync.rules.wakes import plan
 from sync.rules.wanted import session_id_of, wanted_ids
 from sync.rules.wishes import WakePolicy
 
@@ -66,12 +69,15 @@ class Policies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ring:
-    """A call's push as it was decided, with all that sending it takes: the account as it is after the batch."""
+    """A call's push as it was decided, with all that sending it takes: the account as it is after the batch, and the
+    device's `jobs`.
+    """
 
     job: PushJob
     device: Device
     account: Account
     call: Call
+    jobs: Sequence[PushJob] = field(default=(), compare=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -247,9 +253,10 @@ class Fold:
         lets nothing more of theirs through.
         """
         for job in list(self._jobs.get(event.account, {}).values()):
-            if job.peer in event.blocked and job.state is JobState.QUEUED:
-                self._keep_job(ended(job, "blocked", self._now))
-                self.report.suppressed["blocked"] += 1
+            named = {job.peer, bare(job.peer), domain(job.peer)} if job.peer else set()
+            if named & set(event.blocked) and job.state is JobState.QUEUED:
+                self._keep_job(ended(job, Why.BLOCKED, self._now))
+                self.report.suppressed[Why.BLOCKED] += 1
 
     def _gap(self, event: GapEvent) -> None:
         """The host has lost events: nobody knows whose, so all of its clients start over (docs/feed.md §6)."""
@@ -316,7 +323,7 @@ class Fold:
         self._keep(after, after.conversation)
         phones = self._phones(after.account.jid) if decision.effects else ()
         for effect in decision.effects:
-            made = plan(effect, after.conversation, phones, self._policies.wakes, self._now)
+            made = plan(effect, phones, self._case(after.account, after.conversation))
             self.report.suppressed.update(made.suppressed)
             jobs = self._jobs.get(after.account.jid, {})
             for job in made.jobs:
@@ -338,6 +345,10 @@ class Fold:
     def _keep_job(self, job: PushJob) -> None:
         self._jobs.setdefault(job.account, {})[job.job_id] = job
         self._dirty_jobs.add((job.account, job.job_id))
+
+    def _case(self, owner: Account, conversation: Conversation) -> Case:
+        policy = self._policies.wakes
+        return Case(conversation, policy, self._now, hush(owner.quiet, policy.zones, self._now))
 
     def _phones(self, account: str) -> list[Phone]:
         devices = [device for device in self._devices.get(account, ()) if device.enabled]
@@ -375,7 +386,8 @@ class Fold:
         call = self._calls.get(CallKey(job.account, job.peer, job.sid)) if job.sid is not None else None
         if account is None or device is None or call is None or not is_first_ring(job, self._now):
             return None
-        return Ring(job=job, device=device, account=account, call=call)
+        jobs = [one for one in self._jobs[job.account].values() if one.device_id == job.device_id]
+        return Ring(job=job, device=device, account=account, call=call, jobs=jobs)
 
 
 def is_first_ring(job: PushJob, now: datetime) -> bool:

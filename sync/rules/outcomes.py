@@ -11,9 +11,8 @@ from sync.model.books import Books, Ruling, Writes
 from sync.model.conversation import Account
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 from sync.model.push import PushOutcome, Verdict
-from sync.rules.claims import WAKES
 from sync.rules.fold import Policies
-from sync.rules.wakes import job_id, shared
+from sync.rules.jobs import WAKES, job_id, shared
 
 RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
 

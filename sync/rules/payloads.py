@@ -50,6 +50,7 @@ WORDS: Mapping[PushKind, str] = {
     PushKind.REACTED: "update",
     PushKind.INVITED: "message",
     PushKind.SUBSCRIPTION: "message",
+    PushKind.SYNC: "update",
     PushKind.TEST: "message",
 }
 # PUSH §5: the rows that show something make a sound, the others only change what is shown.

@@ -15,8 +15,9 @@ from sync.model.device import Device, JobState, PushJob, PushKind, Route
 from sync.model.errors import Forbidden, InternalServerError, ItemNotFound
 from sync.model.jid import domain
 from sync.model.notification import Notification, Published, Urgency
+from sync.rules.jobs import job_id, new_job
 from sync.rules.times import microseconds
-from sync.rules.wakes import MESSAGE_LIFE, UPDATE_LIFE, job_id, new_job
+from sync.rules.wakes import MESSAGE_LIFE, UPDATE_LIFE
 from sync.rules.wishes import WakePolicy
 
 EVERYBODY = "*"

@@ -1,21 +1,18 @@
-"""Which phones are woken for what (PUSH §5), decided when something happened. `sync.rules.claims` decides again
-before sending.
+"""Which phones are woken for what (PUSH §5), decided when something happened. Calls are in `sync.rules.ring`;
+`sync.rules.claims` decides again before sending.
 
 Effects of one event and the account's devices go in, jobs come out: new ones, queued ones that now announce a newer
 version, and queued ones that are called off. A device has at most one queued wake, so that a burst of messages is one
 push.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from hashlib import sha256
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import assert_never
-from uuid import UUID
 
-from sync.model.call import Call
-from sync.model.conversation import Conversation, ConversationKey, Kind, Notify
-from sync.model.device import Device, JobState, Lane, PushJob, PushKind
+from sync.model.conversation import Kind, Notify
+from sync.model.device import Lane, PushJob, PushKind
 from sync.model.effect import (
     CallMissed,
     CallRings,
@@ -29,18 +26,18 @@ from sync.model.effect import (
     ReadElsewhere,
     SubscriptionRequested,
 )
-from sync.model.event import Session, SessionState
-from sync.rules.wishes import WakePolicy, unwanted
+from sync.model.jid import bare
+from sync.rules.jobs import Case, Phone, attentive, ended, new_job, next_wake, of, shared, shows
+from sync.rules.quiet import held
+from sync.rules.reasons import Why
+from sync.rules.ring import missed, of_call, ring, settle
+from sync.rules.wishes import unwanted
 
 # How long a push may wait at the vendor (PUSH §5, column "exp").
 MESSAGE_LIFE = timedelta(days=28)
 STRANGER_LIFE = timedelta(days=7)
 UPDATE_LIFE = timedelta(days=1)
 WITHDRAW_LIFE = timedelta(days=7)
-CALL_END_LIFE = timedelta(seconds=60)
-
-CALL_KINDS = frozenset({PushKind.CALL, PushKind.CALL_FALLBACK})
-SUPPRESSED = "suppressed:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,90 +45,73 @@ class Plan:
     """Jobs to store, and why devices were left alone (fixed words, for the metrics)."""
 
     jobs: tuple[PushJob, ...] = ()
-    suppressed: tuple[str, ...] = ()
+    suppressed: tuple[Why, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phone:
-    """One enabled device and its jobs: those that are open, and those of the call in question."""
-
-    device: Device
-    filtering: bool
-    jobs: Sequence[PushJob] = field(default=())
-
-    def queued(self, kind: PushKind) -> PushJob | None:
-        """Its queued job of this kind that is about no call."""
-        return next((job for job in self.jobs if job.state is JobState.QUEUED and job.kind is kind), None)
-
-    def of_call(self, call: Call) -> list[PushJob]:
-        """Its jobs for this call."""
-        return [job for job in self.jobs if job.sid == call.key.sid and job.peer == call.key.peer]
-
-    def was_rung(self, call: Call) -> PushJob | None:
-        """The job by which something about this call left for it, if any did."""
-        return next((job for job in self.of_call(call) if job.kind in CALL_KINDS and has_left(job)), None)
-
-
-def plan(
-    effect: Effect, conversation: Conversation, phones: Iterable[Phone], policy: WakePolicy, now: datetime
-) -> Plan:
+def plan(effect: Effect, phones: Iterable[Phone], case: Case) -> Plan:
     """The jobs that one effect makes, changes or calls off. Why a phone does not ring is in the ledger, too: nobody
     forgives that without a reason.
     """
     jobs: list[PushJob] = []
-    suppressed: list[str] = []
+    suppressed: list[Why] = []
     for phone in phones:
-        found = for_phone(effect, conversation, phone, policy, now)
-        if isinstance(found, str):
+        found = for_phone(effect, phone, case)
+        if isinstance(found, Why):
             suppressed.append(found)
             if isinstance(effect, CallRings):
-                jobs.append(ended(of_call(phone.device, effect.call, now), found, now))
+                jobs.append(ended(of_call(phone.device, effect.call, case.now), found, case.now))
         else:
             jobs.extend(found)
     return Plan(jobs=tuple(jobs), suppressed=tuple(suppressed))
 
 
-def for_phone(
-    effect: Effect, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
-) -> list[PushJob] | str:
+def for_phone(effect: Effect, phone: Phone, case: Case) -> list[PushJob] | Why:
     """Jobs for one device, or why there are none."""
     match effect:
         case MessageArrived():
-            return message(effect, conversation, phone, policy, now)
+            return message(effect, phone, case)
         case MessageCorrected():
-            return correct(effect, conversation, phone, policy, now)
+            return correct(effect, phone, case)
         case MessageWithdrawn():
-            return withdraw(effect, phone, policy, now)
+            return withdraw(effect, phone, case)
         case MessageReacted():
-            return reacted(effect, conversation, phone, policy, now)
+            return reacted(effect, phone, case)
         case ReadElsewhere():
-            return read_elsewhere(effect, phone, policy, now)
+            return read_elsewhere(effect, phone, case)
         case Invited() | SubscriptionRequested():
-            return asked(effect, conversation, phone, policy, now)
+            return asked(effect, phone, case)
         case CallRings():
-            return ring(effect, conversation, phone, policy, now)
+            return ring(effect, phone, case)
         case CallSettled():
-            return settle(effect, phone, now)
+            return settle(effect, phone, case.now)
         case CallMissed():
-            return missed(effect, conversation, phone, now)
+            return missed(effect, phone, case)
         case _:
             assert_never(effect)
 
 
-def message(
-    effect: MessageArrived, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
-) -> list[PushJob] | str:
+def message(effect: MessageArrived, phone: Phone, case: Case) -> list[PushJob] | Why:
     """A message to read: wake at once, or soon after the last wake; further messages join the queued wake."""
-    if why := unwanted(conversation, policy, now, mention=effect.mention):
+    device, now = phone.device, case.now
+    why = unwanted(
+        case.conversation,
+        case.policy,
+        now,
+        mention=effect.mention,
+        wishes=device.wishes,
+        filtering=phone.filtering,
+    )
+    if why is not None:
         return why
-    if attentive(phone.device, effect.sessions):
-        return "attentive"
-    due = next_wake(phone.device, policy, now)
-    life = life_of(effect, conversation)
+    if device.wishes.ignore_unknown and not effect.known:
+        return Why.IGNORE_UNKNOWN
+    if attentive(device, effect.sessions):
+        return Why.ATTENTIVE
+    due, life = next_wake(device, case.policy, now), life_of(effect, case)
     queued = phone.queued(PushKind.MESSAGE)
     if queued is not None:
         joined = replace(
-            shared(queued, conversation.key),
+            shared(queued, case.conversation.key),
             version=effect.version,
             silent=queued.silent and not effect.known,
             collapse="w" if effect.known else queued.collapse,
@@ -140,138 +120,95 @@ def message(
             deadline=max(queued.deadline, now + life),
             repeat=0,
         )
-        return [joined]
-    job = new_job(phone.device, PushKind.MESSAGE, effect.version, now)
-    return [
-        replace(
-            of(job, conversation.key),
-            silent=not effect.known,
-            collapse="w" if effect.known else "u",
-            not_before=due,
-            deadline=now + life,
-        )
-    ]
+        return [held(joined, case.hush)]
+    job = of(new_job(device, PushKind.MESSAGE, effect.version, now), case.conversation.key)
+    collapse = "w" if effect.known else "u"
+    job = replace(job, silent=not effect.known, collapse=collapse, not_before=due, deadline=now + life)
+    return [held(job, case.hush)]
 
 
-def life_of(effect: MessageArrived, conversation: Conversation) -> timedelta:
+def life_of(effect: MessageArrived, case: Case) -> timedelta:
     """How long the vendor keeps a message's wake."""
-    if conversation.key.kind is Kind.GROUP and not effect.mention:
+    if case.conversation.key.kind is Kind.GROUP and not effect.mention:
         return UPDATE_LIFE
     return MESSAGE_LIFE if effect.known else STRANGER_LIFE
 
 
-def asked(
-    effect: Invited | SubscriptionRequested, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
-) -> list[PushJob] | str:
+def asked(effect: Invited | SubscriptionRequested, phone: Phone, case: Case) -> list[PushJob] | Why:
     """Somebody asks the user into a room, or to see its presence. Strangers do so without sound."""
+    device, conversation, now = phone.device, case.conversation, case.now
     if conversation.muted(now):
-        return "muted"
-    if attentive(phone.device, effect.sessions):
-        return "attentive"
+        return Why.MUTED
+    if conversation.notify is Notify.NEVER:
+        return Why.NOTIFY_NEVER
     invitation = isinstance(effect, Invited)
+    if {bare(conversation.key.peer), bare(conversation.invited_by or "")} & device.wishes.muted:
+        return Why.DEVICE_MUTED
+    if device.wishes.ignore_unknown and not effect.known:
+        return Why.IGNORE_UNKNOWN
+    if attentive(device, effect.sessions):
+        return Why.ATTENTIVE
     kind = PushKind.INVITED if invitation else PushKind.SUBSCRIPTION
-    silent = isinstance(effect, Invited) and not effect.known
-    due, deadline = next_wake(phone.device, policy, now), now + MESSAGE_LIFE
+    # Who asks to see somebody's presence is a stranger mostly, and is heard all the same: once a day.
+    silent = invitation and not effect.known
+    due, deadline = next_wake(device, case.policy, now), now + MESSAGE_LIFE
     queued = phone.queued(kind)
     if queued is not None:
         return [replace(shared(queued, conversation.key), version=effect.version, silent=queued.silent and silent)]
-    job = of(new_job(phone.device, kind, effect.version, now), conversation.key)
-    return [replace(job, silent=silent, collapse="w" if invitation else "s", not_before=due, deadline=deadline)]
+    job = of(new_job(device, kind, effect.version, now), conversation.key)
+    job = replace(job, silent=silent, collapse="w" if invitation else "s", not_before=due, deadline=deadline)
+    return [held(job, case.hush)]
 
 
-def reacted(
-    effect: MessageReacted, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
-) -> list[PushJob] | str:
-    """A reaction to the user's own message, where the operator wants that."""
-    if not policy.reactions:
-        return "reactions-off"
-    if conversation.muted(now) or conversation.notify is Notify.NEVER:
-        return "muted"
+def reacted(effect: MessageReacted, phone: Phone, case: Case) -> list[PushJob] | Why:
+    """A reaction to the user's own message, where the operator wants that, to apps that need not show it."""
+    conversation = case.conversation
+    if not case.policy.reactions:
+        return Why.REACTIONS_OFF
+    if not phone.filtering:
+        return Why.SHOWS_ALL
+    if conversation.muted(case.now):
+        return Why.MUTED
+    if conversation.notify is Notify.NEVER:
+        return Why.NOTIFY_NEVER
+    if bare(conversation.key.peer) in phone.device.wishes.muted:
+        return Why.DEVICE_MUTED
     if attentive(phone.device, effect.sessions):
-        return "attentive"
-    job = new_job(phone.device, PushKind.REACTED, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, of(job, effect.conversation), effect.version, policy, now)
+        return Why.ATTENTIVE
+    job = new_job(phone.device, PushKind.REACTED, effect.version, case.now, lane=Lane.UPDATES)
+    return update(phone, of(job, effect.conversation), effect.version, case)
 
 
-def correct(
-    effect: MessageCorrected, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
-) -> list[PushJob] | str:
+def correct(effect: MessageCorrected, phone: Phone, case: Case) -> list[PushJob] | Why:
     """A correction of an unread message that the phone may be showing."""
-    if conversation.muted(now):
-        return "muted"
+    if case.conversation.muted(case.now):
+        return Why.MUTED
     if not shows(phone, effect.target_rank):
-        return "not-shown"
+        return Why.NOT_SHOWN
+    if bare(case.conversation.key.peer) in phone.device.wishes.muted:
+        return Why.DEVICE_MUTED
     if attentive(phone.device, effect.sessions):
-        return "attentive"
-    job = new_job(phone.device, PushKind.CORRECTED, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, of(job, effect.conversation), effect.target_rank, policy, now)
+        return Why.ATTENTIVE
+    job = new_job(phone.device, PushKind.CORRECTED, effect.version, case.now, lane=Lane.UPDATES)
+    return update(phone, of(job, effect.conversation), effect.target_rank, case)
 
 
-def withdraw(effect: MessageWithdrawn, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
+def withdraw(effect: MessageWithdrawn, phone: Phone, case: Case) -> list[PushJob] | Why:
     """A retraction of a message that the phone may be showing."""
     if not shows(phone, effect.target_rank):
-        return "not-shown"
-    job = new_job(phone.device, PushKind.WITHDRAW, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, of(job, effect.conversation), effect.target_rank, policy, now)
+        return Why.NOT_SHOWN
+    job = new_job(phone.device, PushKind.WITHDRAW, effect.version, case.now, lane=Lane.UPDATES)
+    return update(phone, of(job, effect.conversation), effect.target_rank, case)
 
 
-def read_elsewhere(effect: ReadElsewhere, phone: Phone, policy: WakePolicy, now: datetime) -> list[PushJob] | str:
+def read_elsewhere(effect: ReadElsewhere, phone: Phone, case: Case) -> list[PushJob] | Why:
     """The owner read on another device what this phone may be showing."""
     if phone.device.bound_to is not None and phone.device.bound_to == effect.resource:
-        return "own-device"
+        return Why.OWN_DEVICE
     if not shows(phone, effect.first_rank):
-        return "not-shown"
-    job = new_job(phone.device, PushKind.READ, effect.version, now, lane=Lane.UPDATES)
-    return update(phone, of(job, effect.conversation), effect.first_rank, policy, now)
-
-
-def ring(
-    effect: CallRings, conversation: Conversation, phone: Phone, policy: WakePolicy, now: datetime
-) -> list[PushJob] | str:
-    """A call rings: VoIP to a phone with a VoIP token, an alert to a filtering one without. Never rate-limited."""
-    call, device = effect.call, phone.device
-    if conversation.notify is Notify.NEVER:
-        return "notify-never"
-    if conversation.muted(now) and not policy.muted_calls:
-        return "muted"
-    if device.bound_to is not None and attentive(device, effect.sessions):
-        return "attentive"
-    if any(job.voip for job in phone.of_call(call)):
-        return "rung-before"  # the session id of a call that is long forgotten: one VoIP push a call, whatever happens
-    voip = device.voip_token is not None and (effect.known or policy.ring_unknown)
-    if not voip and not phone.filtering:
-        return "no-filter"
-    job = of_call(device, call, now)
-    return [replace(job, voip=voip, silent=not effect.known, collapse=None if voip else "c")]
-
-
-def settle(effect: CallSettled, phone: Phone, now: datetime) -> list[PushJob] | str:
-    """A call was answered, declined or ended: call off what is queued, tell a phone that rings and does not know."""
-    call = effect.call
-    jobs = called_off(phone, call, now)
-    rung = phone.was_rung(call)
-    answered_here = phone.device.bound_to is not None and phone.device.bound_to == effect.resource
-    if rung is None or answered_here or not phone.filtering or fetched_since(phone.device, rung):
-        return jobs
-    job = new_job(phone.device, PushKind.CALL_END, call.version, now, lane=Lane.CALLS)
-    job = replace(job, peer=call.key.peer, sid=call.key.sid, collapse="c", deadline=now + CALL_END_LIFE)
-    return [*jobs, job]
-
-
-def missed(effect: CallMissed, conversation: Conversation, phone: Phone, now: datetime) -> list[PushJob] | str:
-    """Nobody answered: call off what is queued; if something was sent, an alert replaces it. Never a second VoIP
-    push.
-    """
-    call = effect.call
-    jobs = called_off(phone, call, now)
-    if phone.was_rung(call) is None or conversation.muted(now):
-        return jobs
-    job = new_job(phone.device, PushKind.MISSED, call.version, now, lane=Lane.CALLS)
-    job = replace(job, peer=call.key.peer, sid=call.key.sid, collapse="c", deadline=now + MESSAGE_LIFE)
-    return [*jobs, job]
-
-
-# ---- what the rows above share ---------------------------------------------------------------------------------------
+        return Why.NOT_SHOWN
+    job = new_job(phone.device, PushKind.READ, effect.version, case.now, lane=Lane.UPDATES)
+    return update(phone, of(job, effect.conversation), effect.first_rank, case)
 
 
 LIFE = {
@@ -282,93 +219,12 @@ LIFE = {
 }
 
 
-def update(phone: Phone, job: PushJob, rank: int, policy: WakePolicy, now: datetime) -> list[PushJob]:
+def update(phone: Phone, job: PushJob, rank: int, case: Case) -> list[PushJob]:
     """A wake about something that the phone shows: one queued job of its kind, announcing the newest version."""
     queued = phone.queued(job.kind)
     if queued is not None:
         newest = max(rank, queued.target_rank or rank)
         return [replace(shared(queued, job.conversation), version=job.version, target_rank=newest)]
-    due = next_wake(phone.device, policy, now)
-    return [replace(job, collapse="w", target_rank=rank, not_before=due, deadline=now + LIFE[job.kind])]
-
-
-def of_call(device: Device, call: Call, now: datetime) -> PushJob:
-    """The job by which a call rings on a device."""
-    job = new_job(device, PushKind.CALL, call.version, now, lane=Lane.CALLS)
-    return replace(job, peer=call.key.peer, sid=call.key.sid, deadline=call.rings_until)
-
-
-def of(job: PushJob, key: ConversationKey) -> PushJob:
-    """The job, about a conversation."""
-    return replace(job, peer=key.peer, group=key.kind is Kind.GROUP)
-
-
-def shared(queued: PushJob, key: ConversationKey | None) -> PushJob:
-    """A wake that another one joins, about another conversation perhaps: it is about none where there are two."""
-    more = replace(queued, joined=queued.joined + 1)
-    return more if queued.conversation == key else replace(more, peer="", group=False)
-
-
-def shows(phone: Phone, rank: int) -> bool:
-    """True when a filtering device was woken for the message of this rank, so that it may be showing it."""
-    return phone.filtering and phone.device.woken_version >= rank
-
-
-def attentive(device: Device, sessions: Iterable[Session]) -> bool:
-    """True when the user sees the message on this device already: its own session is active. Of a device that is
-    bound to no session nobody knows which one is its own: any active session counts (DESIGN §3).
-    """
-    active = {session.resource for session in sessions if session.state is SessionState.ACTIVE}
-    return device.bound_to in active if device.bound_to is not None else bool(active)
-
-
-def next_wake(device: Device, policy: WakePolicy, now: datetime) -> datetime:
-    """When the device may be woken next (PUSH §5, first row)."""
-    if device.woken_at is None:
-        return now
-    return max(now, device.woken_at + (policy.interval if device.wake_unfetched else policy.coalesce))
-
-
-def fetched_since(device: Device, job: PushJob) -> bool:
-    """True when the device has asked for news after this push left."""
-    return device.fetched_at is not None and device.fetched_at >= (job.attempted_at or job.created_at)
-
-
-def has_left(job: PushJob) -> bool:
-    """True for a job whose push left, or may have."""
-    return job.state is not JobState.QUEUED and not (job.outcome or "").startswith(SUPPRESSED)
-
-
-def called_off(phone: Phone, call: Call, now: datetime) -> list[PushJob]:
-    """The call's queued jobs, ended."""
-    return [ended(job, "call-over", now) for job in phone.of_call(call) if job.state is JobState.QUEUED]
-
-
-def ended(job: PushJob, why: str, now: datetime) -> PushJob:
-    """The job done without a push, and why."""
-    return replace(job, state=JobState.DONE, outcome=SUPPRESSED + why, done_at=now)
-
-
-def new_job(device: Device, kind: PushKind, version: int, now: datetime, lane: Lane = Lane.MESSAGES) -> PushJob:
-    """A job with what is common to all; its id follows from what it is for, so that a retried rule makes the same
-    job.
-    """
-    return PushJob(
-        account=device.account,
-        job_id=job_id(device, kind, version),
-        device_id=device.device_id,
-        lane=lane,
-        kind=kind,
-        version=version,
-        peer="",
-        created_at=now,
-        not_before=now,
-        deadline=now,
-        queue=device.queue,
-    )
-
-
-def job_id(device: Device, kind: PushKind, version: int, repeat: int = 0) -> str:
-    """A UUID (RFC 9562 §5.4 form) out of the account, device, kind, version and repetition: one job each."""
-    name = "\0".join((device.account, device.device_id, kind.value, str(version), str(repeat)))
-    return str(UUID(bytes=sha256(name.encode()).digest()[:16], version=4))
+    due = next_wake(phone.device, case.policy, case.now)
+    job = replace(job, collapse="w", target_rank=rank, not_before=due, deadline=case.now + LIFE[job.kind])
+    return [held(job, case.hush)]

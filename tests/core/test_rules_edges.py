@@ -24,11 +24,12 @@ from sync.model.effect import ReadElsewhere
 from sync.model.errors import Conflict, ItemNotFound
 from sync.model.event import AccountState, Event, GapEvent, GapReason, Malformed
 from sync.model.query import SetProperties
-from sync.rules.claims import Claim, fallback, rung_at_once
+from sync.rules.claims import Claim, rung_at_once
 from sync.rules.fold import Policies, Ring, is_first_ring, take
 from sync.rules.markers import read_to
 from sync.rules.mentions import MAX_WORDS, nick_keys
 from sync.rules.properties import set_properties, until
+from sync.rules.ring import fallback
 from sync.rules.shelf import Shelf
 from sync.rules.times import FOR_EVER, microseconds
 from sync.rules.view import Tally, View, cleared, read_up_to

@@ -11,9 +11,10 @@ import sync.rules
 from sync.model.call import Call, CallState
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 from sync.model.push import Verdict
-from sync.rules.explain import VERDICTS, WHY, Evidence, asleep, told, unpushed
+from sync.rules.explain import VERDICTS, Evidence, asleep, told, unpushed
+from sync.rules.jobs import SUPPRESSED
+from sync.rules.reasons import SENTENCES, Why
 from sync.rules.times import FOR_EVER, microseconds
-from sync.rules.wakes import SUPPRESSED
 from sync.rules.wishes import WakePolicy
 from tests.contract.samples import BOB, CAT, NOW, after, call, call_job, conversation, device, job, message
 
@@ -38,15 +39,16 @@ def done(outcome: str, seconds: float = 0.031, **fields: Any) -> dict[str, Any]:
 
 
 def test_every_reason_of_the_rules_has_a_sentence() -> None:
-    """Those of the rules that make or end jobs: a new one must get words."""
+    """A rule returns a `Why`, which mypy sees to, or ends a job with one: with no other word, and each is told."""
+    assert set(SENTENCES) == set(Why)
     folder = Path(sync.rules.__file__).parent
-    source = "".join((folder / f"{name}.py").read_text() for name in ("claims", "wishes", "wakes", "fold", "devices"))
-    given = set(re.findall(r"ended\(\w+, \"([a-z-]+)\"", source) + re.findall(r"_end\(\w+, \"([a-z-]+)\"", source))
-    deciding = r"def (?:reason_not_to|reason_not_to_ring|unwanted_now|unwanted|ring)\(.*?(?=\ndef )"
-    for body in re.findall(deciding, source, re.DOTALL):
-        given |= set(re.findall(r"(?:return|else) \"([a-z-]{2,})\"", body))
-    assert {"muted", "attentive", "expired", "call-over", "rung-before", "blocked", "no-device"} <= given
-    assert given <= set(WHY)
+    sources = {path.stem: path.read_text() for path in folder.glob("*.py")}
+    ending = {name for name, source in sources.items() if re.search(r"\bended\(", source)}
+    assert {"claims", "devices", "fold", "ring", "wakes"} <= ending
+    said = {word for name in ending for word in re.findall(r"\bended\([^()]*?, \"([a-z-]+)\"", sources[name])}
+    assert said <= set(Why)
+    given = {name for name, source in sources.items() if "Why." in source and name != "reasons"}
+    assert {one for one in Why if not any(f"Why.{one.name}" in sources[name] for name in given)} <= said
     assert set(VERDICTS) == set(Verdict)
 
 
@@ -133,7 +135,7 @@ def test_what_the_state_says_of_a_message_without_a_wake() -> None:
     assert found.why == ("the conversation was muted (as it is now)", "it is read now")
     (later,) = unpushed(books, device(registered_at=after(1), enabled=False), POLICY, LATER)
     assert later.why == ("the device registered later, or anew", "the device is not enabled (now)")
-    assert [why for _, why in asleep(books, POLICY, LATER)] == [WHY["muted"]]
+    assert [why for _, why in asleep(books, POLICY, LATER)] == [SENTENCES["muted"]]
 
 
 def explain_pointer(rank: int) -> Any:

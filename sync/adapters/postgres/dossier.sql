@@ -19,7 +19,7 @@ SELECT EXISTS (SELECT FROM room WHERE jid = $1) AS room,
 
 -- name: show_account
 -- The account itself.
-SELECT jid, epoch, version, floor, unread, mentions, unread_conversations, devices, wakes_open, trim_at
+SELECT jid, epoch, version, floor, unread, mentions, unread_conversations, devices, wakes_open, quiet, trim_at
 FROM account WHERE jid = $1;
 
 -- name: show_conversations
@@ -98,7 +98,7 @@ WHERE p.host = $1 AND p.lane = $3::smallint ORDER BY s.seen DESC NULLS LAST, p.s
 
 -- name: lock_account
 -- Lock one account and read it.
-SELECT jid, epoch, version, floor, unread, mentions, unread_conversations, devices, wakes_open
+SELECT jid, epoch, version, floor, unread, mentions, unread_conversations, devices, wakes_open, quiet
 FROM account WHERE jid = $1 FOR UPDATE;
 
 -- name: recount_devices
@@ -169,7 +169,8 @@ SELECT row_to_json(d)::text FROM (
         CASE WHEN voip_token IS NOT NULL THEN 'sealed' END AS voip_token,
         CASE WHEN voip_digest IS NOT NULL THEN 'withheld' END AS voip_digest,
         node, 'withheld' AS secret_digest, name, enabled, wishes, CASE WHEN push_key IS NOT NULL THEN 'sealed' END AS push_key,
-        bound_to, registered_at, woken_version, woken_at, fetched_version, fetched_at, failures, failing_since
+        bound_to, registered_at, woken_version, woken_at, woken_until, chased, fetched_version, fetched_at, failures,
+        failing_since
     FROM device WHERE account = $1 ORDER BY device_id
 ) AS d;
 

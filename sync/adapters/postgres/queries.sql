@@ -120,10 +120,10 @@ JOIN message m USING (account, peer, kind, rank);
 -- Store accounts that are locked already.
 UPDATE account SET epoch = new.epoch, version = new.version, floor = new.floor, unread = new.unread,
     mentions = new.mentions, unread_conversations = new.unread_conversations, devices = new.devices,
-    wakes_open = new.wakes_open
+    wakes_open = new.wakes_open, quiet = new.quiet
 FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
-    $8::integer[], $9::boolean[])
-    AS new(jid, epoch, version, floor, unread, mentions, unread_conversations, devices, wakes_open)
+    $8::integer[], $9::boolean[], $10::jsonb[])
+    AS new(jid, epoch, version, floor, unread, mentions, unread_conversations, devices, wakes_open, quiet)
 WHERE account.jid = new.jid;
 
 -- name: write_conversations
@@ -193,11 +193,11 @@ ON CONFLICT (account, peer, sid) DO UPDATE SET state = excluded.state, version =
 -- Store devices, new or changed.
 INSERT INTO device (account, device_id, app, environment, alert_token, alert_digest, voip_token, voip_digest, node,
     secret_digest, name, enabled, bound_to, registered_at, woken_version, woken_at, fetched_version, fetched_at, wishes,
-    push_key, route, failures, failing_since)
+    push_key, route, failures, failing_since, woken_until, chased)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[],
     $9::text[], $10::bytea[], $11::text[], $12::boolean[], $13::text[], $14::timestamptz[], $15::bigint[],
     $16::timestamptz[], $17::bigint[], $18::timestamptz[], $19::jsonb[], $20::bytea[],
-    $21::text[], $22::integer[], $23::timestamptz[])
+    $21::text[], $22::integer[], $23::timestamptz[], $24::timestamptz[], $25::smallint[])
 ON CONFLICT (account, device_id) DO UPDATE SET app = excluded.app, environment = excluded.environment,
     alert_token = excluded.alert_token, alert_digest = excluded.alert_digest, voip_token = excluded.voip_token,
     voip_digest = excluded.voip_digest, node = excluded.node, secret_digest = excluded.secret_digest,
@@ -205,7 +205,7 @@ ON CONFLICT (account, device_id) DO UPDATE SET app = excluded.app, environment =
     registered_at = excluded.registered_at, woken_version = excluded.woken_version, woken_at = excluded.woken_at,
     fetched_version = excluded.fetched_version, fetched_at = excluded.fetched_at, wishes = excluded.wishes,
     push_key = excluded.push_key, route = excluded.route, failures = excluded.failures,
-    failing_since = excluded.failing_since;
+    failing_since = excluded.failing_since, woken_until = excluded.woken_until, chased = excluded.chased;
 
 -- name: drop_tokens
 -- Forget which tokens these devices hold.

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from sync.adapters.postgres.quiet_rows import quiet, quiet_text
 from sync.adapters.postgres.wish_rows import wishes, wishes_text
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import (
@@ -61,6 +62,7 @@ def account(row: Row) -> Account:
         unread_conversations=row["unread_conversations"],
         devices=row["devices"],
         wakes_open=row["wakes_open"],
+        quiet=quiet(row["quiet"]),
     )
 
 
@@ -76,6 +78,7 @@ def account_row(value: Account) -> tuple[object, ...]:
         value.unread_conversations,
         value.devices,
         value.wakes_open,
+        quiet_text(value.quiet),
     )
 
 
@@ -299,6 +302,8 @@ def device(row: Row) -> Device:
         route=Route(row["route"]),
         failures=row["failures"],
         failing_since=row["failing_since"],
+        woken_until=row["woken_until"],
+        chased=row["chased"],
     )
 
 
@@ -329,6 +334,8 @@ def device_row(value: Device) -> tuple[object, ...]:
         value.route,
         value.failures,
         value.failing_since,
+        value.woken_until,
+        value.chased,
     )
 
 
