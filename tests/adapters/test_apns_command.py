@@ -123,6 +123,12 @@ async def test_the_key_that_it_makes_is_kept_and_private(tmp_path: Path) -> None
             '[{"token": "aa", "state": "asleep"}]',
             "--tokens: entry 0 of {file}: state: must be one of alive",
         ),
+        ("--devices", '[{"id": "phone"}]', "--devices: entry 0 of {file}: "),
+        (
+            "--devices",
+            '[{"id": "a", "app": "x", "alert_token": "aa"}, {"id": "b", "app": "x", "alert_token": "aa"}]',
+            "--devices: {file}: alert_token: belongs to the device a.",
+        ),
         ("--provider-key", "hush", "--provider-key: {file} holds no P-256 key (PEM), as ES256 needs."),
     ],
 )

@@ -15,10 +15,12 @@ import pytest
 from h2.connection import H2Connection
 
 from sync.adapters.apns import ApnsApp, ApnsGate
-from sync.model.push import Environment, Verdict
+from sync.model.push import Environment as Side
+from sync.model.push import Verdict
 from sync.sandbox.apns.certificates import ensure
 from sync.sandbox.apns.control import serve
-from tests.contract.apns_server import ALERT, APP, KEY, TEAM, Apns, alert, apns, new_key, voip
+from sync.sandbox.apns.senders import Environment, Senders
+from tests.contract.apns_server import ALERT, APP, KEY, TEAM, VOIP, Apns, alert, apns, new_key, voip
 from tests.contract.fakes_push import MemoryProviderTokens
 
 
@@ -30,6 +32,10 @@ class Control:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         async with self.session.post(f"{self.base}/{path}", data=data) as answer:
             return answer.status, await answer.json()
+
+    async def status(self, path: str) -> int:
+        async with self.session.get(f"{self.base}/{path}") as answer:
+            return answer.status
 
     async def get(self, path: str) -> Any:
         async with self.session.get(f"{self.base}/{path}") as answer:
@@ -98,12 +104,73 @@ async def test_faults_are_posted_and_reset(server: Apns, control: Control) -> No
         ("tokens", {"token": "aa", "state": "tired"}, "state"),
         ("tokens", {"state": "alive"}, "token"),
         ("tokens", {"token": "aa", "state": "expired", "timestamp": "now"}, "timestamp"),
+        ("tokens", {"token": "aa", "state": "alive", "limit": "few"}, "limit"),
+        ("faults", {"kind": "tls", "token": "aa"}, "token"),
+        ("faults", {"kind": "tls", "push_type": "voip"}, "push_type"),
+        ("faults", {"kind": "tls", "reason": "mood"}, "reason"),
+        ("faults", {"kind": "window"}, "bytes"),
+        ("faults", {"kind": "window", "bytes": -1}, "bytes"),
+        ("faults", {"kind": "max_streams"}, "streams"),
+        ("faults", {"kind": "silent", "delivered": "perhaps"}, "delivered"),
+        ("devices", b"[", "JSON"),
+        ("devices", {"id": "other", "app": APP, "alert_token": "beef"}, "alert_token: belongs to the device phone"),
+        ("devices", {"id": "other", "app": APP}, "alert_token"),
+        ("devices/phone", {"online": "perhaps"}, "online"),
+        ("devices/phone/report", {"did": "nothing"}, "did"),
+        ("devices/phone/report", {"did": "removed", "push": "7"}, "push"),
+        ("calls", {"call": "7", "state": "loud"}, "state"),
+        ("certificates", {"app": APP, "environments": ["moon"]}, "environments"),
     ],
 )
 async def test_what_makes_no_sense_is_answered_400(control: Control, path: str, body: Any, field: str) -> None:
+    await control.post("devices", {"id": "phone", "app": APP, "alert_token": "beef"})
     status, answer = await control.post(path, body)
     assert status == 400
     assert field in answer["error"]
+
+
+async def test_a_device_that_was_not_described_is_not_found(control: Control) -> None:
+    for path, body in (("devices/phone", {"online": True}), ("devices/phone/report", {"did": "rang", "call": "7"})):
+        assert await control.post(path, body) == (404, {"error": "no such device"})
+    assert await control.status("devices/phone") == 404
+
+
+async def test_a_phone_sleeps_wakes_and_tells_what_it_did(server: Apns, control: Control) -> None:
+    phone = {"id": "phone", "app": APP, "alert_token": ALERT, "voip_token": VOIP, "online": False, "filtering": True}
+    assert await control.post("devices", phone) == (200, {})
+    async with server.gate() as gate:
+        for badge in (1, 2):
+            wake = {"aps": {"alert": {"loc-key": "NEW"}, "mutable-content": 1, "badge": badge}}
+            assert (await gate.send(alert(payload=wake))).verdict is Verdict.ACCEPTED
+        asleep = await control.get("devices/phone")
+        assert (asleep["shown"], len(asleep["stored"]), asleep["badge"]) == ([], 1, None)
+        _, awake = await control.post("devices/phone", {"online": True})
+        assert (awake["stored"], awake["badge"], awake["counts"]["replaced"]) == ([], 2, 1)
+        (notification,) = awake["shown"]
+        assert (notification["alert"], notification["aloud"], notification["changed"]) == (
+            *({"loc-key": "NEW"}, True),
+            False,
+        )
+        report = {"did": "changed", "push": notification["apns_id"], "alert": "Alice: hi"}
+        assert (await control.post("devices/phone/report", report))[0] == 200
+        await control.post("calls", {"call": "c-1", "state": "ringing"})
+        for call in ("c-1", "c-2", "c-3", "c-4", "c-5"):
+            if call != "c-1":
+                await control.post("calls", {"call": call, "state": "ended"})
+            assert (await gate.send(voip(payload={"x": {"c": call}}))).verdict is Verdict.ACCEPTED
+        (told,) = await control.get("devices")
+    assert (told["shown"][0]["alert"], told["calls"]) == ("Alice: hi", {"c-1": 1, "c-2": 1, "c-3": 1, "c-4": 1})
+    assert (told["strikes"], told["voip_banned"], told["counts"]["withheld"]) == (3, True, 1)
+    assert (told["rung_twice"], told["counts"]["accepted"], told["counts"]["delivered"]) == (0, 7, 5)
+    await control.post("reset", {})
+    assert await control.get("devices") == []
+
+
+async def test_a_certificate_is_made_on_demand(control: Control) -> None:
+    status, made = await control.post("certificates", {"app": APP})
+    assert status == 200
+    assert "BEGIN CERTIFICATE" in made["pem"]
+    assert "PRIVATE KEY" in made["pem"]
 
 
 async def test_tokens_are_told(server: Apns, control: Control) -> None:
@@ -133,6 +200,12 @@ def test_certificates_are_kept(tmp_path: Path) -> None:
     first = ensure(tmp_path).ca.read_bytes()
     assert ensure(tmp_path).ca.read_bytes() == first
     assert (tmp_path / "server.key").stat().st_mode & 0o077 == 0
+    senders = Senders(tmp_path, Environment.PRODUCTION)
+    mine = senders.file(APP).read_bytes()
+    assert Senders(tmp_path, Environment.PRODUCTION).file(APP).read_bytes() == mine
+    assert {(tmp_path / name).stat().st_mode & 0o077 for name in ("senders-ca.key", f"certificate-{APP}.pem")} == {0}
+    senders.ca.unlink()
+    assert Senders(tmp_path, Environment.PRODUCTION).file(APP).read_bytes() != mine
     (tmp_path / "server.pem").unlink()
     assert ensure(tmp_path).ca.read_bytes() != first
 
@@ -151,7 +224,7 @@ async def test_the_command_serves_until_it_is_stopped_and_keeps_log_and_certific
         app = ApnsApp(
             name="chat",
             bundle_id=APP,
-            environment=Environment.PRODUCTION,
+            environment=Side.PRODUCTION,
             server=address,
             ca_file=tmp_path / "tls" / "ca.pem",
         )

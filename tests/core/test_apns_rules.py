@@ -9,7 +9,8 @@ import pytest
 
 from sync.model.push import PushType, Verdict
 from sync.protocol.apns import TABLE, outcome, payload_limit_bytes, read_answer, row, topic
-from sync.sandbox.apns.faults import BadFault, Faults, read_fault
+from sync.sandbox.apns.bodies import BadBody
+from sync.sandbox.apns.faults import Faults, read_fault
 from sync.sandbox.apns.provider import ProviderDesk
 from sync.sandbox.apns.registry import Registry, TokenRecord, TokenState
 from sync.sandbox.apns.rules import CONTENT, ENVELOPE, read, refusal
@@ -286,7 +287,7 @@ def test_a_token_is_what_was_told_of_it(state: TokenState, answer: tuple[int, st
     ],
 )
 def test_a_fault_that_cannot_be_is_refused_by_field(body: Any, field: str) -> None:
-    with pytest.raises(BadFault, match=field):
+    with pytest.raises(BadBody, match=field):
         read_fault(body)
 
 

@@ -8,16 +8,23 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import click
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.sandbox.apns.control import BadBody, read_token, serve
-from sync.sandbox.apns.registry import TokenRecord
+from sync.sandbox.apns.bodies import BadBody, read_device, read_token
+from sync.sandbox.apns.control import serve
+from sync.sandbox.apns.device import NotSo
+from sync.sandbox.apns.fleet import Fleet
+from sync.sandbox.apns.provider import UPDATE_SECONDS
+from sync.sandbox.apns.senders import Environment
 from sync.sandbox.apns.server import Settings, Simulator
+
+Told = TypeVar("Told")
 
 
 @click.command("apns-simulator")
@@ -54,6 +61,25 @@ from sync.sandbox.apns.server import Settings, Simulator
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="What is known of device tokens: a JSON list of what POST /tokens takes.",
 )
+@click.option(
+    "--devices",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Devices: a JSON list of what POST /devices takes.",
+)
+@click.option(
+    "--environment",
+    type=click.Choice([one.value for one in Environment]),
+    default=Environment.PRODUCTION.value,
+    show_default=True,
+    help="Which certificates of senders must be for.",
+)
+@click.option(
+    "--token-update-seconds",
+    type=click.IntRange(0, UPDATE_SECONDS),
+    default=UPDATE_SECONDS,
+    show_default=True,
+    help="How often a sender may come with a new provider token; 0: with each push.",
+)
 def simulator(
     *,
     host: str,
@@ -66,9 +92,17 @@ def simulator(
     key_id: str,
     apps: tuple[str, ...],
     tokens: Path | None,
+    devices: Path | None,
+    environment: str,
+    token_update_seconds: int,
 ) -> None:
     """Answer pushes as APNs would, log them, and fail on demand."""
-    known = told_of(tokens) if tokens else {}
+    known = dict(listed("--tokens", tokens, read_token))
+    described = tuple(listed("--devices", devices, read_device))
+    try:
+        Fleet(described)
+    except NotSo as wrong:
+        fail(f"--devices: {devices}: {wrong}.", 2)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         key = provider_key or made(folder / f"AuthKey_{key_id}.p8")
@@ -80,6 +114,9 @@ def simulator(
             key_id=key_id,
             apps=apps,
             tokens=known,
+            devices=described,
+            environment=Environment(environment),
+            token_update_seconds=token_update_seconds,
         )
         asyncio.run(run(settings, key, host, port, control_port))
     except OSError as error:
@@ -102,6 +139,8 @@ async def run(settings: Settings, key: Path, host: str, port: int, control_port:
     click.echo(f"APNs simulator: https://{host}:{port} control http://{host}:{control_port}")
     click.echo(f"trust {running.certificates.ca}, log {settings.log}")
     click.echo(f"team {settings.team_id}, key {settings.key_id} in {key}, apps {', '.join(settings.apps)}")
+    for app in settings.apps:
+        click.echo(f"or certificate {running.senders.file(app)}")
     try:
         await stop.wait()
     finally:
@@ -115,22 +154,23 @@ def fail(sentence: str, status: int = 1) -> NoReturn:
     sys.exit(status)
 
 
-def told_of(path: Path) -> dict[str, TokenRecord]:
-    """What a file says of tokens. A sentence and the end where it is none of its kind."""
+def listed(option: str, path: Path | None, read: Callable[[object], Told]) -> list[Told]:
+    """What this file lists, read one by one. A sentence and the end where it is none of its kind."""
+    if path is None:
+        return []
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        fail(f"--tokens: {path} is no JSON.", 2)
+        fail(f"{option}: {path} is no JSON.", 2)
     if not isinstance(found, list):
-        fail(f"--tokens: {path} must hold a list.", 2)
-    known = {}
+        fail(f"{option}: {path} must hold a list.", 2)
+    entries = []
     for number, one in enumerate(found):
         try:
-            token, record = read_token(one)
+            entries.append(read(one))
         except BadBody as wrong:
-            fail(f"--tokens: entry {number} of {path}: {wrong}.", 2)
-        known[token] = record
-    return known
+            fail(f"{option}: entry {number} of {path}: {wrong}.", 2)
+    return entries
 
 
 def made(path: Path) -> Path:

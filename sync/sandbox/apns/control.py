@@ -1,22 +1,27 @@
 """The simulator's control port: plain HTTP for tests, beside the port that senders talk to.
 
-`POST /faults`, `POST /tokens`, `POST /reset`, `GET /log`, `GET /stats`. Whatever is malformed is answered 400 with a
-sentence that names the field. It decides nothing else.
+docs/simulator.md lists the requests. Whatever is malformed, or cannot be, is answered 400 with a sentence that names
+the field; a device that was not described, 404. It decides nothing else.
 """
 
 import json
-import time
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sync.sandbox.apns.faults import BadFault, read_fault
-from sync.sandbox.apns.registry import TokenRecord, TokenState
+from sync.sandbox.apns.bodies import (
+    BadBody,
+    read_call,
+    read_change,
+    read_device,
+    read_report,
+    read_token,
+    read_wanted,
+)
+from sync.sandbox.apns.device import Device, NotSo
+from sync.sandbox.apns.faults import read_fault
+from sync.sandbox.apns.fleet import told_of
 from sync.sandbox.apns.server import Simulator
-
-
-class BadBody(ValueError):
-    """A body that cannot be understood: the sentence names the field."""
 
 
 async def _json(request: web.Request) -> object:
@@ -26,25 +31,11 @@ async def _json(request: web.Request) -> object:
         raise BadBody("the body must be JSON") from wrong
 
 
-def read_token(body: object) -> tuple[str, TokenRecord]:
-    """A token and what is told of it, `{"token": hex, "state": …, "timestamp": ms}`. Raises BadBody."""
-    if not isinstance(body, dict):
-        raise BadBody("the body must be a JSON object")
-    token, state, since = body.get("token"), body.get("state"), body.get("timestamp", int(time.time() * 1000))
-    if not isinstance(token, str) or not token:
-        raise BadBody("token: must be text")
-    if state not in list(TokenState):
-        raise BadBody(f"state: must be one of {', '.join(TokenState)}")
-    if isinstance(since, bool) or not isinstance(since, int):
-        raise BadBody("timestamp: must be a whole number of milliseconds since 1970")
-    return token, TokenRecord(state=TokenState(state), since_ms=since)
-
-
 @web.middleware
 async def _sentences(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except (BadFault, BadBody) as wrong:
+    except (BadBody, NotSo) as wrong:
         return web.json_response({"error": str(wrong)}, status=400)
 
 
@@ -59,6 +50,10 @@ def application(simulator: Simulator) -> web.Application:
         simulator.registry.tell(*read_token(await _json(request)))
         return web.json_response({})
 
+    async def certificates(request: web.Request) -> web.Response:
+        pem = simulator.senders.issue(read_wanted(await _json(request)))
+        return web.json_response({"pem": pem.decode()})
+
     async def reset(_: web.Request) -> web.Response:
         simulator.reset()
         return web.json_response({})
@@ -70,16 +65,61 @@ def application(simulator: Simulator) -> web.Application:
         return web.json_response(simulator.stats())
 
     app = web.Application(middlewares=[_sentences])
+    app.add_routes(_device_routes(simulator))
     app.add_routes(
         [
             web.post("/faults", faults),
             web.post("/tokens", tokens),
+            web.post("/certificates", certificates),
             web.post("/reset", reset),
             web.get("/log", log),
             web.get("/stats", stats),
         ]
     )
     return app
+
+
+def _device_routes(simulator: Simulator) -> list[web.RouteDef]:
+    fleet, now = simulator.fleet, simulator.now
+
+    def named(request: web.Request) -> Device:
+        device = fleet.find(request.match_info["id"])
+        if device is None:
+            raise web.HTTPNotFound(text='{"error": "no such device"}', content_type="application/json")
+        return device
+
+    async def describe(request: web.Request) -> web.Response:
+        fleet.describe(read_device(await _json(request)))
+        return web.json_response({})
+
+    async def change(request: web.Request) -> web.Response:
+        device = named(request)
+        fleet.change(device, read_change(await _json(request)), now())
+        return web.json_response(told_of(device, now()))
+
+    async def report(request: web.Request) -> web.Response:
+        device = named(request)
+        device.report(read_report(await _json(request)), now())
+        return web.json_response({})
+
+    async def every(_: web.Request) -> web.Response:
+        return web.json_response(fleet.described(now()))
+
+    async def one(request: web.Request) -> web.Response:
+        return web.json_response(told_of(named(request), now()))
+
+    async def call(request: web.Request) -> web.Response:
+        fleet.tell(*read_call(await _json(request)), now())
+        return web.json_response({})
+
+    return [
+        web.post("/calls", call),
+        web.post("/devices", describe),
+        web.post("/devices/{id}", change),
+        web.post("/devices/{id}/report", report),
+        web.get("/devices", every),
+        web.get("/devices/{id}", one),
+    ]
 
 
 async def serve(simulator: Simulator, host: str, port: int) -> tuple[web.AppRunner, int]:

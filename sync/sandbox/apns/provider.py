@@ -22,9 +22,20 @@ _TOO_MANY = Refusal(status=429, reason="TooManyProviderTokenUpdates")
 
 
 class ProviderDesk:
-    """Checks the `authorization` header of every request. `now` gives epoch seconds; `public_key` is PEM."""
+    """Checks the `authorization` header of every request. `now` gives epoch seconds; `public_key` is PEM; between two
+    tokens of the team must be `update_seconds`.
+    """
 
-    def __init__(self, *, public_key: bytes, team_id: str, key_id: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        public_key: bytes,
+        team_id: str,
+        key_id: str,
+        now: Callable[[], float],
+        update_seconds: int = UPDATE_SECONDS,
+    ) -> None:
+        self._update_seconds = update_seconds
         self._public_key, self._team_id, self._key_id, self._now = public_key, team_id, key_id, now
         self._issued_at: dict[str, int] = {}  # tokens whose signature, kid and iss were found good
         self._taken: dict[str, int] = {}  # those among them that the team has come to use
@@ -55,7 +66,7 @@ class ProviderDesk:
         if token in self._taken:
             return None
         # The limit is on changes: a token that was used before may come again from any worker and after any restart.
-        if any(abs(issued_at - other) < UPDATE_SECONDS for other in self._taken.values()):
+        if any(abs(issued_at - other) < self._update_seconds for other in self._taken.values()):
             return _TOO_MANY
         self._taken[token] = issued_at
         return None

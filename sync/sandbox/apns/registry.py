@@ -1,11 +1,12 @@
 """Which device tokens exist, for what, and since when no longer.
 
 Unless told otherwise a token of 64 hex digits is alive when it begins with `a` (alerts) or `f` (VoIP), so that tests
-and people can make up devices. What was told by `POST /tokens` comes first. It knows nothing of devices: which of
-them is online, what it stores and shows.
+and people can make up devices. What was told by `POST /tokens` comes first, and what was described as a device's
+(`fleet`) before the default. A token may have a rate: what is accepted beyond it is refused. Times are given.
 """
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,11 +27,20 @@ class TokenState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """At most `limit` pushes are taken within any `seconds`."""
+
+    limit: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRecord:
     """`since_ms`: epoch milliseconds from which an unregistered or expired token is dead."""
 
     state: TokenState
     since_ms: int | None = None
+    rate: Rate | None = None
 
 
 class Registry:
@@ -39,6 +49,7 @@ class Registry:
     def __init__(self, given: Mapping[str, TokenRecord] | None = None) -> None:
         self._given = {token.lower(): record for token, record in (given or {}).items()}
         self._told = dict(self._given)
+        self._taken: dict[str, deque[float]] = {}
 
     def tell(self, token: str, record: TokenRecord) -> None:
         """From now on this token is so; tokens are compared in lower case."""
@@ -47,6 +58,24 @@ class Registry:
     def forget(self) -> None:
         """Back to what was given, and the default for every other token."""
         self._told = dict(self._given)
+        self._taken.clear()
+
+    def told(self, token: str) -> TokenRecord | None:
+        """What was told of this token."""
+        return self._told.get(token.lower())
+
+    def limited(self, token: str, now: float) -> Refusal | None:
+        """Why this token takes no push now that would otherwise be accepted, or None: then the push is counted."""
+        record = self.told(token)
+        if record is None or record.rate is None:
+            return None
+        taken = self._taken.setdefault(token.lower(), deque())
+        while taken and taken[0] <= now - record.rate.seconds:
+            taken.popleft()
+        if len(taken) >= record.rate.limit:
+            return Refusal(status=429, reason="TooManyRequests")
+        taken.append(now)
+        return None
 
     def refusal(self, token: str, push_type: str) -> Refusal | None:
         """Why a push of this type cannot go to this token, or None."""
