@@ -170,6 +170,7 @@ class Push(Section):
     repeat_seconds: tuple[Seconds, ...] = (60.0, 600.0)  # an unfetched wake is repeated then, to filtering apps
     muted_mentions: bool = False  # a mention wakes though its conversation is muted
     muted_calls: bool = False  # likewise a call
+    max_devices: int = Field(default=5, ge=1, le=100)  # of an account, the oldest leaves: mod_cloud_notify's number
     reactions: bool = False  # a reaction to one's own message is no reason to take a phone out of the pocket
     sends_in_flight: int = Field(default=100, ge=1, le=1000)  # requests without an answer; APNs allows 1,000 streams
     # Of app servers that are not ours (XEP-0357), as mod_cloud_notify's push_notification_* and push_max_errors.
@@ -209,7 +210,7 @@ class Retention(Section):
 class ApnsApp(Section):
     """One app of the team."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]  # also a metric label
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,64}$")]  # Siskin: tigase:messenger:apns:1
     bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,155}$")]
     environment: Environment
     filtering: bool

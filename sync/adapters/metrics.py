@@ -117,8 +117,11 @@ class Metrics:
         self._received = self._counter("publishes_received_total", "Other servers' publishes.", "outcome")
         self._depth = self._gauge("push_queue_jobs", "Due push jobs.", "lane")
         self._oldest = self._gauge("push_queue_oldest_seconds", "Age of the oldest due push job.", "lane")
-        self._removed = self._counter("tokens_removed_total", "Device tokens that the vendor called dead.", "reason")
-        self._breaker = self._gauge("breaker_open", "1 while sending to a service is stopped.", "name")
+        self._removed = self._counter(
+            "tokens_removed_total", "Devices that left: dead by the vendor's word, or why else.", "reason"
+        )
+        self._breaker = self._gauge("breaker_open", "1 while the pushes of a queue are stopped.", "name")
+        self._dying = self._gauge("tokens_dying", "1 while very many tokens of an app are called dead.", "app")
 
     def _make_calls(self) -> None:
         self._call = self._histogram("call_to_push_seconds", "From a propose to its accepted push.", _CALL_SECONDS)

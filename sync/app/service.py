@@ -237,6 +237,8 @@ class Service:
                 store=store,
                 sealer=self._drivers.sealer,
                 apps=settings.apps(self._config),
+                observer=metrics,
+                most=self._config.push.max_devices,
                 random_name=lambda: secrets.token_urlsafe(24),
             ),
             publishes=Publishes(

@@ -19,6 +19,16 @@ class PushType(StrEnum):
     VOIP = "voip"
 
 
+class Vendor(StrEnum):
+    """Whose push service it is."""
+
+    APNS = "apns"
+    FCM = "fcm"
+    WEBPUSH = "webpush"
+    UBUNTU = "ubuntu"
+    WNS = "wns"
+
+
 class Environment(StrEnum):
     """The two worlds of APNs; a token belongs to one of them."""
 

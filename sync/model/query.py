@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 from sync.model.call import Call
 from sync.model.conversation import Change, Conversation, ConversationKey, Kind, LastMessage, Notify, Status
-from sync.model.push import Environment
+from sync.model.publish import Options
+from sync.model.push import Environment, Vendor
 from sync.model.wishes import NO_WISHES, PushKey, Wishes
 
 
@@ -269,15 +270,18 @@ class SetProperties:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterDevice:
-    """A phone introduces itself (`register-device`). `resource` of the sender; tokens hexadecimal."""
+    """A phone introduces itself (`register-device`). `resource` of the sender; APNs' tokens hexadecimal. `app`: its
+    configured name, or the id that its vendor knows it by; None = the one that is configured for the vendor.
+    """
 
     account: str
     resource: str
     device_id: str
-    app: str
+    app: str | None
     alert_token: str = field(repr=False)
     voip_token: str | None = field(default=None, repr=False)
     name: str | None = None
+    vendor: Vendor = Vendor.APNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,8 +295,8 @@ class UnregisterDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnablePush:
-    """XEP-0357 §5: push to this node. `jid` the app server named, `secret` from the publish-options. `push_key` is what
-    `wishes.encrypt` is made of.
+    """XEP-0357 §5: push to this node. `jid` the app server named, `options` the fields of the publish-options, `secret`
+    one of them. `push_key` is what `wishes.encrypt` is made of.
     """
 
     account: str
@@ -300,6 +304,7 @@ class EnablePush:
     jid: str
     node: str
     secret: str | None = field(default=None, repr=False)
+    options: Options = field(default=(), repr=False)
     wishes: Wishes = NO_WISHES
     push_key: PushKey | None = None
 

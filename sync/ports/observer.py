@@ -94,7 +94,8 @@ class Observer(Protocol):
         ...
 
     def token_removed(self, reason: str) -> None:
-        """A device token is dead by the vendor's word."""
+        """A device left: its token is dead by the vendor's word (`reason`), or taken-over, crowded-out, unregistered,
+        logged-out."""
         ...
 
     def breaker(self, name: str, is_open: bool) -> None:

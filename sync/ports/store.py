@@ -22,6 +22,7 @@ from sync.model.query import (
     RewritePage,
     RewriteQuery,
 )
+from sync.model.registry import ListedDevice
 from sync.model.room import RoomEntry, RoomMember
 
 T = TypeVar("T")
@@ -87,6 +88,10 @@ class Store(Protocol):
 
     async def call(self, account: str, query: CallQuery) -> Call | None:
         """The newest call of that session id, None = there is none."""
+        ...
+
+    async def devices(self, account: str) -> Sequence[ListedDevice]:
+        """The account's devices with what the ledger has of them, registered last first."""
         ...
 
     async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:

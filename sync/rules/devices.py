@@ -2,13 +2,16 @@
 token belongs to one device, and a later registration takes it over from whoever had it (DESIGN §3).
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from hmac import compare_digest
 
 from sync.model.books import Books, Ruling, Writes
 from sync.model.conversation import Account
-from sync.model.device import Device, JobState, PushKind, SealedToken
+from sync.model.device import Device, JobState, PushJob, PushKind, SealedToken
 from sync.model.errors import Forbidden, ItemNotFound
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, UnregisterDevice
+from sync.model.registry import LogOut, UnregisterPush
 from sync.model.wishes import NO_WISHES
 from sync.rules.jobs import WAKES, ended
 
@@ -25,30 +28,37 @@ class NewPhone:
     secret_digest: bytes = field(repr=False)
 
 
-def register(request: RegisterDevice, app: App, phone: NewPhone, books: Books) -> Ruling[str]:
-    """`register-device`. The value: the node; an existing device keeps its own.
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A phone is registered: its node, and how many devices left for it because they held one of its tokens
+    (`taken_over`), or because the account has no room for more (`crowded_out`).
+    """
+
+    node: str
+    taken_over: int = 0
+    crowded_out: int = 0
+
+
+def register(
+    request: RegisterDevice, app: App, phone: NewPhone, books: Books, *, most: int = MAX_DEVICES
+) -> Ruling[Entered]:
+    """`register-device` and its older names; an existing device keeps its node. `most`: devices of an account.
 
     Other devices that hold one of the tokens were loaded with the books: they are removed.
     """
-    writes = Writes()
-    accounts = dict(books.accounts)
     mine = {device.device_id: device for device in books.devices.get(request.account, ())}
     former = mine.get(request.device_id)
     tokens = {phone.alert_token, phone.voip_token} - {None}
-    leaving = [
+    robbed = [
         device
         for devices in books.devices.values()
         for device in devices
         if device is not former and (device.app, device.environment) == (app.name, app.environment)
         if tokens & {device.alert_token, device.voip_token}
     ]
-    staying = [device for device in mine.values() if device is not former and device not in leaving]
-    staying.sort(key=lambda device: device.registered_at)
-    leaving += staying[: max(0, len(staying) + 1 - MAX_DEVICES)]
-    for device in leaving:
-        writes.deleted_devices.append((device.account, device.device_id))
-        owner = accounts[device.account]
-        accounts[device.account] = replace(owner, devices=owner.devices - 1)
+    staying = [device for device in mine.values() if device is not former and device not in robbed]
+    crowded = crowded_out(staying, most)
+    writes = departed([*robbed, *crowded], books)
     device = Device(
         account=request.account,
         device_id=request.device_id,
@@ -66,10 +76,45 @@ def register(request: RegisterDevice, app: App, phone: NewPhone, books: Books) -
     )
     writes.devices.append(device)
     writes.retokened.append(device)
-    owner = accounts[request.account]
-    accounts[request.account] = replace(owner, devices=owner.devices + (former is None))
-    writes.accounts = list(accounts.values())
-    return Ruling(writes=writes, value=device.node)
+    writes.accounts = [
+        replace(account, devices=account.devices + 1) if account.jid == request.account and former is None else account
+        for account in writes.accounts
+    ]
+    return Ruling(writes=writes, value=Entered(device.node, len(robbed), len(crowded)))
+
+
+def crowded_out(staying: Sequence[Device], most: int) -> list[Device]:
+    """Which devices of an account leave, those registered longest ago, so that it has room for one more."""
+    oldest = sorted(staying, key=lambda device: device.registered_at)
+    return oldest[: max(0, len(oldest) + 1 - most)]
+
+
+def departed(leaving: Sequence[Device], books: Books) -> Writes:
+    """These devices are gone, with their tokens, and what is queued for them is over. All accounts of the books are
+    among the rows, counted anew.
+    """
+    writes = Writes(deleted_devices=[(device.account, device.device_id) for device in leaving])
+    gone = set(writes.deleted_devices)
+    for jid, account in books.accounts.items():
+        devices = books.devices.get(jid, ())
+        staying = [device for device in devices if (jid, device.device_id) not in gone]
+        if len(staying) == len(devices):
+            writes.accounts.append(account)
+            continue
+        queued = [job for job in books.jobs.get(jid, ()) if job.state is JobState.QUEUED]
+        over = [job for job in queued if (jid, job.device_id) in gone]
+        writes.jobs += [ended(job, "no-device", books.now) for job in over]
+        awaited = awaits_fetch(staying, [job for job in queued if job not in over])
+        left = account.devices - len(devices) + len(staying)
+        writes.accounts.append(replace(account, devices=left, wakes_open=account.wakes_open and awaited))
+    return writes
+
+
+def awaits_fetch(devices: Iterable[Device], queued: Iterable[PushJob]) -> bool:
+    """True while one of an account's devices was pushed and has not fetched yet; `queued`: what is due to them."""
+    if any(device.enabled and device.wake_unfetched for device in devices):
+        return True
+    return any(job.kind is PushKind.CALL_FALLBACK for job in queued)
 
 
 def unregister(request: UnregisterDevice, digest: bytes, books: Books) -> Ruling[None]:
@@ -81,10 +126,37 @@ def unregister(request: UnregisterDevice, digest: bytes, books: Books) -> Ruling
     ]
     if not found:
         raise ItemNotFound("No device is registered with this device-token.")
-    account = books.accounts[request.account]
-    account = replace(account, devices=account.devices - len(found))
-    gone = [(device.account, device.device_id) for device in found]
-    return Ruling(writes=Writes(deleted_devices=gone, accounts=[account]), value=None)
+    return Ruling(writes=departed(found, books), value=None)
+
+
+def unregister_named(request: UnregisterPush, books: Books) -> Ruling[tuple[str, ...]]:
+    """`unregister-push`: devices of the own account, by node, else the one with the device id. The value: their
+    nodes.
+    """
+    found = [
+        device
+        for device in books.devices.get(request.account, ())
+        if (device.node in request.nodes if request.nodes else device.device_id == request.device_id)
+    ]
+    if not found:
+        raise ItemNotFound("None of this account's devices is named so.")
+    return Ruling(writes=departed(found, books), value=tuple(sorted(device.node for device in found)))
+
+
+def log_out(request: LogOut, token: bytes | None, secret: bytes | None, books: Books) -> Ruling[bool]:
+    """A device leaves without its account's login. The value: whether there was one that fits; whoever asks is told
+    nothing more. `token` and `secret` are digests.
+    """
+    found = []
+    for device in (device for devices in books.devices.values() for device in devices):
+        if request.node is not None:
+            named = device.node == request.node
+        else:
+            named = device.app == request.app and compare_digest(device.alert_token.digest, token or b"")
+        proved = device.account == request.account if secret is None else compare_digest(device.secret_digest, secret)
+        if named and proved:
+            found.append(device)
+    return Ruling(writes=departed(found, books) if found else Writes(), value=bool(found))
 
 
 def enable(request: EnablePush, secret_digest: bytes | None, books: Books) -> Ruling[None]:
@@ -92,7 +164,7 @@ def enable(request: EnablePush, secret_digest: bytes | None, books: Books) -> Ru
     device = next((d for d in books.devices.get(request.account, ()) if d.node == request.node), None)
     if device is None:
         raise ItemNotFound("No device of this account is registered with this node.")
-    if secret_digest is not None and secret_digest != device.secret_digest:
+    if secret_digest is not None and not compare_digest(secret_digest, device.secret_digest):
         raise Forbidden("The secret does not fit the node.")
     bound_to = request.resource or device.bound_to
     device = replace(device, enabled=True, wishes=request.wishes, bound_to=bound_to)
@@ -151,10 +223,7 @@ def fetched(account: str, resource: str, version: int, books: Books) -> Ruling[l
         )
     if writes.devices:
         ended_now = {job.job_id for job in writes.jobs}
-        open_wakes = any(device.enabled and device.wake_unfetched for device in devices)
-        open_rings = any(
-            job.kind is PushKind.CALL_FALLBACK and job.state is JobState.QUEUED and job.job_id not in ended_now
-            for job in books.jobs.get(account, ())
-        )
-        writes.accounts = [replace(owner, wakes_open=open_wakes or open_rings)]
+        jobs = books.jobs.get(account, ())
+        queued = [job for job in jobs if job.state is JobState.QUEUED and job.job_id not in ended_now]
+        writes.accounts = [replace(owner, wakes_open=awaits_fetch(devices, queued))]
     return Ruling(writes=writes, value=delays)

@@ -24,6 +24,7 @@ from sync.model.errors import (
 )
 from sync.model.jid import domain, resource
 from sync.model.query import EnablePush, RegisterDevice, UnregisterDevice
+from sync.model.registry import ListDevices, UnregisterPush
 from sync.ports import Observer, Wire
 from sync.protocol import commands, delegation, disco, envelope, feed, notification, push
 from sync.protocol import grants as advertised
@@ -236,7 +237,7 @@ class Door:
         if len(stanza) != 1:
             raise BadRequest("There is not one payload.")
         payload, kind = stanza[0], stanza.get("type")
-        offered = commands.NAMES if self._registrations.offered else {}
+        offered = commands.offered(self._registrations.offered)
         if kind == "get" and payload.tag == disco.INFO:
             return disco.info(payload, commands=offered, version=self._version)
         if kind == "get" and payload.tag == disco.ITEMS:
@@ -257,14 +258,21 @@ class Door:
         command = commands.decode_command(payload, sender=sender, request_id=stanza.get("id", ""))
         match command.request:
             case RegisterDevice() as request:
-                return commands.registered(command, await self._registrations.register(request))
+                registration = await self._registrations.register(request)
+                return commands.registered(command, registration, self._component)
             case UnregisterDevice() as request:
                 await self._registrations.unregister(request)
                 return commands.unregistered(command)
+            case ListDevices() as request:
+                return commands.listed(command, await self._registrations.list(request))
+            case UnregisterPush() as request:
+                return commands.unregistered_named(command, await self._registrations.unregister_named(request))
             case commands.Cancel():
                 return commands.canceled(command)
-            case _:
-                return commands.form(command)
+            case commands.AskForm(account):
+                choice = command.node == commands.UNREGISTER_PUSH
+                devices = await self._registrations.list(ListDevices(account=account)) if choice else ()
+                return commands.form(command, devices)
 
 
 def told(error: Exception) -> RequestError:

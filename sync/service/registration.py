@@ -1,22 +1,37 @@
 """The device registry's service side: seals tokens, makes nodes and secrets, and runs the registry's rules."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from sync.model.books import Keys
 from sync.model.device import SealedToken
-from sync.model.errors import Conflict, ItemNotFound, TokenHeld
+from sync.model.errors import BadRequest, Conflict, ItemNotFound, TokenHeld
+from sync.model.push import Vendor
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, Registration, UnregisterDevice
+from sync.model.registry import ListDevices, ListedDevice, LogOut, UnregisterPush
 from sync.model.wishes import Encrypt
-from sync.ports import Sealer, Store
-from sync.rules.devices import NewPhone, disable, enable, register, unregister
+from sync.ports import Observer, Sealer, Store
+from sync.protocol.names import COMMANDS
+from sync.rules.devices import (
+    MAX_DEVICES,
+    NewPhone,
+    disable,
+    enable,
+    log_out,
+    register,
+    unregister,
+    unregister_named,
+)
 
+PAYLOAD = ("bad-payload", COMMANDS)
 ATTEMPTS = 5  # at a token that changes hands meanwhile
 
 
 class Registrations:
-    """Register, unregister, enable, disable. `random_name` gives an unguessable URL-safe text."""
+    """Register, list, unregister, enable, disable. `random_name` gives an unguessable URL-safe text; `most`: devices
+    of an account.
+    """
 
     def __init__(
         self,
@@ -26,18 +41,20 @@ class Registrations:
         sealer: Sealer,
         apps: Mapping[str, App],
         random_name: Callable[[], str],
+        observer: Observer,
+        most: int = MAX_DEVICES,
     ) -> None:
         self._component, self._store, self._sealer, self._apps = component, store, sealer, apps
-        self._random_name = random_name
+        self._random_name, self._observer, self._most = random_name, observer, most
 
     @property
-    def offered(self) -> bool:
-        """True where there is an app that a phone can register with."""
-        return bool(self._apps)
+    def offered(self) -> frozenset[Vendor]:
+        """The vendors of the apps that a phone can register with."""
+        return frozenset({Vendor.APNS} if self._apps else ())
 
     async def register(self, request: RegisterDevice) -> Registration:
-        """`register-device` (PUSH §4)."""
-        app = self._app(request.app)
+        """`register-device` and its older names (PUSH §4)."""
+        app = self._app(request)
         secret = self._random_name()
         phone = NewPhone(
             alert_token=self._sealed(request.alert_token),
@@ -51,16 +68,46 @@ class Registrations:
             # Whoever holds one of the tokens loses it: both accounts are locked.
             keys = Keys(accounts=owners | {request.account}, create=True, devices=True)
             try:
-                node = await self._store.transact(keys, partial(register, request, app, phone))
+                entered = await self._store.transact(keys, partial(register, request, app, phone, most=self._most))
             except TokenHeld:
                 continue
-            return Registration(node=node, secret=secret)
+            self._removed("taken-over", entered.taken_over)
+            self._removed("crowded-out", entered.crowded_out)
+            return Registration(node=entered.node, secret=secret)
         raise Conflict("Other devices register with these tokens at the same time.")
+
+    async def list(self, request: ListDevices) -> Sequence[ListedDevice]:
+        """`list-push-registrations`."""
+        return await self._store.devices(request.account)
 
     async def unregister(self, request: UnregisterDevice) -> None:
         """`unregister-device`."""
         digest = self._sealer.digest(request.alert_token)
         await self._store.transact(self._keys(request.account), partial(unregister, request, digest))
+        self._removed("unregistered", 1)
+
+    async def unregister_named(self, request: UnregisterPush) -> tuple[str, ...]:
+        """`unregister-push`: the nodes that are gone."""
+        nodes = await self._store.transact(self._keys(request.account), partial(unregister_named, request))
+        self._removed("unregistered", len(nodes))
+        return nodes
+
+    async def log_out(self, request: LogOut) -> bool:
+        """Without a login: whether there was a device that fits. It takes the same steps whether or not there is one of
+        that name.
+        """
+        token = self._sealer.digest(request.token) if request.token is not None else None
+        secret = self._sealer.digest(request.secret) if request.secret is not None else None
+        if request.node is not None:
+            owners = await self._store.node_owners(request.node)
+        else:
+            app = self._apps.get(request.app or "")
+            digests = [token] if token is not None else []
+            owners = await self._store.token_owners(app.name, app.environment, digests) if app else frozenset()
+        keys = Keys(accounts=owners, devices=True)
+        gone = await self._store.transact(keys, partial(log_out, request, token, secret))
+        self._removed("logged-out", int(gone))
+        return gone
 
     async def enable(self, request: EnablePush) -> None:
         """XEP-0357 enable at one of our nodes."""
@@ -77,12 +124,27 @@ class Registrations:
     def _keys(self, account: str) -> Keys:
         return Keys(accounts=frozenset({account}), devices=True)
 
-    def _app(self, name: str) -> App:
+    def _app(self, request: RegisterDevice) -> App:
         # PUSH §4: a vendor or app that is not configured is not found.
-        app = self._apps.get(name)
-        if app is None:
-            raise ItemNotFound("'provider' names no app that is configured here.")
-        return app
+        if request.vendor not in self.offered:
+            raise ItemNotFound("No app of this push service is configured here.")
+        if request.app is None:
+            found = list(self._apps.values())
+            if len(found) > 1:
+                raise BadRequest("'application-id' is missing: there are several apps.", application=PAYLOAD)
+        elif request.app in self._apps:
+            found = [self._apps[request.app]]
+        else:
+            found = [app for app in self._apps.values() if app.bundle_id == request.app]
+        if not found:
+            raise ItemNotFound("No app of this name is configured here.")
+        if len(found) > 1:  # one for each environment
+            raise BadRequest("'application-id' names several apps.", application=PAYLOAD)
+        return found[0]
+
+    def _removed(self, why: str, count: int) -> None:
+        for _ in range(count):
+            self._observer.token_removed(why)
 
     def _own(self, jid: str) -> None:
         if jid != self._component:

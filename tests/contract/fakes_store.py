@@ -32,6 +32,7 @@ from sync.rules.times import microseconds
 from tests.contract.fakes_bootstrap import MemoryBootstraps
 from tests.contract.fakes_delta import delta, newest_call
 from tests.contract.fakes_inbox import inbox
+from tests.contract.fakes_registry import MemoryRegistry
 from tests.contract.fakes_rooms import MemoryRooms
 from tests.contract.fakes_tables import Tables, behind, means, raise_epochs, refuse, unread_messages, waiting, write
 
@@ -54,7 +55,7 @@ class SetClock:
 REWRITES = (ChangeKind.CORRECTED, ChangeKind.RETRACTED, ChangeKind.MODERATED)
 
 
-class MemoryStore(MemoryRooms, MemoryBootstraps):
+class MemoryStore(MemoryRooms, MemoryBootstraps, MemoryRegistry):
     """Plays `Store`, `Rooms`, `Bootstraps` and `FeedMarks`. `tables` is open to tests."""
 
     def __init__(self, clock: SetClock) -> None:

@@ -5,40 +5,67 @@ tests/system/test_request_vectors.py.
 
 from copy import deepcopy
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
 
 from sync.model.delta import DeltaItem
+from sync.model.push import Vendor
 from sync.model.query import Registration, RewritePage
+from sync.model.registry import ListedDevice
 from sync.protocol import commands, disco, rewrite
 from sync.protocol.commands import AskForm, Command
 from sync.protocol.live import encode_live, headline
 from sync.protocol.names import CLIENT, COMMANDS, CONVSYNC, INBOX, PUSH, REWRITE, SYNC, clark
+from tests.contract.samples import device
 from tests.core import test_protocol_delta as delta
 from tests.core.dialect_schema import faults, wrapped
 from tests.core.protocol_vectors import check, load, shape, xml_of
 
-REGISTERING, UNREGISTERING = (Command(node, "u7", AskForm()) for node in (commands.REGISTER, commands.UNREGISTER))
+COMPONENT, ONE = "sync.ex.org", Registration(node="n1", secret="s3")
+DEVICES = (
+    ListedDevice(
+        device=device("d1", "ann@ex.org", node="n1", name="Ann's phone"),
+        succeeded_at=datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=timezone(timedelta(hours=2))),
+        failed_at=datetime(2026, 1, 1, tzinfo=UTC),
+        reason="Unregistered",
+    ),
+    ListedDevice(device=device("d2", "ann@ex.org", node="n2", enabled=False, app="beta")),
+)
+
+
+def called(node: str) -> Command:
+    return Command(node, "u7", AskForm("ann@ex.org"))
+
+
+REGISTERING, UNREGISTERING = called(commands.REGISTER), called(commands.UNREGISTER)
+OFFERED = commands.offered({Vendor.APNS})
 ANSWERS = {
     "the form of register-device": lambda: commands.form(REGISTERING),
     "the form of unregister-device": lambda: commands.form(UNREGISTERING),
     "canceled": lambda: commands.canceled(REGISTERING),
     "unregistered": lambda: commands.unregistered(UNREGISTERING),
     "registered": lambda: commands.registered(
-        REGISTERING, Registration(node="n1", secret="s3", features=("urn:a", "urn:b"))
+        REGISTERING, Registration(node="n1", secret="s3", features=("urn:a", "urn:b")), COMPONENT
     ),
-    "registered without extensions": lambda: commands.registered(REGISTERING, Registration(node="n1", secret="s3")),
+    "registered without extensions": lambda: commands.registered(REGISTERING, ONE, COMPONENT),
+    "the form of register-push-apns": lambda: commands.form(called("register-push-apns")),
+    "registered by its older name": lambda: commands.registered(called("register-push-apns"), ONE, COMPONENT),
+    "the form of unregister-push": lambda: commands.form(called(commands.UNREGISTER_PUSH), DEVICES),
+    "the form of unregister-push, without devices": lambda: commands.form(called(commands.UNREGISTER_PUSH)),
+    "logged out": lambda: commands.unregistered_named(called(commands.UNREGISTER_PUSH), ["n1", "n2"]),
+    "a list of devices": lambda: commands.listed(called(commands.LIST), DEVICES),
+    "a list of none": lambda: commands.listed(called(commands.LIST), ()),
 }
 
 
 def discovered(payload: Element) -> Element:
     if payload.tag == disco.INFO:
-        return disco.info(payload, commands=commands.NAMES, version="0.1.0")
+        return disco.info(payload, commands=OFFERED, version="0.1.0")
     if payload.tag == disco.ITEMS:
-        return disco.items(payload, component="sync.ex.org", commands=commands.NAMES)
+        return disco.items(payload, component=COMPONENT, commands=OFFERED)
     return disco.version("0.1.0")
 
 

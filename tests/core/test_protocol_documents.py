@@ -173,7 +173,9 @@ def test_a_phone_registers_as_the_guide_says() -> None:
     assert isinstance(command.request, RegisterDevice)
     told = said["r1!"][0].iterfind(".//{*}field")
     values = {str(field.get("var")): str(field.findtext("{*}value")) for field in told}
-    answer = commands.registered(command, Registration(node=values["node"], secret=values["secret"]))
+    answer = commands.registered(
+        command, Registration(node=values["node"], secret=values["secret"]), "sync.example.org"
+    )
     assert shape(answer) == shape(said["r1!"][0])
     enabled = push.decode_push(said["e1"][0], kind="set", sender=sender)
     assert isinstance(enabled, EnablePush)

@@ -5,6 +5,7 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from sync.model.errors import BadRequest, Forbidden, ItemNotFound
+from sync.model.push import Vendor
 from sync.model.query import Registration
 from sync.protocol import commands, delegation, disco, envelope
 from sync.protocol.names import DELEGATIONS, INBOX, PUSH, REWRITE, SYNC
@@ -12,6 +13,7 @@ from sync.protocol.push import decode_push
 from sync.protocol.serialise import parse, serialise
 from tests.core.protocol_vectors import check, load, plain
 
+OFFERED = commands.offered({Vendor.APNS})
 REQUEST = (
     "<iq xmlns='jabber:component:accept' type='set' from='ex.org' to='sync.ex.org' id='d1'>"
     "<delegation xmlns='urn:xmpp:delegation:{version}'><forwarded xmlns='urn:xmpp:forward:0'>"
@@ -81,7 +83,7 @@ def test_the_components_own_answers() -> None:
 
 def _features(node: str | None) -> list[str | None]:
     payload = Element(disco.INFO, {} if node is None else {"node": node})
-    answer = disco.info(payload, commands=commands.NAMES)
+    answer = disco.info(payload, commands=OFFERED)
     assert answer.get("node") == node
     return [child.get("var") for child in answer if child.get("var")]
 
@@ -100,7 +102,7 @@ def _identities(answer: Element) -> list[tuple[str | None, ...]]:
 
 
 def test_the_component_is_an_app_server() -> None:
-    answer = disco.info(Element(disco.INFO), commands=commands.NAMES)
+    answer = disco.info(Element(disco.INFO), commands=OFFERED)
     assert _identities(answer) == [("pubsub", "push", "Convsync"), ("component", "generic", "Convsync")]
     assert {PUSH, "http://jabber.org/protocol/commands", "jabber:iq:version"} <= set(_features(None))
 
@@ -125,7 +127,7 @@ def test_without_an_app_nothing_is_said_of_push(version: str) -> None:
 
 def test_the_component_says_what_it_is() -> None:
     """XEP-0232: beside the features, for whoever asks for them anyway."""
-    answer = disco.info(Element(disco.INFO), commands=commands.NAMES, version="0.1.0")
+    answer = disco.info(Element(disco.INFO), commands=OFFERED, version="0.1.0")
     assert serialise(answer[-1]) == (
         '<x xmlns="jabber:x:data" type="result">'
         '<field var="FORM_TYPE" type="hidden"><value>urn:xmpp:dataforms:softwareinfo</value></field>'
@@ -137,12 +139,12 @@ def test_the_component_says_what_it_is() -> None:
 def test_commands_are_discoverable() -> None:
     """XEP-0050 §2.2."""
     payload = Element(disco.ITEMS, {"node": "http://jabber.org/protocol/commands"})
-    answer = disco.items(payload, component="sync.ex.org", commands=commands.NAMES)
-    assert [(i.get("jid"), i.get("node")) for i in answer] == [
-        ("sync.ex.org", "register-device"),
-        ("sync.ex.org", "unregister-device"),
+    answer = disco.items(payload, component="sync.ex.org", commands=OFFERED)
+    assert {i.get("jid") for i in answer} == {"sync.ex.org"}
+    assert [i.get("node") for i in answer] == [
+        *("register-device", "unregister-device", "register-push-apns", "list-push-registrations", "unregister-push"),
     ]
-    assert len(disco.items(Element(disco.ITEMS), component="sync.ex.org", commands=commands.NAMES)) == 0
+    assert len(disco.items(Element(disco.ITEMS), component="sync.ex.org", commands=OFFERED)) == 0
     assert "jabber:x:data" in _features("register-device")
 
 
@@ -151,7 +153,7 @@ def test_unknown_nodes(node: str) -> None:
     with pytest.raises(ItemNotFound):
         _features(node)
     with pytest.raises(ItemNotFound):
-        disco.items(Element(disco.ITEMS, {"node": node}), component="sync.ex.org", commands=commands.NAMES)
+        disco.items(Element(disco.ITEMS, {"node": node}), component="sync.ex.org", commands=OFFERED)
 
 
 def test_version() -> None:
@@ -186,12 +188,12 @@ def test_only_a_session_of_an_account_registers(sender: str) -> None:
 
 
 def test_answers_of_commands() -> None:
-    command = commands.Command(commands.REGISTER, "u7", commands.AskForm())
+    command = commands.Command(commands.REGISTER, "u7", commands.AskForm("ann@ex.org"))
     head = '<command xmlns="http://jabber.org/protocol/commands" node="register-device" sessionid="u7" status='
     registration = Registration(node="n1", secret="s3", features=("urn:a", "urn:b"))
     assert serialise(commands.canceled(command)) == f'{head}"canceled"/>'
     assert serialise(commands.unregistered(command)) == f'{head}"completed"/>'
-    assert serialise(commands.registered(command, registration)) == (
+    assert serialise(commands.registered(command, registration, "sync.ex.org")) == (
         f'{head}"completed"><x xmlns="jabber:x:data" type="result">'
         '<field var="node" type="text-single"><value>n1</value></field>'
         '<field var="secret" type="text-single"><value>s3</value></field>'
@@ -201,6 +203,13 @@ def test_answers_of_commands() -> None:
     form = serialise(commands.form(command))
     assert form.startswith(f'{head}"executing"><actions execute="complete"><complete/></actions>')
     assert '<field var="device-token" type="text-single" label="Push token"><required/></field>' in form
+
+
+def test_commands_are_listed_where_they_can_do_something() -> None:
+    assert commands.offered(()) == {}
+    assert {"register-push-fcm", "register-push-gcm"} <= set(commands.offered({Vendor.FCM}))
+    assert "register-push-apns" not in commands.offered({Vendor.FCM})
+    assert commands.offered(set(Vendor)) == commands.NAMES
 
 
 def test_refusals_do_not_repeat_tokens() -> None:

@@ -12,7 +12,7 @@ from sync.model.device import Device, JobState, PushKind
 from sync.model.errors import Forbidden, ItemNotFound
 from sync.model.push import Environment
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, UnregisterDevice
-from sync.rules.devices import MAX_DEVICES, NewPhone, bind, disable, enable, fetched, register, unregister
+from sync.rules.devices import MAX_DEVICES, Entered, NewPhone, bind, disable, enable, fetched, register, unregister
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, EVE, NOW, call_job, job, token
 
@@ -24,8 +24,10 @@ SERVICE = "sync.example.org"
 class Registry:
     """The registry of Ann and Eve, on a store in memory."""
 
+    entered: Entered
+
     def __init__(self) -> None:
-        self.store = MemoryStore(SetClock(NOW))
+        self.store, self.most = MemoryStore(SetClock(NOW)), MAX_DEVICES
 
     def transact(self, rule: Any) -> Any:
         return self.store.apply(Keys(accounts=frozenset({ANN, EVE}), create=True, devices=True), rule)
@@ -47,7 +49,8 @@ class Registry:
             secret_digest=b"secret",
         )
         self.store.clock.instant += timedelta(seconds=1)
-        return str(self.transact(partial(register, request, app, phone)))
+        self.entered = self.transact(partial(register, request, app, phone, most=self.most))
+        return self.entered.node
 
     def enable(self, node: str, owner: str = ANN, *, secret: bytes | None = b"secret", by: str | None = None) -> None:
         request = EnablePush(account=owner, resource=by, jid=SERVICE, node=node)

@@ -35,11 +35,10 @@ def registered(w: World, account: str, name: str, *, alert: str, voip: str | Non
     request = RegisterDevice(
         account=account, resource=w.pick(RESOURCES), device_id=name, app=app, alert_token="", name=None
     )
-    former = w.transact(of_devices(*ACCOUNTS), partial(register, request, made, phone))
-    assert former is not None
-    w.transact(
-        of_devices(account), partial(enable, EnablePush(account=account, resource=None, jid="", node=former), None)
-    )
+    entered = w.transact(of_devices(*ACCOUNTS), partial(register, request, made, phone))
+    assert entered is not None
+    enabling = EnablePush(account=account, resource=None, jid="", node=entered.node)
+    w.transact(of_devices(account), partial(enable, enabling, None))
 
 
 def everybody_has_one(w: World) -> None:

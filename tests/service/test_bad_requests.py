@@ -153,6 +153,7 @@ class House:
                 sealer=SEALER,
                 apps={"chat": app},
                 random_name=iter(f"random {n}" for n in range(99)).__next__,
+                observer=observer,
             ),
             publishes=Publishes(
                 component=COMPONENT_JID,

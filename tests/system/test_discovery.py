@@ -72,12 +72,14 @@ async def test_the_component_says_what_it_is_and_which_commands_it_has(box: Box)
     ]
     listed = (await ann.iq("get", f"<query xmlns='{ITEMS}' node='{COMMANDS}'/>", to=component))[0]
     commands = [(item.get("jid"), item.get("node")) for item in listed]
-    assert commands == [(component, "register-device"), (component, "unregister-device")]
+    nodes = ["register-device", "unregister-device", "register-push-apns", "list-push-registrations", "unregister-push"]
+    assert commands == [(component, node) for node in nodes]
     assert identities(await info(ann, component, COMMANDS)) == [("automation", "command-list")]
     for _, node in commands:
         assert identities(await info(ann, component, str(node))) == [("automation", "command-node")]
         asked = await ann.iq("set", f"<command xmlns='{COMMANDS}' node='{node}'/>", to=component)
-        assert (asked[0].get("status"), asked[0].get("node")) == ("executing", node)
+        status = "completed" if node == "list-push-registrations" else "executing"
+        assert (asked[0].get("status"), asked[0].get("node")) == (status, node)
     for node in ("nothing", "urn:xmpp:delegation:2::urn:xmpp:mam:2"):
         await refused(info(ann, component, node), "item-not-found")
 

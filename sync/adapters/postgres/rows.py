@@ -24,6 +24,7 @@ from sync.model.conversation import (
 )
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind, Route, SealedToken
 from sync.model.push import Environment
+from sync.model.registry import ListedDevice
 from sync.rules.times import FOR_EVER, instant, microseconds
 
 Row = Any  # asyncpg.Record has no types
@@ -304,6 +305,13 @@ def device(row: Row) -> Device:
         failing_since=row["failing_since"],
         woken_until=row["woken_until"],
         chased=row["chased"],
+    )
+
+
+def listed_device(row: Row) -> ListedDevice:
+    """A row of devices_with_ledger."""
+    return ListedDevice(
+        device=device(row), succeeded_at=row["succeeded_at"], failed_at=row["failed_at"], reason=row["failure"]
     )
 
 

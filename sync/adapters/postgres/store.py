@@ -31,6 +31,7 @@ from sync.model.query import (
     RewritePage,
     RewriteQuery,
 )
+from sync.model.registry import ListedDevice
 from sync.ports import Clock, DueJob, Observer
 from sync.protocol.convsync import MAX_CHANGES_BYTES
 
@@ -148,6 +149,12 @@ class PostgresStore:
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(sql("newest_call"), account, key_of(query.session_id), query.peer)
         return rows.call(row) if row else None
+
+    async def devices(self, account: str) -> Sequence[ListedDevice]:
+        """`Store.devices`."""
+        async with self._pool.connection() as connection:
+            found = await connection.fetch(sql("devices_with_ledger"), account)
+        return [rows.listed_device(row) for row in found]
 
     async def token_owners(self, app: str, environment: str, digests: Sequence[bytes]) -> frozenset[str]:
         """`Store.token_owners`."""
