@@ -45,6 +45,7 @@ KEYS = {
     "outcome": "what became of it",
     "pid": "process id",
     "port": "a port",
+    "queue": "the way that pushes take: a route, and the app or domain at its end",
     "reason": "the vendor's or the server's own word",
     "seconds": "a duration",
     "server": "the XMPP server, or its name",

@@ -121,7 +121,7 @@ class Metrics:
             "tokens_removed_total", "Devices that left: dead by the vendor's word, or why else.", "reason"
         )
         self._breaker = self._gauge("breaker_open", "1 while the pushes of a queue are stopped.", "name")
-        self._dying = self._gauge("tokens_dying", "1 while very many tokens of an app are called dead.", "app")
+        self._dying = self._gauge("token_removal_held", "1 while too many tokens are called dead.", "app")
 
     def _make_calls(self) -> None:
         self._call = self._histogram("call_to_push_seconds", "From a propose to its accepted push.", _CALL_SECONDS)
@@ -224,7 +224,10 @@ class Metrics:
         self._removed.labels(self._word("reason", reason)).inc()
 
     def breaker(self, name: str, is_open: bool) -> None:
-        self._breaker.labels(name).set(is_open)
+        self._breaker.labels(self._word("queue", name)).set(is_open)
+
+    def dying(self, app: str, many: bool) -> None:
+        self._dying.labels(self._word("dying", app)).set(many)
 
     def call_to_push(self, seconds: float) -> None:
         self._call.observe(seconds)

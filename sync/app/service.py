@@ -24,6 +24,7 @@ from sync.adapters.postgres.watch import PostgresWatches
 from sync.adapters.xmpp.link import Link
 from sync.app import settings
 from sync.app.drivers import Drivers
+from sync.app.senders import make_sender
 from sync.config import Config
 from sync.model.conversation import Account
 from sync.model.errors import StoreUnavailable
@@ -145,15 +146,13 @@ class Service:
     def _make_pusher(self, store: Store) -> Pusher:
         return Pusher(
             store=store,
-            gate=self._drivers.gate,
+            sender=make_sender(self._config, self._drivers),
             presence=self._drivers.presence,
             bus=self._drivers.bus,
-            sealer=self._drivers.sealer,
             clock=self._drivers.clock,
             observer=self._drivers.metrics,
             policies=self._policies,
-            apps=settings.apps(self._config),
-            wordings=settings.wordings(self._config),
+            keys=settings.keys(self._config),
             in_flight=self._config.push.sends_in_flight,
         )
 
@@ -372,6 +371,10 @@ class Service:
                 Condition(name=f"delegation:{host}", ok=not lacking, detail=" ".join(lacking), required=False)
                 for host in self._config.component.hosts
                 for lacking in [self._grants.missing(host)]
+            ),
+            *(
+                Condition(name=f"push:{name}", ok=False, detail=why, required=False)
+                for name, why in self._pusher.troubles().items()
             ),
         ]
 

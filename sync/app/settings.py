@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from sync.adapters.zones import zone
 from sync.config import ApnsApp, Config
+from sync.model.device import Route
 from sync.model.query import App
 from sync.ports import Retention
 from sync.rules.fold import Policies
@@ -116,6 +117,13 @@ def wording_of(settings: ApnsApp) -> Wording:
 def apps(config: Config) -> dict[str, App]:
     """The apps by name."""
     return {app.name: app_of(app) for app in config.apns.apps} if config.apns else {}
+
+
+def keys(config: Config) -> dict[str, str]:
+    """The key that each queue's pushes are signed with."""
+    if config.apns is None:
+        return {}
+    return {f"{Route.APNS}:{app.name}": f"{config.apns.team_id}/{config.apns.key_id}" for app in config.apns.apps}
 
 
 def wordings(config: Config) -> dict[str, Wording]:

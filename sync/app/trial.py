@@ -26,7 +26,7 @@ from sync.ports import PushGate, Store
 from sync.rules.claims import Claim
 from sync.rules.payloads import Names, Wording, request
 from sync.rules.trial import Twin, begin, diagnosis, finish, others
-from sync.service.pusher import tag_of
+from sync.service.sender import tag_of
 
 LOOK_SECONDS = 0.1
 

@@ -99,7 +99,11 @@ class Observer(Protocol):
         ...
 
     def breaker(self, name: str, is_open: bool) -> None:
-        """Sending to a service stopped (open), or goes on."""
+        """The pushes of a queue are stopped (open), or go on."""
+        ...
+
+    def dying(self, app: str, many: bool) -> None:
+        """So many tokens of an app are called dead that its configuration is to blame, or that is over."""
         ...
 
     def call_to_push(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ Invariant 6: what surely was not accepted goes again; what is uncertain goes aga
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sync.model.books import Books, Ruling, Writes
@@ -12,51 +12,142 @@ from sync.model.conversation import Account
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 from sync.model.push import PushOutcome, Verdict
 from sync.rules.fold import Policies
-from sync.rules.jobs import WAKES, job_id, shared
+from sync.rules.jobs import WAKES, ended, job_id, shared
 
 RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of one attempt of a job; `attempts` None where it is not known which one it was. `spread` stretches
+    the pause before the next one: what failed together must not come back together.
+    """
+
+    account: str
+    job_id: str
+    outcome: PushOutcome
+    attempts: int | None = None
+    spread: float = 1.0
+
+
+def settle_all(answers: Sequence[Answer], books: Books, policies: Policies) -> Ruling[tuple[Answer, ...]]:
+    """The rule for the answers of a while, each of which sees what those before it left. The value: those that
+    removed a token.
+    """
+    settled = Settled(books, policies)
+    return Ruling(value=tuple(answer for answer in answers if settled.take(answer)), writes=settled.writes())
+
+
 def settle(job_id: str, account: str, outcome: PushOutcome, books: Books, policies: Policies) -> Ruling[bool]:
-    """The rule for an answer: record it, and what follows. The value: was a token removed?"""
-    writes = Writes()
-    jobs = books.jobs.get(account, [])
-    job = next((job for job in jobs if job.job_id == job_id and job.state is JobState.ATTEMPTED), None)
-    if job is None:
-        return Ruling(writes=writes, value=False)
-    device = next((d for d in books.devices.get(account, ()) if d.device_id == job.device_id), None)
-    told = replace(job, status=outcome.status, reason=outcome.reason)
-    done = replace(told, state=JobState.DONE, outcome=outcome.verdict.value, done_at=books.now)
-    verdict = outcome.verdict
-    if verdict is Verdict.ACCEPTED:
-        writes.jobs.append(done)
-        writes.jobs.extend(repeated(job, device, jobs, books, policies))
-        return Ruling(writes=writes, value=False)
-    if may_go_again(job, verdict) and (again := books.now + back_off(job, verdict)) < job.deadline:
-        newer = queued_beside(job, jobs)
-        if newer is None:
-            writes.jobs.append(replace(told, state=JobState.QUEUED, not_before=again))
+    """The rule for one answer. The value: was a token removed?"""
+    ruling = settle_all([Answer(account=account, job_id=job_id, outcome=outcome)], books, policies)
+    return Ruling(writes=ruling.writes, value=bool(ruling.value))
+
+
+class Settled:
+    """The working state of one transaction: the rows as they will be."""
+
+    def __init__(self, books: Books, policies: Policies) -> None:
+        self._books, self._policies = books, policies
+        self._jobs = {(job.account, job.job_id): job for found in books.jobs.values() for job in found}
+        self._devices = {(d.account, d.device_id): d for found in books.devices.values() for d in found}
+        self._accounts = dict(books.accounts)
+        self._changed: dict[tuple[str, str], PushJob] = {}
+        self._muted: dict[tuple[str, str], Device] = {}
+        self._deleted: list[tuple[str, str]] = []
+
+    def take(self, answer: Answer) -> bool:
+        """One answer; True where it removed a token."""
+        job = self._jobs.get((answer.account, answer.job_id))
+        if job is None or job.state is not JobState.ATTEMPTED or answer.attempts not in (None, job.attempts):
+            return False
+        outcome, verdict = answer.outcome, answer.outcome.verdict
+        device = self._devices.get((job.account, job.device_id))
+        told, pause = replace(job, status=outcome.status, reason=outcome.reason), back_off(job, verdict) * answer.spread
+        done = replace(told, state=JobState.DONE, outcome=verdict.value, done_at=self._books.now)
+        if verdict is Verdict.ACCEPTED:
+            self._keep(done, *repeated(job, device, self._of(job), self._books, self._policies))
+        elif may_go_again(job, verdict) and (again := self._books.now + pause) < job.deadline:
+            self._again(told, done, again)
+            if verdict is Verdict.THROTTLED and device is not None:
+                self._keep(*throttled(device, self._of(job), again, self._books, self._policies))
         else:
-            writes.jobs += [done, standing_in(newer, job, again)]
-        return Ruling(writes=writes, value=False)
-    writes.jobs.append(done)
-    if job.voip:
-        # PUSH §5: an uncertain or failed attempt leads to the alert at once; it is never repeated as VoIP.
-        waiting = (other for other in jobs if other.kind is PushKind.CALL_FALLBACK and other.sid == job.sid)
-        writes.jobs.extend(
-            replace(other, not_before=books.now)
-            for other in waiting
-            if other.device_id == job.device_id and other.state is JobState.QUEUED
+            self._keep(done)
+            if job.voip:
+                self._keep(*alerts_at_once(job, self._of(job), self._books.now))
+            return verdict is Verdict.DEAD_TOKEN and device is not None and self._removed(device, job, outcome)
+        return False
+
+    def writes(self) -> Writes:
+        """The rows that changed."""
+        gone = {account for account, _ in self._deleted}
+        muted = [device for key, device in self._muted.items() if key not in self._deleted]
+        return Writes(
+            accounts=[self._accounts[account] for account in sorted(gone)],
+            devices=muted,
+            retokened=list(muted),
+            deleted_devices=self._deleted,
+            jobs=list(self._changed.values()),
         )
-    removed = verdict is Verdict.DEAD_TOKEN and device is not None and is_dead(device, job, outcome)
-    if removed and device is not None:
-        if job.voip:
-            writes.devices.append(replace(device, voip_token=None))
-            writes.retokened.append(writes.devices[-1])
+
+    def _of(self, job: PushJob) -> list[PushJob]:
+        """The jobs of the account as they are now."""
+        return [other for (account, _), other in self._jobs.items() if account == job.account]
+
+    def _keep(self, *jobs: PushJob) -> None:
+        for job in jobs:
+            self._jobs[job.account, job.job_id] = self._changed[job.account, job.job_id] = job
+
+    def _again(self, told: PushJob, done: PushJob, again: datetime) -> None:
+        newer = queued_beside(told, self._of(told))
+        if newer is None:
+            self._keep(replace(told, state=JobState.QUEUED, not_before=again))
         else:
-            writes.deleted_devices.append((device.account, device.device_id))
-            writes.accounts.append(without_device(books.accounts[account]))
-    return Ruling(writes=writes, value=removed)
+            self._keep(done, standing_in(newer, told, again))
+
+    def _removed(self, device: Device, job: PushJob, outcome: PushOutcome) -> bool:
+        if not is_dead(device, job, outcome):
+            return False
+        key = (device.account, device.device_id)
+        if job.voip:
+            self._devices[key] = self._muted[key] = replace(device, voip_token=None)
+        else:
+            del self._devices[key]
+            self._deleted.append(key)
+            self._accounts[device.account] = without_device(self._accounts[device.account])
+        return True
+
+
+def alerts_at_once(job: PushJob, jobs: Sequence[PushJob], now: datetime) -> list[PushJob]:
+    """PUSH §5: an uncertain or failed attempt leads to the alert at once; it is never repeated as VoIP."""
+    return [
+        replace(other, not_before=now)
+        for other in jobs
+        if other.kind is PushKind.CALL_FALLBACK
+        and (other.sid, other.device_id, other.state) == (job.sid, job.device_id, JobState.QUEUED)
+    ]
+
+
+def throttled(
+    device: Device, jobs: Sequence[PushJob], again: datetime, books: Books, policies: Policies
+) -> list[PushJob]:
+    """PUSH §2: back off for that device, keep only the newest wake. An app that filters learns everything from the one
+    that is kept; others show each, so there each kind keeps its own.
+    """
+    waiting = [
+        job
+        for job in jobs
+        if job.device_id == device.device_id and job.state is JobState.QUEUED and job.kind in WAKES and job.sid is None
+    ]
+    later = [replace(job, not_before=max(job.not_before, again)) for job in waiting]
+    if device.app not in policies.wakes.filtering_apps or len(later) < 2:
+        return later
+    # What is heard must be heard; of the rest the newest.
+    kept = max(later, key=lambda job: (job.kind is PushKind.MESSAGE, job.version))
+    others = [job for job in later if job is not kept]
+    for job in others:
+        kept = replace(standing_in(kept, job, again), version=max(kept.version, job.version))
+    return [kept, *(ended(job, "throttled", books.now) for job in others)]
 
 
 def is_dead(device: Device, job: PushJob, outcome: PushOutcome) -> bool:
@@ -101,11 +192,13 @@ def standing_in(newer: PushJob, job: PushJob, again: datetime) -> PushJob:
 
 
 def back_off(job: PushJob, verdict: Verdict) -> timedelta:
-    """How long to wait: calls have seconds to live, so they go again fast; refused credentials wait for somebody."""
+    """How long to wait: calls have seconds to live, so they go again fast. Behind refused credentials the queue waits
+    as a whole (`sync.service.breaker`), so the job itself need not.
+    """
     if job.lane is Lane.CALLS:
         return timedelta(seconds=0.2 * 2 ** min(job.attempts - 1, 4))
     if verdict is Verdict.CREDENTIALS:
-        return timedelta(seconds=60)
+        return timedelta(seconds=1)
     return timedelta(seconds=min(2.0 ** min(job.attempts, 10), 600))
 
 

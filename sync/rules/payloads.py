@@ -4,7 +4,7 @@ The words that iOS shows when the app's extension does not finish in time are lo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sync.model.call import Call
@@ -125,6 +125,20 @@ def call_extra(call: Call, names: Names) -> dict[str, object]:
 def call_uuid(name: bytes) -> str:
     """The UUID that the app uses with CallKit: the same for every push about the call, so that it cannot ring twice."""
     return str(UUID(bytes=name[:16], version=4))
+
+
+# What an app needs to fetch, and to ring.
+_NEEDED = {"aps": ("alert", "mutable-content"), "x": ("a", "k", "v", "c", "exp", "m", "n")}
+
+
+def shrunk(made: PushRequest) -> PushRequest | None:
+    """The push without what can be left out; None where that is nothing (PUSH §2, 413)."""
+    less: dict[str, object] = {}
+    for part, needed in _NEEDED.items():
+        said = made.payload.get(part)
+        if isinstance(said, Mapping):
+            less[part] = {key: said[key] for key in needed if key in said}
+    return None if less == made.payload else replace(made, payload=less)
 
 
 def collapse_id(job: PushJob, names: Names) -> str | None:

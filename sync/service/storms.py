@@ -11,7 +11,7 @@ KEPT = 1000  # answers looked back at
 
 
 class DeathWatch:
-    """The verdicts of the last minutes for one app. `is_storm` once at least 20 tokens, and more than half of all,
+    """The verdicts of the last minutes for one app. It `storms` once at least 20 tokens, and more than half of all,
     were called dead.
     """
 
@@ -23,11 +23,14 @@ class DeathWatch:
         """One answer."""
         self._seen.append((now, dead))
         self._dead += dead
+        self._forget(now)
+
+    def storms(self, now: datetime) -> bool:
+        """True while death is no news about a device."""
+        self._forget(now)
+        return self._dead >= MANY and 2 * self._dead > len(self._seen)
+
+    def _forget(self, now: datetime) -> None:
         while self._seen and (self._seen[0][0] < now - WINDOW or len(self._seen) > KEPT):
             _, was_dead = self._seen.popleft()
             self._dead -= was_dead
-
-    @property
-    def is_storm(self) -> bool:
-        """True while death is no news about a device."""
-        return self._dead >= MANY and 2 * self._dead > len(self._seen)

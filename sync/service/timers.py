@@ -31,12 +31,9 @@ class Timers:
     async def run(self) -> None:
         """Tick until cancelled."""
         ticks = 0
+        often = [self.expire_calls, self._pusher.recover, self._pusher.expire]
         while True:
-            duties = (
-                [self.expire_calls, self._pusher.recover, self._measure]
-                if ticks % SLOW_EVERY == 0
-                else [self.expire_calls]
-            )
+            duties = [*often, self._measure] if ticks % SLOW_EVERY == 0 else often
             up = [await self._done(duty) for duty in duties]
             self._observer.dependency("postgres", all(up))
             ticks += 1

@@ -14,17 +14,28 @@ def watched(*answers: bool, every: timedelta = timedelta(0)) -> DeathWatch:
     return watch
 
 
+def storms(watch: DeathWatch, number: int = 0, every: timedelta = timedelta(0)) -> bool:
+    return watch.storms(NOW + number * every)
+
+
 def test_a_few_are_no_storm() -> None:
-    assert not watched(*[True] * (MANY - 1)).is_storm
+    assert not storms(watched(*[True] * (MANY - 1)))
 
 
 def test_many_at_once_are() -> None:
-    assert watched(*[True] * MANY).is_storm
+    assert storms(watched(*[True] * MANY))
 
 
 def test_many_among_more_that_live_are_not() -> None:
-    assert not watched(*[True, False] * MANY).is_storm
+    assert not storms(watched(*[True, False] * MANY))
 
 
 def test_many_over_a_long_time_are_not() -> None:
-    assert not watched(*[True] * 3 * MANY, every=WINDOW / (MANY - 2)).is_storm
+    every = WINDOW / (MANY - 2)
+    assert not storms(watched(*[True] * 3 * MANY, every=every), 3 * MANY, every)
+
+
+def test_a_storm_is_over_when_it_has_been_quiet() -> None:
+    watch = watched(*[True] * MANY)
+    assert watch.storms(NOW + WINDOW)
+    assert not watch.storms(NOW + WINDOW + timedelta(seconds=1))

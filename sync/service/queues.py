@@ -1,0 +1,118 @@
+"""How many pushes of each queue may be under way, so that what stands still in one stalls nothing else.
+
+A queue is the way to one app's service (`Device.queue`). In each lane of workers it has so many places, and a breaker
+over all lanes. What has no place stays in the store, where `held` keeps it from being claimed.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sync.model.push import PushOutcome
+from sync.ports import Observer
+from sync.service.breaker import CREDENTIALS, Breaker
+
+log = logging.getLogger(__name__)
+
+QUEUES = 8  # of them may be full at once before a lane is
+# These concern the key, whatever it is used for; other refusals may be about one app or environment (PUSH §2).
+OF_THE_KEY = frozenset({"InvalidProviderToken", "MissingProviderToken"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a push takes up while it is under way."""
+
+    lane: str
+    queue: str
+    turn: int
+
+
+class Queues:
+    """`each`: places of a queue in a lane. `keys`: which of our keys a queue's pushes are signed with."""
+
+    def __init__(self, *, each: int, observer: Observer, keys: Mapping[str, str]) -> None:
+        self._each, self._observer, self._keys = each, observer, keys
+        self._under_way: Counter[tuple[str, str]] = Counter()
+        self._in_lane: Counter[str] = Counter()
+        self._breakers: dict[str, Breaker] = {}
+
+    def room(self, lane: str) -> int:
+        """How many more pushes the lane may take."""
+        return QUEUES * self._each - self._in_lane[lane]
+
+    def admit(self, lane: str, queue: str, now: datetime) -> Place | None:
+        """A place, None where there is none now."""
+        if self.room(lane) <= 0 or self._under_way[lane, queue] >= self._each:
+            return None
+        breaker = self._breakers.get(queue)
+        if breaker is not None and not breaker.admits(now):
+            return None
+        self._under_way[lane, queue] += 1
+        self._in_lane[lane] += 1
+        return Place(lane, queue, breaker.enter() if breaker is not None else 0)
+
+    def held(self, lane: str, now: datetime) -> frozenset[str]:
+        """The queues that have no place in the lane."""
+        full = {queue for (own, queue), count in self._under_way.items() if own == lane and count >= self._each}
+        return frozenset(full | self.stopped(now))
+
+    def stopped(self, now: datetime) -> set[str]:
+        """The queues whose breaker is open, but for a probe."""
+        return {queue for queue, breaker in self._breakers.items() if not breaker.admits(now)}
+
+    def next_probe_at(self, now: datetime) -> datetime | None:
+        """When the next queue that is stopped may try again."""
+        return min((at for one in self._breakers.values() if (at := one.again_at) and at > now), default=None)
+
+    def told(self, place: Place, outcome: PushOutcome, now: datetime) -> None:
+        """The service has answered, or not; the place is kept until `release`."""
+        breaker = self._breakers.setdefault(place.queue, Breaker())
+        was = breaker.why
+        breaker.tell(place.turn, outcome, now)
+        if was != CREDENTIALS and breaker.why == CREDENTIALS and outcome.reason in OF_THE_KEY:
+            self._stop_kin(place.queue, outcome, now)
+        self._changed(place.queue, was)
+
+    def release(self, place: Place) -> None:
+        """It is over, or nothing left."""
+        self._under_way[place.lane, place.queue] -= 1
+        if not self._under_way[place.lane, place.queue]:
+            del self._under_way[place.lane, place.queue]
+        self._in_lane[place.lane] -= 1
+        if (breaker := self._breakers.get(place.queue)) is not None:
+            breaker.leave(place.turn)
+
+    def troubles(self) -> dict[str, str]:
+        """Why a queue's pushes wait, by queue."""
+        return {
+            queue: f"pushes wait: {breaker.why}{f' ({breaker.reason})' if breaker.reason else ''}"
+            for queue, breaker in sorted(self._breakers.items())
+            if breaker.is_open
+        }
+
+    def _stop_kin(self, queue: str, outcome: PushOutcome, now: datetime) -> None:
+        """What is signed with the same key need not be refused, too, before it waits."""
+        for other, key in self._keys.items():
+            if other == queue or key != self._keys.get(queue):
+                continue
+            breaker = self._breakers.setdefault(other, Breaker())
+            if not breaker.is_open:
+                breaker.open(CREDENTIALS, outcome.reason, now)
+                self._changed(other, None)
+
+    def _changed(self, queue: str, was: str | None) -> None:
+        breaker = self._breakers[queue]
+        if breaker.is_clean:
+            del self._breakers[queue]
+        if was == breaker.why:
+            return
+        self._observer.breaker(queue, breaker.is_open)
+        if breaker.why == CREDENTIALS:
+            log.error("the push service refuses our credentials", extra={"queue": queue, "reason": breaker.reason})
+        elif breaker.is_open:
+            log.warning("the push service takes nothing", extra={"queue": queue, "reason": breaker.reason})
+        else:
+            log.info("pushes go on", extra={"queue": queue})
