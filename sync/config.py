@@ -24,7 +24,7 @@ ConfigError = faults.ConfigError
 
 Jid = Annotated[str, AfterValidator(forms.jid)]
 Host = Annotated[str, AfterValidator(forms.host)]
-AppServer = Annotated[str, AfterValidator(forms.app_server)]
+HostOrAny = Annotated[str, AfterValidator(forms.host_or_any)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 SecretFile = Annotated[Path, AfterValidator(forms.readable_file)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -174,7 +174,7 @@ class Push(Section):
     reactions: bool = False  # a reaction to one's own message is no reason to take a phone out of the pocket
     sends_in_flight: int = Field(default=100, ge=1, le=1000)  # requests without an answer; APNs allows 1,000 streams
     # Of app servers that are not ours (XEP-0357), as mod_cloud_notify's push_notification_* and push_max_errors.
-    app_servers: tuple[AppServer, ...] = ("*",)  # whom users may name: with Prosody and ejabberd, anybody
+    app_servers: tuple[HostOrAny, ...] = ("*",)  # whom users may name: with Prosody and ejabberd, anybody
     publish_with_sender: bool = False
     publish_with_body: bool = False
     publish_important_body: str = Field(default="New Message!", max_length=255)
@@ -185,7 +185,7 @@ class Push(Section):
 class AppServer(Section):
     """Whom we serve besides the hosts whose feed we take: as app server of XEP-0357, by their publishes."""
 
-    servers: tuple[Annotated[str, AfterValidator(forms.host_or_any)], ...] = ()  # a device costs rows and pushes
+    servers: tuple[HostOrAny, ...] = ()  # a device costs rows and pushes
     publishers: tuple[Host, ...] = ()
 
 

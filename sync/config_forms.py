@@ -40,11 +40,6 @@ def jid(value: str) -> str:
     return host(value)
 
 
-def app_server(value: str) -> str:
-    """The domain of an app server, or `*` for any."""
-    return value if value == "*" else host(value)
-
-
 def address(value: str) -> str:
     """`host:port`, also written as `https://host:port`."""
     plain = value.removeprefix("https://").rstrip("/")

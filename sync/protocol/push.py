@@ -1,6 +1,6 @@
 """Push notifications (XEP-0357), the user's side: enable and disable at the own server, which delegates them to us.
 
-Reads which node at which app server is meant, with the secret of the publish-options, and what the device wishes.
+Reads which node at which app server is meant, with the publish-options and their secret, and what the device wishes.
 Extensions of other kinds that clients put into `enable` are left alone. Whether the node exists is for the registry to
 say.
 """
@@ -17,6 +17,8 @@ from sync.protocol.wishes import decode_wishes
 
 ENABLE = clark(PUSH, "enable")
 DISABLE = clark(PUSH, "disable")
+# They go with every publish; fpush refuses more than five fields.
+MAX_OPTIONS, MAX_OPTIONS_BYTES = 32, 4096
 
 
 def decode_push(payload: Element, *, kind: str, sender: str) -> EnablePush | DisablePush:
@@ -25,13 +27,14 @@ def decode_push(payload: Element, *, kind: str, sender: str) -> EnablePush | Dis
     if kind != "set":
         raise BadRequest("Push is enabled and disabled by IQs of type set.")
     if payload.tag == ENABLE:
-        wishes, push_key = decode_wishes(payload)
+        (wishes, push_key), options = decode_wishes(payload), _options(payload)
         return EnablePush(
             account=bare(sender),
             resource=resource(sender),
             jid=required(payload, "jid", MAX_JID_BYTES),
             node=required(payload, "node"),
-            secret=_secret(payload),
+            secret=_secret(options),
+            options=tuple(options.items()),
             wishes=wishes,
             push_key=push_key,
         )
@@ -41,8 +44,9 @@ def decode_push(payload: Element, *, kind: str, sender: str) -> EnablePush | Dis
     raise ServiceUnavailable("Push can be enabled and disabled.")
 
 
-def _secret(payload: Element) -> str | None:
-    found = None
+def _options(payload: Element) -> forms.Fields:
+    """The fields of the publish-options, FORM_TYPE among them; none where there is no such form."""
+    found: forms.Fields | None = None
     for form in payload.iterfind(forms.FORM):
         fields = forms.read(form)
         # XEP-0357 §5: "a data form of FORM_TYPE http://jabber.org/protocol/pubsub#publish-options"
@@ -50,7 +54,16 @@ def _secret(payload: Element) -> str | None:
             continue
         if found is not None:
             raise BadRequest("There is more than one form of publish-options.")
-        found = fields.get("secret", ())
+        found = fields
+    found = found or {}
+    size = sum(len(text.encode()) for var, values in found.items() for text in (var, *values))
+    if len(found) > MAX_OPTIONS or size > MAX_OPTIONS_BYTES:
+        raise BadRequest("The publish-options are too long.")
+    return found
+
+
+def _secret(options: forms.Fields) -> str | None:
+    found = options.get("secret")
     if not found:
         return None
     if len(found) != 1:

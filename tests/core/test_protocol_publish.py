@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.adapters.encryption import aes_128_gcm
-from sync.model.errors import Refused
+from sync.model.errors import BadRequest, Refused
 from sync.model.publish import About, AppServer, Cipher, Notice
 from sync.model.push import Verdict
-from sync.protocol import publish
+from sync.model.query import EnablePush
+from sync.protocol import forms, publish
+from sync.protocol.push import decode_push
 from sync.protocol.serialise import serialise
 from tests.core.protocol_vectors import load, plain, shape, value_of, xml_of
 
@@ -167,3 +169,31 @@ def test_an_excerpt_is_short() -> None:
     found = publish.excerpt(f"<message xmlns='jabber:client' from='b@c'><body>{'é' * 9000}</body></message>")
     assert found is not None
     assert found.body == "é" * (publish.MAX_TEXT_BYTES // 2)
+
+
+# ---- what a client gives with its node -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ({f"f{n}": ("x",) for n in range(31)}, True),
+        ({f"f{n}": ("x",) for n in range(32)}, False),
+        ({"secret": ("é" * 500,)}, True),
+        ({"other": ("é" * 2000,)}, True),
+        ({"other": ("é" * 2100,)}, False),
+        ({"other": ("x",) * 4200}, False),
+        ({"x" * 4200: ()}, False),
+    ],
+)
+def test_options_are_bounded(fields: dict[str, tuple[str, ...]], fits: bool) -> None:
+    kind = ("FORM_TYPE", ("http://jabber.org/protocol/pubsub#publish-options",))
+    enable = Element("{urn:xmpp:push:0}enable", {"jid": "push.example", "node": "n"})
+    enable.append(forms.result([kind, *fields.items()]))
+    if fits:
+        asked = decode_push(enable, kind="set", sender="ann@ex.org/web")
+        assert isinstance(asked, EnablePush)
+        assert asked.options == (kind, *fields.items())
+    else:
+        with pytest.raises(BadRequest, match="too long"):
+            decode_push(enable, kind="set", sender="ann@ex.org/web")
