@@ -77,7 +77,7 @@ CREATE TABLE conversation (
     last_retracted boolean NOT NULL DEFAULT false,
     PRIMARY KEY (account, peer, kind),
     CONSTRAINT conversation_peer_is_jid CHECK (peer <> '' AND octet_length(peer) <= 3071),
-    CONSTRAINT conversation_kind CHECK (kind IN ('chat', 'group')),
+    CONSTRAINT conversation_kind CHECK (kind IN ('chat', 'group', 'omemo-2', 'omemo-1', 'axolotl')),
     CONSTRAINT conversation_status CHECK (status IN ('active', 'archived', 'deleted')),
     CONSTRAINT conversation_notify CHECK (notify IN ('never', 'on-mention', 'always')),
     CONSTRAINT conversation_counts CHECK (
@@ -91,6 +91,7 @@ CREATE TABLE conversation (
 
 CREATE UNIQUE INDEX conversation_by_version ON conversation (account, version);
 CREATE INDEX conversation_in_order ON conversation (account, (ringing = 0), (-activity), peer, kind);
+CREATE INDEX conversation_apart ON conversation (account) WHERE kind NOT IN ('chat', 'group');
 
 -- The recent messages of a conversation, without their text: enough to count unread exactly and to find them by any id. Those
 -- of a room of this server are kept once, with the room as account and as peer.
@@ -136,7 +137,7 @@ CREATE TABLE change (
     detail text,                                  -- how a call ended, the condition of an error
     stanza text,                                  -- a correction's or reaction's text, while it may be shown
     PRIMARY KEY (account, version),
-    CONSTRAINT change_kind CHECK (kind IN ('chat', 'group')),
+    CONSTRAINT change_kind CHECK (kind IN ('chat', 'group', 'omemo-2', 'omemo-1', 'axolotl')),
     CONSTRAINT change_what CHECK (what IN ('corrected', 'retracted', 'moderated', 'reacted', 'failed', 'call-ended')),
     CONSTRAINT change_has_text CHECK (what IN ('corrected', 'reacted') OR stanza IS NULL)
 );

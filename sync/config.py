@@ -140,6 +140,7 @@ class Conversations(Section):
     """What messages do to their conversation."""
 
     sending_reads: bool = False  # XEP-0490 §3: sending is not displaying
+    encrypted_apart: bool = False  # OMEMO chats are conversations of their own, as Xabber's clients expect
 
 
 class Bootstrap(Section):

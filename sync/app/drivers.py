@@ -17,6 +17,7 @@ from sync.adapters.postgres import migrate
 from sync.adapters.postgres.feed import PostgresLeases
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.provider_tokens import PostgresProviderTokens
+from sync.adapters.postgres.statements import sql
 from sync.adapters.redis.bus import RedisBus
 from sync.adapters.redis.link import Link as RedisLink
 from sync.adapters.redis.presence import RedisPresence
@@ -54,11 +55,14 @@ class NoGate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drivers:
-    """Everything that talks to the outside, but for the server's connection: that one needs the service."""
+    """Everything that talks to the outside, but for the server's connection: that one needs the service. `were_apart`:
+    the database has encrypted chats apart from plain ones, whatever is configured now.
+    """
 
     metrics: Metrics
     clock: Clock
     pool: Pool
+    were_apart: bool
     leases: PostgresLeases
     sealer: Sealer
     gate: PushGate
@@ -80,6 +84,7 @@ async def open_drivers(config: Config, stack: AsyncExitStack) -> Drivers:
         metrics=metrics,
         clock=clock,
         pool=pool,
+        were_apart=await were_apart(pool),
         leases=leases,
         sealer=sealer,
         gate=gate,
@@ -121,6 +126,16 @@ async def open_pool(config: Config, stack: AsyncExitStack) -> Pool:
         was = f"version {found}" if found else "missing"
         raise CannotStart(f"[postgres] dsn: the schema is {was}; run `convsync schema --config FILE` first.")
     return pool
+
+
+async def were_apart(pool: Pool) -> bool:
+    """True where the database has encrypted chats apart from plain ones. Raises `CannotStart`."""
+    try:
+        async with pool.connection() as connection:
+            found: bool = await connection.fetchval(sql("were_apart"))
+    except StoreUnavailable as error:
+        raise CannotStart(f"[postgres] dsn: the database does not answer ({error}).") from None
+    return found
 
 
 async def open_gate(config: Config, pool: Pool, sealer: Sealer, stack: AsyncExitStack) -> PushGate:

@@ -62,7 +62,7 @@ class Service:
 
     def __init__(self, config: Config, drivers: Drivers) -> None:
         self._config, self._drivers = config, drivers
-        self._policies = settings.policies(config)
+        self._policies = settings.policies(config, were_apart=drivers.were_apart)
         self._link_task: asyncio.Task[None] | None = None
         self._failed = asyncio.Event()
         self._link = self._make_link()

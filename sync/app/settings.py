@@ -16,8 +16,8 @@ from sync.rules.wishes import WakePolicy
 from sync.service.archives import Pace
 
 
-def policies(config: Config) -> Policies:
-    """The rules as configured."""
+def policies(config: Config, *, were_apart: bool = False) -> Policies:
+    """The rules as configured. `were_apart`: there are encrypted chats apart from plain ones already."""
     filtering = frozenset(app.name for app in config.apns.apps if app.filtering) if config.apns else frozenset()
     return Policies(
         conduct=Conduct(
@@ -27,6 +27,8 @@ def policies(config: Config) -> Policies:
                 missed_counts=config.calls.missed_counts,
             ),
             sending_reads=config.conversations.sending_reads,
+            encrypted_apart=config.conversations.encrypted_apart,
+            were_apart=were_apart,
         ),
         wakes=WakePolicy(
             coalesce=timedelta(seconds=config.push.coalesce_seconds),

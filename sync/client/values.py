@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 CHAT, GROUP = "chat", "group"
+# OMEMO, where a server keeps that apart (`[conversations] encrypted_apart`): namespaces by kind.
+ENCRYPTED = {"omemo-2": "urn:xmpp:omemo:2", "omemo-1": "urn:xmpp:omemo:1", "axolotl": "eu.siacs.conversations.axolotl"}
 ACTIVE, ARCHIVED, DELETED = "active", "archived", "deleted"
 RINGING = "ringing"
 GONE = "gone"  # a call's state: it does not ring any more, and how it ended was not told
@@ -17,7 +19,7 @@ FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Key(NamedTuple):
-    """The name of a conversation: a peer's or a room's JID, and which of the two it is."""
+    """The name of a conversation: a peer's or a room's JID, and which of the two it is, or which encrypted chat."""
 
     jid: str
     kind: str = CHAT

@@ -41,9 +41,10 @@ class Keys:
 
     `accounts` and `rooms` are locked; with `create` missing ones are made. `ids` are looked up in the message index, in
     the named conversation (an id of any of the three sorts), `archived` likewise by archive id alone, `places` by rank.
-    `behind`: for these conversations, what is unread behind each message that the lookups by id find in them (in a
-    room's index: for that account), and behind the ranks of `marks`. `calls`: by account and `key_of` the session id;
-    `lines`: with these peers, all calls that are open, as if they were among `calls`.
+    `behind`: for these conversations, what is unread behind each message that the lookups by id find in them, or in
+    another with the same peer (in a room's index: for that account), and behind the ranks of `marks`. `calls`: by
+    account and `key_of` the session id; `lines`: with these peers, all calls that are open, as if they were among
+    `calls`.
     `devices`: the accounts' devices with the jobs that are open or belong to one of `calls`. `members`: by room and
     account; `nicks` by room and `nick_key`; `occupants` by room and occupant-id.
     """

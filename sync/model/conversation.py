@@ -20,11 +20,18 @@ class Kind(StrEnum):
 
     CHAT = "chat"
     GROUP = "group"
+    # What is encrypted by OMEMO between two, where that is kept apart from the plain chat (docs/dialects.md §1).
+    OMEMO_2 = "omemo-2"
+    OMEMO_1 = "omemo-1"
+    AXOLOTL = "axolotl"
 
     @property
     def message_type(self) -> str:
         """RFC 6121 §5.2.2: the `type` of its messages."""
         return "groupchat" if self is Kind.GROUP else "chat"
+
+
+ENCRYPTED = (Kind.OMEMO_2, Kind.OMEMO_1, Kind.AXOLOTL)
 
 
 class Status(StrEnum):
@@ -59,6 +66,18 @@ class ConversationKey:
     account: str
     peer: str
     kind: Kind = Kind.CHAT
+
+    @property
+    def plain(self) -> "ConversationKey":
+        """The key that stands for all of the peer's conversations: that of the plain chat, of a room its own."""
+        return ConversationKey(self.account, self.peer) if self.kind in ENCRYPTED else self
+
+    @property
+    def alike(self) -> tuple["ConversationKey", ...]:
+        """All conversations that there may be with the same peer, the plain chat first; of a room, that one."""
+        if self.kind is Kind.GROUP:
+            return (self,)
+        return tuple(ConversationKey(self.account, self.peer, kind) for kind in (Kind.CHAT, *ENCRYPTED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,11 +60,12 @@ class Mentions:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A message to read. `encrypted`: its text is opaque. In rooms: `mentions`, and `text`, the beginning of what is
-    said, without quoted text (XEP-0428), to find nicknames in.
+    """A message to read. `encrypted`: its text is opaque; `sealed`, one-to-one: by which version of OMEMO. In rooms:
+    `mentions`, and `text`, the beginning of what is said, without quoted text (XEP-0428), to find nicknames in.
     """
 
     encrypted: bool = False
+    sealed: Kind | None = None
     mentions: Mentions | None = None
     text: str = field(default="", repr=False)
 

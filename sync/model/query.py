@@ -121,9 +121,11 @@ class InboxQuery:
 
     `limit` 0 = only the counts. At most one of `after`, `before` and `at_end` (the last page). What is in front of
     `before` is a matter of the present order. `preview_bytes`: the largest last message to bring, None = none.
+    `merged`: all conversations with one peer are one entry, that of the plain chat.
     """
 
     unread_only: bool = False
+    merged: bool = False
     preview_bytes: int | None = None
     limit: int
     after: InboxPlace | None = None

@@ -11,7 +11,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from sync.model.conversation import Conversation, Kind
+from sync.model.conversation import ENCRYPTED, Conversation, Kind
 from sync.model.errors import ItemNotFound
 from sync.model.jid import MAX_JID_BYTES
 from sync.model.query import Cursor, InboxPlace, SortKey
@@ -20,7 +20,7 @@ _LIST, _INBOX = 1, 2  # the version octet
 _NUMBERS = struct.Struct(">qq?qqBB")  # since, newest, ringing, pinned, activity, kind, filters
 _PLACE = struct.Struct(">qqqB")  # newest, version, activity, kind
 _CHECK_BYTES = 8
-_KINDS = (Kind.CHAT, Kind.GROUP)
+_KINDS = (Kind.CHAT, Kind.GROUP, *ENCRYPTED)
 _WISHES = (None, False, True)
 # The filters of a list as a number: the three fields of `Cursor` by it.
 _FILTERS = tuple((first, pinned, archived) for first in (False, True) for pinned in _WISHES for archived in _WISHES)

@@ -45,7 +45,7 @@ MENTIONS = "urn:xmpp:mentions:0"
 CHAT_STATES = "http://jabber.org/protocol/chatstates"
 EME = "urn:xmpp:eme:0"
 AXOLOTL = "eu.siacs.conversations.axolotl"
-OMEMO = ("urn:xmpp:omemo:2", "urn:xmpp:omemo:1", AXOLOTL)
+OMEMO = ("urn:xmpp:omemo:2", "urn:xmpp:omemo:1", AXOLOTL)  # in the order of `sync.model.conversation.ENCRYPTED`
 OPENPGP = "urn:xmpp:openpgp:0"
 LEGACY_PGP = "jabber:x:encrypted"
 

@@ -10,7 +10,7 @@ here; whether they name anything is for the rules to find out, and who may do wh
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from sync.model.conversation import Direction
+from sync.model.conversation import ENCRYPTED, Direction
 from sync.model.event import (
     Body,
     Bounce,
@@ -304,10 +304,16 @@ def _readable(message: Element, found: Found, text: str, room: str | None) -> Bo
             return _SAID
         said = fallback.unquoted(text, _fallbacks(message)) if "fallback" in found else text
         return Body(mentions=mentions.decode_mentions(message, found, room), text=said[:MAX_TEXT_CHARS])
-    return _OPAQUE if room is None else Body(encrypted=True, mentions=mentions.decode_mentions(message, found, room))
+    if room is None:
+        return _OPAQUE if encrypted is None else _SEALED[encrypted.tag]
+    return Body(encrypted=True, mentions=mentions.decode_mentions(message, found, room))
 
 
 _SAID, _OPAQUE = Body(), Body(encrypted=True)
+_SEALED = {
+    clark(namespace, "encrypted"): Body(encrypted=True, sealed=kind)
+    for namespace, kind in zip(OMEMO, ENCRYPTED, strict=True)
+}
 
 
 def _fallbacks(message: Element) -> list[Element]:

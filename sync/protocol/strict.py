@@ -34,7 +34,7 @@ def read_kind(text: str) -> Kind:
     """A kind by its name, or BadRequest."""
     kind = _KINDS.get(text)
     if kind is None:
-        raise BadRequest("'kind' must be 'chat' or 'group'.")
+        raise BadRequest("'kind' must be 'chat', 'group', 'omemo-2', 'omemo-1' or 'axolotl'.")
     return kind
 
 

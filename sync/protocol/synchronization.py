@@ -8,21 +8,22 @@ take. Whether a stamp is still valid and whether the conversation exists is for 
 from datetime import timedelta
 from xml.etree.ElementTree import Element
 
-from sync.model.conversation import Kind, Status
+from sync.model.conversation import ENCRYPTED, Kind, Status
 from sync.model.errors import BadRequest, ItemNotFound, ServiceUnavailable
 from sync.model.jid import MAX_JID_BYTES
 from sync.model.query import Cursor, ListQuery, Mute, SetProperties, Unmute
 from sync.protocol import forms, rsm
 from sync.protocol.cursor import decode_cursor
 from sync.protocol.fields import boolean, natural, storable
-from sync.protocol.names import MUC, SYNC, XABBER_CHAT, clark
+from sync.protocol.names import MUC, OMEMO, SYNC, XABBER_CHAT, clark
 
 QUERY = clark(SYNC, "query")
 CONVERSATION = clark(SYNC, "conversation")
 # No client knows a type for standard rooms. Of a type that they do not know, Xabber's clients show list row, counters
 # and preview as of a plain chat; its own group types would make them speak their group protocol to a room
-# (docs/dialects.md §1). XEP-0045's namespace says what it is to everybody else.
-KINDS = {XABBER_CHAT: Kind.CHAT, MUC: Kind.GROUP}
+# (docs/dialects.md §1). XEP-0045's namespace says what it is to everybody else. Encrypted chats that are kept apart
+# have the namespace of their encryption as type.
+KINDS = {XABBER_CHAT: Kind.CHAT, MUC: Kind.GROUP} | dict(zip(OMEMO, ENCRYPTED, strict=True))
 TYPES = {kind: name for name, kind in KINDS.items()}
 # What clients name, also by the name that a plain chat had before.
 _KIND_OF = KINDS | {f"{SYNC}#chat": Kind.CHAT}

@@ -13,15 +13,13 @@ from typing import assert_never
 
 from sync.model.books import Books, LanePosition, LostHost, Quarantined, Ruling, Writes
 from sync.model.call import Call, CallKey, CallState
-from sync.model.conversation import Account, Change, Conversation, ConversationKey, Kind, key_of
-from sync.model.device import Device, JobState, PushJob, PushKind
+from sync.model.conversation import Account, Change, Conversation, ConversationKey, Kind
+from sync.model.device import Device, JobState, PushJob
 from sync.model.event import (
     AccountEvent,
     AccountState,
     BlocklistEvent,
     Bounce,
-    CallMessage,
-    CallStep,
     Displayed,
     Event,
     GapEvent,
@@ -36,21 +34,26 @@ from sync.model.event import (
 )
 from sync.model.jid import bare, domain, lane
 from sync.model.room import EntryKind, RoomEntry, RoomMember
+from sync.rules.apart import placed, read_everywhere
 from sync.rules.calls import expired
 from sync.rules.contacts import answered
 from sync.rules.decide import decide
 from sync.rules.groups import concerns, deliver
-from sync.rules.jobs import Case, Phone, ended
+from sync.rules.jobs import Case, Phone, ended, is_first_ring
+from sync.rules.lines import calls_of, lines_of
 from sync.rules.lobby import Lobby
+from sync.rules.markers import read_to
 from sync.rules.publish_budget import PublishPolicy
 from sync.rules.quiet import hush
 from sync.rules.reasons import Why
 from sync.rules.shelf import Shelf
-from sync.rules.times import microseconds, next_version
-from sync.rules.view import After, CallPolicy, Conduct, Decision, View
+from sync.rules.times import microseconds
+from sync.rules.view import After, CallPolicy, Conduct, Decision, View, reset
 from sync.rules.wakes import plan
-from sync.rules.wanted import session_id_of, wanted_ids
+from sync.rules.wanted import wanted_ids
 from sync.rules.wishes import WakePolicy
+
+Rule = Callable[[View, MessageEvent], Decision]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,12 +199,16 @@ class Fold:
             view = replace(view, behind=self._shelf.behind(view.key, [entry.target_rank]))
         self._apply(deliver(view, member, entry, self._policies.conduct, self._now))
 
-    def recall(self, key: ConversationKey, ids: Sequence[str], since: int, rule: Callable[[View], Decision]) -> None:
+    def recall(self, event: MessageEvent, ids: Sequence[str], since: int, rule: Rule) -> None:
         """Something out of an archive: it changes what it changes, and no phone hears of it."""
+        event = self._placed(event, ids)
+        key = ConversationKey(event.account, event.peer, event.kind)
         view = self._view(key, ids=ids)
         ranks = [since, *(message.rank for message in view.found)]
-        view = replace(view, behind=self._shelf.behind(key, ranks))
-        self._apply(replace(rule(view), effects=()))
+        beside = (message for one in key.alike if one != key for message in self._shelf.find(one, ids))
+        view = replace(view, behind=self._shelf.behind(key, ranks), beside=tuple(beside))
+        self._apply(replace(rule(view, event), effects=()))
+        self._read_everywhere(event, view, silent=True)
 
     def settle(self, key: ConversationKey, ids: Sequence[str], rule: Callable[[View], Decision]) -> Conversation | None:
         """Something that the owner asks for; the conversation where it is not as it was."""
@@ -220,7 +227,8 @@ class Fold:
         if isinstance(event.content, Nothing):  # most traffic of some clients: no rows were loaded for it
             self.report.ignored[event.content.why] += 1
             return
-        calls = self._calls_of(event)
+        calls = calls_of(event, self._calls)
+        event = self._placed(event, wanted_ids(event))
         key = ConversationKey(event.account, event.peer, event.kind)
         if event.to_self:
             # A step told to oneself is about a call with somebody else (rules/calls.py: named_call).
@@ -228,10 +236,26 @@ class Fold:
             key = ConversationKey(event.account, ringing.key.peer) if ringing else key
         if isinstance(event.content, Bounce) and key not in self._conversations:
             key = replace(key, kind=Kind.GROUP)  # an error of a room reads like a peer's
-        view = replace(self._view(key, ids=wanted_ids(event), calls=calls), lines=self._lines_of(event))
+        view = replace(self._view(key, ids=wanted_ids(event), calls=calls), lines=lines_of(event, self._calls))
         if isinstance(event.content, Displayed):
             view = replace(view, behind=self._shelf.behind(key, [message.rank for message in view.found]))
         self._apply(decide(view, event, self._policies.conduct, self._now))
+        self._read_everywhere(event, view)
+
+    def _placed(self, event: MessageEvent, ids: Sequence[str]) -> MessageEvent:
+        """The event in the conversation that it belongs to, where the peer may have several."""
+        key, conduct = ConversationKey(event.account, event.peer, event.kind), self._policies.conduct
+        if not conduct.several or event.kind is Kind.GROUP:
+            return event
+        return placed(event, [self._view(one, ids=ids) for one in key.alike], conduct)
+
+    def _read_everywhere(self, event: MessageEvent, view: View, *, silent: bool = False) -> None:
+        """The peer's other conversations, where an event reads them as well."""
+        for key, pointer in read_everywhere(event, view) if self._policies.conduct.several else ():
+            beside = replace(self._view(key), behind=self._shelf.behind(key, [pointer.rank]))
+            decision = read_to(beside, pointer, event.resource, self._now)
+            if decision.after is not None:
+                self._apply(replace(decision, effects=() if silent else decision.effects))
 
     def _came(self, event: RoomMembersEvent) -> None:
         """Those who are in the room now, members though they may have been before."""
@@ -279,25 +303,6 @@ class Fold:
             self._dirty_accounts.add(event.account)
 
     # ---- views out of the books, decisions into them --------------------------------------------------------------
-
-    def _calls_of(self, event: MessageEvent) -> tuple[Call, ...]:
-        session_id = session_id_of(event)
-        if session_id is None:
-            return ()
-        sid = key_of(session_id)
-        return tuple(c for k, c in self._calls.items() if k.account == event.account and k.sid == sid)
-
-    def _lines_of(self, event: MessageEvent) -> tuple[Call, ...]:
-        if not isinstance(event.content, CallMessage):
-            return ()
-        successor, proposes = event.content.migrated, event.content.step is CallStep.PROPOSE
-        return tuple(
-            call
-            for key, call in self._calls.items()
-            if (key.account, key.peer) == (event.account, event.peer)
-            and call.state.is_open
-            and (proposes or call.session_id == successor)
-        )
 
     def _view(self, key: ConversationKey, *, ids: Sequence[str] = (), calls: tuple[Call, ...] = ()) -> View:
         return View(
@@ -388,14 +393,3 @@ class Fold:
             return None
         jobs = [one for one in self._jobs[job.account].values() if one.device_id == job.device_id]
         return Ring(job=job, device=device, account=account, call=call, jobs=jobs)
-
-
-def is_first_ring(job: PushJob, now: datetime) -> bool:
-    """True for a push that rings now and was never tried."""
-    return job.kind is PushKind.CALL and job.state is JobState.QUEUED and job.attempts == 0 and job.not_before <= now
-
-
-def reset(account: Account, now: datetime) -> Account:
-    """The account in a new epoch: every token given out so far is too old (invariant 4)."""
-    version = next_version(account, now)
-    return replace(account, epoch=account.epoch + 1, version=version, floor=version)

@@ -1,9 +1,11 @@
 """What an archive says becomes state by the same rules as what the feed says; nobody is woken for it.
 
 A message of the archive takes its place by the archive's time (`ranked`), so that it interleaves rightly with what is
-taken live. What was archived before the first contact counts as read, up to where a displayed marker of the
-account's own storage (XEP-0490) says otherwise. What came later and is not known was lost, and is unread behind the
-read pointer. Calls, invitations and errors of the past are over; rooms have archives of their own.
+taken live. All conversations with one peer share their places, and the key of the plain chat stands for them: to which
+of them an item belongs shows when it is taken (`sync.rules.apart`). What was archived before the first contact counts
+as read, up to where a displayed marker of the account's own storage (XEP-0490) says otherwise. What came later and is
+not known was lost, and is unread behind the read pointer. Calls, invitations and errors of the past are over; rooms
+have archives of their own.
 """
 
 from collections import Counter
@@ -27,12 +29,13 @@ from sync.model.event import (
     RoomMessageEvent,
     Subscription,
 )
+from sync.rules.apart import sealed_apart, was_known
 from sync.rules.decide import decide
 from sync.rules.fold import Fold, Policies
-from sync.rules.index import envelope, is_duplicate, own_message, text_of, was_taken
+from sync.rules.index import envelope, is_duplicate, own_message, text_of
 from sync.rules.times import instant, microseconds
-from sync.rules.view import After, Conduct, Decision, View, ignore, is_own, opened, settled, version_for, wrote
-from sync.rules.wanted import Wanted, wanted_ids
+from sync.rules.view import After, Conduct, Decision, View, ignore, is_own, opened, settled, version_for
+from sync.rules.wanted import Wanted, places_of, wanted_ids
 
 Place = tuple[ConversationKey, int]
 SECOND = 1_000_000  # microseconds
@@ -66,7 +69,7 @@ class Restored:
 
 
 def marked(events: Iterable[MessageEvent]) -> dict[ConversationKey, str]:
-    """Up to which message of the archive each conversation is read, by the account's own storage (XEP-0490)."""
+    """Up to which message of the archive each peer is read, by the account's own storage (XEP-0490)."""
     return {
         key_of_event(event): event.content.target
         for event in events
@@ -119,21 +122,26 @@ def highest(
 
 
 def key_of_event(event: MessageEvent) -> ConversationKey:
-    """The conversation of an event."""
-    return ConversationKey(event.account, event.peer, event.kind)
+    """The conversation of an event, or the one that stands for all with its peer."""
+    return ConversationKey(event.account, event.peer, event.kind).plain
 
 
-def known_keys(events: Iterable[MessageEvent]) -> Keys:
+def known_keys(events: Iterable[MessageEvent], *, several: bool = False) -> Keys:
     """Which rows say what of these is known, and where it has its place."""
     events = list(events)
-    archived = {(key_of_event(event), key_of(event.archive_id)) for event in events if event.archive_id}
+    archived = {
+        (place, key_of(event.archive_id))
+        for event in events
+        if event.archive_id
+        for place in (key_of_event(event).alike if several else (key_of_event(event),))
+    }
     return Keys(accounts=frozenset(event.account for event in events), archived=frozenset(archived))
 
 
 def known_places(books: Books) -> Ruling[dict[tuple[ConversationKey, str], int]]:
     """The rule that changes nothing and tells them."""
     found = {
-        (key, message.archive_key): message.rank
+        (key.plain, message.archive_key): message.rank
         for key, messages in books.messages.items()
         for message in messages
         if message.archive_key is not None
@@ -153,7 +161,7 @@ def own_markers(events: Sequence[MessageEvent], conduct: Conduct) -> tuple[list[
     rest = [event for event in events if not (isinstance(event.content, Displayed) and is_own(event))]
     if conduct.sending_reads:
         wrote = [event for event in rest if isinstance(event.content, Body) and is_own(event) and event.archive_id]
-        newest = {key_of_event(event): event for event in wrote}
+        newest = {(key_of_event(event), sealed_apart(event, conduct)): event for event in wrote}
         markers += [
             replace(event, content=Displayed(event.archive_id or "", (event.archive_id or "",)), archive_id=None)
             for event in newest.values()
@@ -161,19 +169,20 @@ def own_markers(events: Sequence[MessageEvent], conduct: Conduct) -> tuple[list[
     return rest, markers
 
 
-def keys_of(events: Iterable[MessageEvent], past: Past, account: str) -> Keys:
+def keys_of(events: Iterable[MessageEvent], past: Past, account: str, *, several: bool = False) -> Keys:
     """The rows that events of one account's archive may read or change."""
-    wanted = Wanted()
+    wanted = Wanted(several=several)
     marks: set[Place] = set()
     places: set[Place] = set()
     for event in events:
         wanted.message(event)
         key = key_of_event(event)
-        wanted.ids.update((key, identifier) for identifier in ids_of(event, past))
+        alike = key.alike if several else (key,)
+        wanted.ids.update((one, identifier) for one in alike for identifier in ids_of(event, past))
         if isinstance(event.content, Body):
-            marks.add((key, past.since))
+            marks.update((one, past.since) for one in (places_of(event) if several else alike))
         if event.rank is not None and not isinstance(event.content, Displayed):
-            places.add((key, event.rank))
+            places.update((one, event.rank) for one in alike)
     return Keys(
         accounts=frozenset({account}),
         conversations=frozenset(wanted.conversations),
@@ -205,8 +214,8 @@ def restore(
         return Ruling(writes=Writes(), value=Restored(taken_places=taken))
     fold = Fold(books, policies)
     for event in events:
-        rule = partial(recalled, event=event, past=past, conduct=policies.conduct, now=books.now)
-        fold.recall(key_of_event(event), ids_of(event, past), past.since, rule)
+        rule = partial(recalled, past=past, conduct=policies.conduct, now=books.now)
+        fold.recall(event, ids_of(event, past), past.since, rule)
     writes = fold.writes()
     known = {(key, message.rank) for key, messages in books.messages.items() for message in messages}
     new = sum((message.conversation, message.rank) not in known for message in writes.messages)
@@ -217,7 +226,7 @@ def restore(
 
 def occupied(events: Iterable[MessageEvent], books: Books) -> frozenset[Place]:
     """The places of these events at which there is another message. What is known has its own place already."""
-    held = {(key, message.archive_key) for key, messages in books.messages.items() for message in messages}
+    held = {(key.plain, message.archive_key) for key, messages in books.messages.items() for message in messages}
     wanted = {
         (key, event.rank)
         for event in events
@@ -229,7 +238,7 @@ def occupied(events: Iterable[MessageEvent], books: Books) -> frozenset[Place]:
         place
         for key, messages in books.messages.items()
         for message in messages
-        if (place := (key, message.rank)) in wanted
+        if (place := (key.plain, message.rank)) in wanted
     )
 
 
@@ -244,7 +253,7 @@ def recalled(before: View, event: MessageEvent, past: Past, conduct: Conduct, no
         # Ranks that are given out later are higher than this one, whatever the clock does.
         before = replace(before, account=replace(before.account, version=max(before.account.version, event.rank)))
     if isinstance(content, Body):
-        if is_known(before, event):
+        if was_known(before.found, event):
             return ignore("duplicate")
         if before.conversation is None and past.since < (event.rank or 0) <= past.horizon:
             return ignore("buried")  # it was known then, and the user has deleted it since
@@ -252,14 +261,6 @@ def recalled(before: View, event: MessageEvent, past: Past, conduct: Conduct, no
     if isinstance(content, Correction) and is_duplicate(before, event):
         return shown_again(before, content, event, now)
     return decide(before, event, conduct, now)
-
-
-def is_known(before: View, event: MessageEvent) -> bool:
-    """True when it was taken before, be it live and without its archive id."""
-    if is_duplicate(before, event):
-        return True
-    bare = [message for message in before.found if message.archive_key is None]
-    return was_taken(bare, replace(event, archive_id=None), lambda message: wrote(message, event))
 
 
 def read_along(before: View, event: MessageEvent, past: Past, now: datetime) -> Conversation | None:
@@ -279,13 +280,14 @@ def read_along(before: View, event: MessageEvent, past: Past, now: datetime) -> 
 
 def is_behind_mark(before: View, past: Past, rank: int) -> bool:
     """True for what the archive has behind the message up to which the account's own storage says it has read."""
-    mark = past.marked.get(before.key)
+    mark = past.marked.get(before.key.plain)
     if mark is None:
         return False
     conversation = before.conversation
     if conversation is not None and conversation.read.id == mark:
         return rank > conversation.read.rank
-    return any(message.archive_key == key_of(mark) and message.rank < rank for message in before.found)
+    found = (*before.found, *before.beside)
+    return any(message.archive_key == key_of(mark) and message.rank < rank for message in found)
 
 
 def shown_again(before: View, content: Correction, event: MessageEvent, now: datetime) -> Decision:

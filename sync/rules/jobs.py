@@ -105,6 +105,11 @@ def has_left(job: PushJob) -> bool:
     return job.state is not JobState.QUEUED and not (job.outcome or "").startswith(SUPPRESSED)
 
 
+def is_first_ring(job: PushJob, now: datetime) -> bool:
+    """True for a push that rings now and was never tried."""
+    return job.kind is PushKind.CALL and job.state is JobState.QUEUED and job.attempts == 0 and job.not_before <= now
+
+
 def ended(job: PushJob, why: str, now: datetime) -> PushJob:
     """The job done without a push, and why: a word of `sync.rules.reasons`."""
     return replace(job, state=JobState.DONE, outcome=SUPPRESSED + why, done_at=now)

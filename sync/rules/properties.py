@@ -2,7 +2,7 @@
 notified of, how far they are read. All of a request or none of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,13 +19,15 @@ from sync.rules.wanted import indexes
 
 Changed = tuple[Conversation, ...]
 
+END = 2**63 - 1  # behind every rank
 NO_CONVERSATION = "There is no such conversation."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a set did: the conversations that are not as they were, all that were named, in the order of the requests,
-    and those that were read further than before. `report`: the pushes that follow.
+    and those that were read further than before; of several with one peer the one whose place may be said to clients
+    that know the peer only (`read_by_all`). `report`: the pushes that follow.
     """
 
     changed: Changed
@@ -34,15 +36,17 @@ class Settings:
     report: Report = field(repr=False)
 
 
-def keys_of(account: str, requests: Sequence[SetProperties]) -> Keys:
-    """The rows that a set may read or change."""
+def keys_of(account: str, requests: Sequence[SetProperties], *, several: bool = False) -> Keys:
+    """The rows that a set may read or change. `several`: an account may have several conversations with one peer."""
     named = [(ConversationKey(account, request.peer, request.kind), request.read) for request in requests]
     marks = [(key, key_of(read)) for key, read in named if read is not None]
+    beside = {one for key, _ in marks for one in key.alike} if several else set()
     return Keys(
         accounts=frozenset({account}),
-        conversations=frozenset(key for key, _ in named),
+        conversations=frozenset({*(key for key, _ in named), *beside}),
         archived=frozenset((index, mark) for key, mark in marks for index in indexes(key)),
         behind=frozenset(key for key, _ in marks),
+        marks=frozenset((one, END) for one in beside),
         devices=bool(marks),
     )
 
@@ -62,7 +66,8 @@ def set_properties(
     """
     if account not in books.accounts:
         raise ItemNotFound(NO_CONVERSATION)
-    fold = Fold(books, policies or Policies())
+    policies = policies or Policies()
+    fold = Fold(books, policies)
     before, now = books.conversations, dict(books.conversations)
     changed: dict[ConversationKey, Conversation] = {}
     for request in requests:
@@ -75,6 +80,8 @@ def set_properties(
     named = tuple(now[ConversationKey(account, request.peer, request.kind)] for request in requests)
     # Deleting moves the pointer, too, and leaves its name.
     read = tuple(one for one in changed.values() if one.read.id not in (None, before[one.key].read.id))
+    if policies.conduct.several:
+        read = tuple({place.key.plain: place for one in read if (place := read_by_all(one, now, books))}.values())
     writes = fold.writes()
     value = Settings(changed=tuple(changed.values()), named=named, read=read, report=fold.report)
     return Ruling(writes=writes, value=value)
@@ -111,6 +118,25 @@ def read_up_to(before: View, archive_id: str, resource: str | None, now: datetim
     if target is None:
         raise ItemNotFound("There is no such message in the conversation.")
     return markers.read(before, target, resource, now)
+
+
+def read_by_all(read: Conversation, now: Mapping[ConversationKey, Conversation], books: Books) -> Conversation | None:
+    """Of a peer's conversations the one that is read furthest, as far as nothing is unread in any of them before that;
+    None where there is none such. XEP-0490 names the peer, so that to say more would read more.
+    """
+    alike = [now[key] for key in read.key.alike if key in now]
+    clear = min((first_unread(one, books) for one in alike), default=END)
+    told = [one for one in alike if one.read.id is not None and one.read.rank < clear]
+    return max(told, key=lambda one: one.read.rank, default=None)
+
+
+def first_unread(conversation: Conversation, books: Books) -> int:
+    """A rank before which nothing is unread in a conversation."""
+    if not conversation.unread:
+        return END
+    # The oldest as it was before the set: it may have been read since. Nothing is known of what was trimmed.
+    oldest = None if conversation.base.unread else books.behind[conversation.key, END].first
+    return max(oldest or 0, conversation.read.rank + 1)
 
 
 def with_properties(conversation: Conversation, request: SetProperties, now: datetime) -> Conversation:

@@ -40,11 +40,19 @@ class CallPolicy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conduct:
     """What an operator may decide about the state itself. `sending_reads`: who writes has read what came before;
-    XEP-0490 §3 holds that sending is not displaying, so it does not by default.
+    XEP-0490 §3 holds that sending is not displaying, so it does not by default. `encrypted_apart`: what is encrypted by
+    OMEMO goes into conversations of its own (`sync.rules.apart`); `were_apart`: some are there from when it did.
     """
 
     calls: CallPolicy = field(default_factory=CallPolicy)
     sending_reads: bool = False
+    encrypted_apart: bool = False
+    were_apart: bool = False
+
+    @property
+    def several(self) -> bool:
+        """True where an account may have several conversations with one peer."""
+        return self.encrypted_apart or self.were_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class View:
     """Before an event.
 
     `found`: the messages of this conversation that bear one of the event's ids, and those that they are about.
+    `beside`: of an item of an archive, those that other conversations with the same peer have.
     `behind`: for each rank found, what is unread behind it. `calls`: the account's calls with the event's session
     id. `lines`: of a propose, the peer's calls that are open; of a finish, the one in which the call goes on.
     """
@@ -69,6 +78,7 @@ class View:
     key: ConversationKey
     conversation: Conversation | None = None
     found: tuple[IndexedMessage, ...] = ()
+    beside: tuple[IndexedMessage, ...] = ()
     behind: Mapping[int, Behind] = field(default_factory=dict)
     calls: tuple[Call, ...] = ()
     lines: tuple[Call, ...] = ()
@@ -128,6 +138,12 @@ def settled(before: View, conversation: Conversation) -> Account:
         + (conversation.unread > 0)
         - (was is not None and was.unread > 0),
     )
+
+
+def reset(account: Account, now: datetime) -> Account:
+    """The account in a new epoch: every token given out so far is too old (invariant 4)."""
+    version = next_version(account, now)
+    return replace(account, epoch=account.epoch + 1, version=version, floor=version)
 
 
 def counts(conversation: Conversation, rank: int) -> bool:

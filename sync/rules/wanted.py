@@ -41,8 +41,9 @@ from sync.rules.mentions import nick_keys
 
 @dataclass(slots=True)
 class Wanted:
-    """The keys, as they are gathered."""
+    """The keys, as they are gathered. `several`: an account may have several conversations with one peer."""
 
+    several: bool = False
     accounts: set[str] = field(default_factory=set)
     conversations: set[ConversationKey] = field(default_factory=set)
     ids: set[tuple[ConversationKey, str]] = field(default_factory=set)
@@ -89,14 +90,16 @@ class Wanted:
         """A message's conversation, and the messages that it names."""
         key = ConversationKey(event.account, event.peer, event.kind)
         self.accounts.add(event.account)
-        self.conversations.add(key)
+        self.conversations.update(key.alike if self.several else (key,))
+        places = places_of(event) if self.several else (key,)
         if event.kind is Kind.CHAT and isinstance(event.content, Body) and event.archive_id:
-            self.archived.add((key, key_of(event.archive_id)))  # one index instead of three, for most messages
+            # one index instead of three, for most messages
+            self.archived.update((place, key_of(event.archive_id)) for place in places)
         else:
-            for index in indexes(key):
+            for index in (index for place in places for index in indexes(place)):
                 self.ids.update((index, identifier) for identifier in wanted_ids(event))
         if isinstance(event.content, Displayed):
-            self.behind.add(key)
+            self.behind.update(places)
         if isinstance(event.content, Bounce) and event.kind is Kind.CHAT:
             # A room of another server answers as any peer does.
             room = replace(key, kind=Kind.GROUP)
@@ -128,9 +131,11 @@ class Wanted:
             self.nicks.update((room, nick) for nick in nick_keys(event.content.text))
 
 
-def keys(events: Iterable[Event]) -> Keys:
-    """The rows that these events may read or change, and the positions that they move."""
-    wanted = Wanted()
+def keys(events: Iterable[Event], *, several: bool = False) -> Keys:
+    """The rows that these events may read or change, and the positions that they move. `several`: an account may have
+    several conversations with one peer (`Conduct.several`).
+    """
+    wanted = Wanted(several=several)
     for event in events:
         wanted.event(event)
     return Keys(
@@ -153,7 +158,19 @@ def keys(events: Iterable[Event]) -> Keys:
 
 def indexes(key: ConversationKey) -> tuple[ConversationKey, ...]:
     """Where a conversation's messages are indexed: its own index, and that of the room, where this server keeps it."""
-    return (key,) if key.kind is Kind.CHAT else (key, ConversationKey(key.peer, key.peer, Kind.GROUP))
+    return (key, ConversationKey(key.peer, key.peer, Kind.GROUP)) if key.kind is Kind.GROUP else (key,)
+
+
+def places_of(event: MessageEvent) -> tuple[ConversationKey, ...]:
+    """Where an event may belong, or what it names may be, of all conversations with its peer (`sync.rules.apart`)."""
+    key = ConversationKey(event.account, event.peer, event.kind)
+    match event.content:
+        case Body(sealed=None) | CallMessage() | Subscription():
+            return (key,)
+        case Body(sealed=Kind() as sealed):
+            return (key, replace(key, kind=sealed)) if event.kind is Kind.CHAT else (key,)
+        case _:
+            return key.alike
 
 
 def wanted_ids(event: MessageEvent | RoomMessageEvent) -> list[str]:

@@ -288,10 +288,11 @@ class Bootstrapper:
     async def _take(self, reading: Reading, page: Page, past: Past, until: int) -> None:
         """One page, and the row that says so with the last of it."""
         taken: frozenset[history.Place] = frozenset()
-        step = 1
+        step, several = 1, self._policies.conduct.several
         while True:
             # Anew each time: what was known and is trimmed meanwhile needs a place like others.
-            known = await self._store.transact(history.known_keys(page.events), history.known_places)
+            wanted = history.known_keys(page.events, several=several)
+            known = await self._store.transact(wanted, history.known_places)
             events = history.ranked(page.events, reading.row.rank, known, reading.floors, taken, step=step)
             rest, markers = history.own_markers(events, self._policies.conduct)
             row = history.moved(
@@ -310,7 +311,7 @@ class Bootstrapper:
 
     async def _store_events(self, events: Sequence[MessageEvent], past: Past, row: Bootstrap | None) -> Restored:
         account = row.account if row else events[0].account
-        keys = history.keys_of(events, past, account)
+        keys = history.keys_of(events, past, account, several=self._policies.conduct.several)
         rule = partial(history.restore, events, past, row)
         return self._told(await self._store.transact(keys, partial(rule, policies=self._policies)))
 

@@ -4,7 +4,8 @@ nowhere else: the feed module publishes it (docs/feed.md §8.3).
 It is said after the commit, and may get lost: the other clients then learn it from a query. A host is asked one thing
 at a time, and then left alone for as long as its answer took: publishing may be the whole server's time. Of several
 places that wait for one conversation the newest is said. A module that does not serve it is not asked again until its
-host is subscribed anew.
+host is subscribed anew. An item there names a peer, not a conversation: where there may be several with one peer, the
+rule has chosen a place up to which all of them are read (`sync.rules.properties.read_by_all`).
 """
 
 import asyncio
@@ -44,7 +45,7 @@ class Bridge:
     def publish(self, conversations: Iterable[Conversation]) -> None:
         """Say that these are read up to their pointers. Returns at once."""
         for conversation in conversations:
-            key, place = conversation.key, conversation.read.id
+            key, place = conversation.key.plain, conversation.read.id
             host = domain(key.account)
             if place is None or not self._is_served(host):
                 continue

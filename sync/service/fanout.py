@@ -16,7 +16,8 @@ from sync.model.conversation import ConversationKey, Kind
 from sync.model.errors import StoreUnavailable
 from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.ports import Clock, Observer, Rooms, Store
-from sync.rules.fold import Policies, Report, fan_out, reset
+from sync.rules.fold import Policies, Report, fan_out
+from sync.rules.view import reset
 
 log = logging.getLogger(__name__)
 

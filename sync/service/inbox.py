@@ -8,6 +8,7 @@ calls: having asked for one is no proof that a phone knows why it was woken.
 """
 
 import asyncio
+from dataclasses import replace
 from weakref import WeakValueDictionary
 from xml.etree.ElementTree import Element
 
@@ -20,10 +21,12 @@ MAX_PAGES = 8  # under way at a time
 
 
 class Inboxes:
-    """The requests for inboxes, answered from the store."""
+    """The requests for inboxes, answered from the store. `merged`: there may be several conversations with one peer, of
+    which an inbox makes one entry.
+    """
 
-    def __init__(self, *, store: Store, live: Live) -> None:
-        self._store, self._live = store, live
+    def __init__(self, *, store: Store, live: Live, merged: bool = False) -> None:
+        self._store, self._live, self._merged = store, live, merged
         self._turns = asyncio.Semaphore(MAX_PAGES)
         self._sessions: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -31,7 +34,7 @@ class Inboxes:
         self, account: str, resource: str | None, payload: Element, *, kind: str, request_id: str
     ) -> Element:
         """The `<fin/>`, after everything before it is with the session that asked."""
-        query = inbox.decode_query(payload, account=account, kind=kind)
+        query = replace(inbox.decode_query(payload, account=account, kind=kind), merged=self._merged)
         if not resource:
             raise BadRequest("An inbox is sent to a session.")
         session = f"{account}/{resource}"

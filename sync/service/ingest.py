@@ -207,7 +207,8 @@ class Ingest:
         for attempt in count():
             began = perf_counter()
             try:
-                report = await self._store.transact(keys(events), partial(self._take, events))
+                wanted = keys(events, several=self._policies.conduct.several)
+                report = await self._store.transact(wanted, partial(self._take, events))
             except StoreUnavailable as error:
                 self._observer.transaction_retried("unavailable")
                 if attempt == 0 and not said:

@@ -53,7 +53,7 @@ class Queries:
     ) -> None:
         self._store, self._live, self._watchers, self._clock = store, live, watchers, clock
         self._bridge, self._policies, self._due = bridge, policies, due
-        self.inbox = Inboxes(store=store, live=live)
+        self.inbox = Inboxes(store=store, live=live, merged=policies.conduct.several)
         self._fetches = Fetches(store=store, observer=observer)
         self.deltas = Deltas(store=store, clock=clock, fetches=self._fetches)
 
@@ -142,7 +142,8 @@ class Queries:
     ) -> Sequence[Conversation]:
         """All of it or nothing; the conversations that were named, as they are now."""
         rule = partial(set_properties, account, requests, resource=resource, policies=self._policies)
-        done = await self._store.transact(keys_of(account, requests), rule)
+        wanted = keys_of(account, requests, several=self._policies.conduct.several)
+        done = await self._store.transact(wanted, rule)
         if done.report.jobs:
             self._due(done.report)
         self._bridge.publish(done.read)

@@ -315,7 +315,7 @@ def indexes(key: ConversationKey) -> list[ConversationKey]:
 
 def ranks_found(key: ConversationKey, keys: Keys, books: Books) -> Iterable[tuple[ConversationKey, int]]:
     """What was looked up for this conversation; of a room's own index with what it is about."""
-    yield from ((key, message.rank) for message in books.messages.get(key, ()))
+    yield from ((key, message.rank) for one in key.alike for message in books.messages.get(one, ()))
     for index in indexes(key)[1:]:
         for message in books.messages.get(index, ()):
             if any(message.bears(identifier) for where, identifier in keys.ids | keys.archived if where == key):

@@ -152,7 +152,8 @@ class Feed:
         )
 
     def body(self, named: list[str], options: Options, way: str) -> MessageEvent:
-        content = spoken(options, far(options)) if "room" in options else Body()
+        sealed = Kind(options["sealed"]) if "sealed" in options else None
+        content = spoken(options, far(options)) if "room" in options else Body(encrypted=bool(sealed), sealed=sealed)
         return self.message(content, options, way=way, name=named[0] if named else None)
 
     def bounce(self, named: list[str], options: Options) -> MessageEvent:

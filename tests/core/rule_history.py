@@ -22,6 +22,7 @@ class Archive:
         self.store, self.account, self.policies = store, account, policies
         self.items: list[MessageEvent] = []
         self.marked: dict[ConversationKey, str] = {}
+        self._several = policies.conduct.several
         self._rank = self.turns = 0
         self._floors: dict[ConversationKey, int] = {}
 
@@ -35,7 +36,7 @@ class Archive:
 
     def page(self, events: Sequence[MessageEvent]) -> Restored:
         """One page, in one or two transactions."""
-        known = self.store.apply(history.known_keys(events), history.known_places)
+        known = self.store.apply(history.known_keys(events, several=self._several), history.known_places)
         taken: frozenset[history.Place] = frozenset()
         step = 1
         while True:
@@ -57,9 +58,10 @@ class Archive:
         return self._store([marker_of(marker, key, target) for key, target in self.marked.items()])
 
     def _store(self, events: Sequence[MessageEvent]) -> Restored:
-        keys: Keys = history.keys_of(events, self.past, self.account)
+        keys: Keys = history.keys_of(events, self.past, self.account, several=self._several)
         return self.store.apply(keys, partial(history.restore, events, self.past, None, policies=self.policies))
 
 
 def marker_of(like: MessageEvent, key: ConversationKey, target: str) -> MessageEvent:
-    return replace(like, peer=key.peer, content=Displayed(target, (target,)), archive_id=None, message_id=None)
+    marker = Displayed(target, (target,))
+    return replace(like, peer=key.peer, content=marker, stanza="", archive_id=None, message_id=None)

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from sync.model.call import Call
-from sync.model.conversation import Account, Conversation, Kind
+from sync.model.conversation import ENCRYPTED, Account, Conversation, Kind
 from sync.model.device import JobState, PushJob
 from sync.model.room import Room, RoomMember
 from tests.contract.fakes_tables import Tables, recount
@@ -18,7 +18,7 @@ def rows(tables: Tables) -> dict[str, Any]:
     log = [change for _, change in sorted(tables.changes.items())]
     owner = tables.accounts.get(ANN)
     return {
-        "conversations": {local(c.key.peer): told(c) for c in listed if c.key.account == ANN},
+        "conversations": {name(c): told(c) for c in listed if c.key.account == ANN},
         "members": {local(c.key.account): told(c) for c in listed if local(c.key.peer) == "tea"},
         "totals": [owner.unread, owner.unread_conversations, owner.devices] if owner else [],
         "mentions": owner.mentions if owner else 0,
@@ -39,6 +39,11 @@ def rows(tables: Tables) -> dict[str, Any]:
         "belong": [f"{local(m.account)} {standing(m)}" for _, m in sorted(tables.members.items())],
         "entries": [f"{e.kind} {local(e.only or '')}".strip() for _, e in sorted(tables.entries.items())],
     }
+
+
+def name(c: Conversation) -> str:
+    """`bob`, of an encrypted chat that is kept apart `bob omemo-2`."""
+    return local(c.key.peer) + (f" {c.key.kind}" if c.key.kind in ENCRYPTED else "")
 
 
 def wrong(tables: Tables) -> list[str]:

@@ -41,7 +41,7 @@ from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, BOB, NOW, after, device, seeing, token
 from tests.core.rule_feed import LONG, VERBS, Feed, Options, far, near, own, sessions, yes
 from tests.core.rule_history import Archive
-from tests.core.rule_outcome import rows, wrong
+from tests.core.rule_outcome import rows, short, wrong
 
 T = TypeVar("T")
 
@@ -80,6 +80,7 @@ class World:
         self.ignored: Counter[str] = Counter()
         self.suppressed: Counter[str] = Counter()
         self.errors: list[str] = []
+        self.said: list[str] = []
         self.delays: list[float] = []
         self._batched = batched
         self._feed = Feed(self.clock.now)
@@ -107,7 +108,7 @@ class World:
     def flush(self) -> None:
         """Commit the events that wait."""
         if self._waiting:
-            self._took(take, self._waiting, keys(self._waiting))
+            self._took(take, self._waiting, keys(self._waiting, several=self.policies.conduct.several))
             self._waiting = []
             self.balance("the feed")
 
@@ -122,7 +123,7 @@ class World:
     def replayed(self) -> bool:
         """Feed everything again: True when that changes nothing (invariant 3)."""
         before = self.store.tables
-        self._took(take, self._feed.events, keys(self._feed.events))
+        self._took(take, self._feed.events, keys(self._feed.events, several=self.policies.conduct.several))
         after = self.store.tables
         return all(getattr(before, name) == getattr(after, name) for name in before.__dataclass_fields__)
 
@@ -195,6 +196,8 @@ class World:
         peer, kind = options.get("peer", BOB), Kind.CHAT
         if "room" in options or "at" in options:
             peer, kind = far(options) if "room" in options else near(options), Kind.GROUP
+        elif "kind" in options:
+            kind = Kind(options["kind"])
         key = ConversationKey(own(options), peer, kind)
         known = self.store.tables.conversations.get(key)
         expected = {"now": known.version if known else 0, "old": 1}.get(options.get("if", ""))
@@ -203,13 +206,24 @@ class World:
             requests.append(replace(requests[0], peer=options["and"], if_version=None))
         rule = partial(set_properties, key.account, requests, resource=options.get("resource"), policies=self.policies)
         try:
-            done = self.store.apply(keys_of_set(key.account, requests), rule)
+            several = self.policies.conduct.several
+            done = self.store.apply(keys_of_set(key.account, requests, several=several), rule)
         except RequestError as error:
             self.errors.append(error.condition)
         else:
+            self.said += [f"{short(one.read.id)} {one.key.kind}" for one in done.read]
             self.ignored.update([] if done.changed else ["as-it-was"])
             self.suppressed += done.report.suppressed
             self.balance("set")
+
+    def apart(self, named: list[str], options: Options) -> None:
+        """A message that was taken while the option was the other: it is in the conversation of that kind."""
+        kind, policies = Kind(named[0]), self.policies
+        conduct = replace(policies.conduct, encrypted_apart=kind is not Kind.CHAT)
+        self.policies = replace(policies, conduct=conduct)
+        self._waiting.append(self._feed.event("in", named[1:], {**options, "sealed": "omemo-2"}))
+        self.flush()
+        self.policies = policies
 
     def expire(self, _: list[str], __: Options) -> None:
         """Every call is tried, not only those that are due: the rule decides."""
@@ -272,6 +286,7 @@ class World:
             "ignored": dict(self.ignored),
             "suppressed": dict(self.suppressed),
             "errors": self.errors,
+            "said": self.said,
             "delays": self.delays,
             "position": tables.positions.get(LanePosition("example.org", "stream", "main", lane(ANN)), 0),
         }
@@ -323,6 +338,7 @@ OTHERS: dict[str, Callable[[World, list[str], Options], None]] = {
     "fan": World.fan,
     "wait": World.wait,
     "set": World.set,
+    "apart": World.apart,
     "expire": World.expire,
     "trim": World.trim,
     "past": World.past,

@@ -79,6 +79,7 @@ FULL = replace(
 
 
 TEA = ConversationKey(ANN, "tea@rooms.ex.org", Kind.GROUP)
+SEALED, OLD_SEALED = (replace(BOB, kind=kind) for kind in (Kind.OMEMO_2, Kind.AXOLOTL))
 SAID_IN_TEA = replace(
     _last(""),
     archive_id="r2",
@@ -131,6 +132,8 @@ ANSWERS = {
     "conversation with everything": lambda: _shown(FULL, CALL, replace(CALL, rings_until=AT), mention="a7"),
     "new conversation": lambda: _shown(NEW),
     "peer that only asks for a subscription": lambda: _shown(replace(NEW, requests_presence=True)),
+    "encrypted chat that is kept apart": lambda: _shown(replace(NEW, key=SEALED)),
+    "tombstone of an encrypted chat": lambda: _shown(replace(NEW, key=OLD_SEALED, status=Status.DELETED)),
     "room": lambda: _shown(GROUP, mention="r2"),
     "room that the account is invited to": lambda: _shown(replace(NEW, key=TEA, invited_by="bob@ex.net/p")),
     "tombstone of a room": lambda: _shown(replace(GROUP, status=Status.DELETED)),

@@ -25,7 +25,8 @@ from sync.model.errors import Conflict, ItemNotFound
 from sync.model.event import AccountState, Event, GapEvent, GapReason, Malformed
 from sync.model.query import SetProperties
 from sync.rules.claims import Claim, rung_at_once
-from sync.rules.fold import Policies, Ring, is_first_ring, take
+from sync.rules.fold import Policies, Ring, take
+from sync.rules.jobs import is_first_ring
 from sync.rules.markers import read_to
 from sync.rules.mentions import MAX_WORDS, nick_keys
 from sync.rules.properties import set_properties, until

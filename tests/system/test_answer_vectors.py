@@ -71,6 +71,8 @@ CASES = [
     listed("new conversation", BOB),
     listed("peer that only asks for a subscription", replace(BOB, requests_presence=True)),
     listed("room that the account is invited to", replace(BOB, key=lists.TEA, invited_by="bob@ex.net/p")),
+    listed("encrypted chat that is kept apart", replace(BOB, key=lists.SEALED)),
+    listed("tombstone of an encrypted chat", replace(BOB, key=lists.OLD_SEALED, status=Status.DELETED), SINCE),
     listed("room", lists.GROUP, messages=[replace(MENTION, rank=3, mention=False, archive_id="r3"), MENTION]),
     listed("tombstone of a room", replace(lists.GROUP, status=Status.DELETED, unread=0, mentions=0), SINCE),
     listed("tombstone of a conversation", replace(BOB, status=Status.DELETED), SINCE),

@@ -71,7 +71,7 @@ SELECT call FROM call WHERE account = $1 AND proposed_at >= $2 ORDER BY proposed
 
 -- name: explain_messages
 -- One-to-one messages that came in since a rank and count, the newest first.
-SELECT * FROM message WHERE account = $1 AND kind = 'chat' AND rank >= $2 AND NOT outgoing AND counted
+SELECT * FROM message WHERE account = $1 AND kind <> 'group' AND rank >= $2 AND NOT outgoing AND counted
 ORDER BY rank DESC LIMIT $3::bigint;
 
 -- name: explain_conversations

@@ -122,7 +122,8 @@ async def what_is_behind(connection: Connection, keys: Keys, found: Books) -> No
 
 
 def ranks_found(keys: Keys, found: Books) -> Iterator[tuple[ConversationKey, int]]:
-    """The ranks of the messages that were looked up, in the conversations of `behind` that they count for.
+    """The ranks of the messages that were looked up, in the conversations of `behind` that they count for: a place in
+    one with a peer is a place in all with that peer.
 
     A room's index serves all of its members: a message counts for those who asked for it, with what it is about. Many
     members' markers in one batch would otherwise be counted for one another.
@@ -132,8 +133,8 @@ def ranks_found(keys: Keys, found: Books) -> Iterator[tuple[ConversationKey, int
         if key.kind is Kind.GROUP and key in keys.behind:
             asking.setdefault((key.peer, identifier), []).append(key)
     for where, messages in found.messages.items():
-        if where in keys.behind:
-            yield from ((where, message.rank) for message in messages)
+        if asked := [key for key in where.alike if key in keys.behind]:
+            yield from ((key, message.rank) for key in asked for message in messages)
         elif where.kind is Kind.GROUP and where.account == where.peer:
             for message in messages:
                 ids = (message.message_key, message.origin_key, message.archive_key)

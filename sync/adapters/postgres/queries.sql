@@ -116,6 +116,10 @@ CROSS JOIN LATERAL (
 SELECT m.* FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS wanted(account, peer, kind, rank)
 JOIN message m USING (account, peer, kind, rank);
 
+-- name: were_apart
+-- Whether any account has encrypted chats apart from plain ones.
+SELECT EXISTS (SELECT FROM conversation WHERE kind NOT IN ('chat', 'group'));
+
 -- name: write_accounts
 -- Store accounts that are locked already.
 UPDATE account SET epoch = new.epoch, version = new.version, floor = new.floor, unread = new.unread,
