@@ -12,8 +12,10 @@ from contextlib import AsyncExitStack
 from sync.adapters.http import Pages
 from sync.adapters.metrics import CONTENT_TYPE
 from sync.app.drivers import open_drivers
+from sync.app.registry import posts
 from sync.app.service import Service
 from sync.config import Config
+from sync.protocol.logout import MAX_BODY_BYTES
 from sync.startup import CannotStart
 
 
@@ -41,6 +43,8 @@ async def serve(config: Config) -> int:
             survey=service.survey,
             exposition=drivers.metrics.exposition,
             content_type=CONTENT_TYPE,
+            posts=posts(config.component.jid, service.registrations),
+            post_bytes=MAX_BODY_BYTES,
         )
         try:
             await pages.start(config.http.listen, config.http.port)

@@ -24,6 +24,7 @@ from sync.adapters.postgres.watch import PostgresWatches
 from sync.adapters.xmpp.link import Link
 from sync.app import settings
 from sync.app.drivers import Drivers
+from sync.app.registry import make_registrations
 from sync.app.senders import make_sender
 from sync.config import Config
 from sync.model.conversation import Account
@@ -46,7 +47,6 @@ from sync.service.notices import Notices
 from sync.service.publishes import Publishes
 from sync.service.pusher import Pusher
 from sync.service.query import Queries
-from sync.service.registration import Registrations
 from sync.service.survey import Surveyor
 from sync.service.timers import Timers
 from sync.service.watch import Watchers
@@ -95,6 +95,7 @@ class Service:
             clock=drivers.clock,
             observer=drivers.metrics,
         )
+        self.registrations = make_registrations(config, drivers, store)
         self._grants = Grants(config.component.hosts, clock=drivers.clock, observer=drivers.metrics)
         self._door = self._make_door(store)
         # Sessions are told when an archive is read, and not of each of its pages.
@@ -231,15 +232,7 @@ class Service:
                 policies=self._policies,
                 due=self._pusher.committed,
             ),
-            registrations=Registrations(
-                component=jid,
-                store=store,
-                sealer=self._drivers.sealer,
-                apps=settings.apps(self._config),
-                observer=metrics,
-                most=self._config.push.max_devices,
-                random_name=lambda: secrets.token_urlsafe(24),
-            ),
+            registrations=self.registrations,
             publishes=Publishes(
                 component=jid,
                 wire=self._link,

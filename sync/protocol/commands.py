@@ -82,7 +82,7 @@ _COLUMNS: Mapping[str, str] = {
     "last-error-at": "Time of that error",
 }
 # APNs tokens are 64 digits today and "not of a fixed length" (Apple); the bounds keep out what is no token at all.
-_TOKEN = re.compile(r"(?:[0-9a-f]{2}){16,100}")
+APNS_TOKEN = re.compile(r"(?:[0-9a-f]{2}){16,100}")
 _TOKEN_BYTES = range(16, 101)
 _MAX_TOKEN_BYTES = 4096  # of other vendors: WebPush's are URLs with keys
 _MAX_NAME_BYTES = 256
@@ -195,14 +195,14 @@ def _optional(fields: Fields, var: str, limit: int) -> str | None:
 def _hexadecimal(fields: Fields, var: str) -> str:
     # Hexadecimal digits have no case: the same token must not be two.
     token = _needed(fields, var, MAX_FIELD_BYTES).lower()
-    if _TOKEN.fullmatch(token) is None:
+    if APNS_TOKEN.fullmatch(token) is None:
         raise BadRequest(f"'{var}' must be 32 to 200 hexadecimal digits.", application=_PAYLOAD)
     return token
 
 
 def _apns_token(text: str) -> str:
     """In hexadecimal digits; mod_push's clients write it in base64, others as digits."""
-    if _TOKEN.fullmatch(text.lower()):
+    if APNS_TOKEN.fullmatch(text.lower()):
         return text.lower()
     try:
         token = base64.b64decode(text, validate=True)
