@@ -45,10 +45,11 @@ bench: setup ## Measurements, side by side with what users have today; SECTION=s
 soak: setup ## Everything dies while people talk, for SECONDS with SERVER and SEED (docs/reliability.md)
 	$(BIN)/python -m tests.chaos --write --server $(or $(SERVER),prosody) --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-lock: ## Resolve the dependencies again, with hashes for every platform (needs uv)
+lock: ## Resolve the dependencies again, with hashes for every platform (needs uv and npm)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev --custom-compile-command "make lock" \
 		--output-file requirements.lock pyproject.toml
+	cd tests/adapters/node && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 
 clean: ## Remove what these commands made: .venv, .data, caches
-	rm -rf .venv .data mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .data mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist tests/adapters/node/node_modules
 	find sync tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,8 +38,8 @@ async def running(folder: Path, *options: str) -> AsyncIterator[tuple[str, str]]
         assert await process.wait() == 0
 
 
-async def spoken(*argv: str) -> str:
-    process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+async def spoken(*argv: str, env: dict[str, str] | None = None) -> str:
+    process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     async with asyncio.timeout(30):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
