@@ -60,6 +60,9 @@ class OneToken:
         """There is no other."""
         return False
 
+    def hold(self) -> None:
+        """It is held for ever."""
+
 
 class Bare(asyncio.Protocol):
     """The least that hyper-h2 needs: a future for each stream."""

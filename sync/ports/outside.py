@@ -13,7 +13,9 @@ class PushGate(Protocol):
     """Sends pushes of one vendor. Never raises for what the vendor or the network does: that is an outcome."""
 
     async def send(self, request: PushRequest) -> PushOutcome:
-        """Send once; answer within the gate's own time limit. Cancelling the caller must not disturb other pushes."""
+        """Send once; answer within the gate's own time limit, at most 8 s: after 10 s a push without an outcome counts
+        as abandoned. Cancelling the caller must not disturb other pushes.
+        """
         ...
 
     async def close(self) -> None:
@@ -31,6 +33,10 @@ class ProviderTokens(Protocol):
     async def refused(self, token: str) -> bool:
         """APNs called `token` expired. Mint a new one unless another process has, or the old one is younger than 20
         minutes; True when `current` now gives another token."""
+        ...
+
+    def hold(self) -> None:
+        """APNs says that tokens change too often: keep the present one for as long as it may be used."""
         ...
 
 

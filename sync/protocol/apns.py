@@ -100,6 +100,12 @@ def outcome(status: int, body: bytes) -> PushOutcome:
     return PushOutcome(verdict=row(status, reason).verdict, status=status, reason=reason, dead_since_at=dead_since_at)
 
 
+def unprocessed(reason: str | None) -> PushOutcome:
+    """What became of a push that APNs surely did not look at, because it ended the connection for this reason."""
+    refused = (known := _ROWS.get((403, reason))) is not None and known.verdict is Verdict.CREDENTIALS
+    return PushOutcome(verdict=Verdict.CREDENTIALS if reason and refused else Verdict.NOT_SENT, reason=reason)
+
+
 def read_answer(body: bytes) -> tuple[str | None, datetime | None]:
     """`{"reason": …, "timestamp": ms}` as (reason, instant), each None where it is missing or makes no sense."""
     if not body or len(body) > ANSWER_LIMIT_BYTES:

@@ -206,9 +206,9 @@ async def test_a_body_in_two_frames_is_put_together(server: Apns) -> None:
         assert gate.counts().opened == 1
 
 
-@pytest.mark.parametrize("reason", ["Shutdown", "IdleTimeout", "TooManyProviderTokenUpdates"])
+@pytest.mark.parametrize("reason", ["Shutdown", "TooManyProviderTokenUpdates"])
 async def test_some_answers_end_the_use_of_the_connection(server: Apns, reason: str) -> None:
-    status = {"Shutdown": 503, "IdleTimeout": 400, "TooManyProviderTokenUpdates": 429}[reason]
+    status = {"Shutdown": 503, "TooManyProviderTokenUpdates": 429}[reason]
     async with server.warm_gate() as gate:
         server.fault("status", status=status, reason=reason)
         assert (await gate.send(alert())).verdict is Verdict.RETRY

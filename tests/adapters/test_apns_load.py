@@ -72,6 +72,9 @@ async def test_without_a_provider_token_nothing_is_sent(server: Apns) -> None:
         async def refused(self, token: str) -> bool:
             raise OSError
 
+        def hold(self) -> None:
+            raise OSError
+
     async with server.gate(Broken()) as gate:
         assert (await gate.send(alert())).verdict is Verdict.NOT_SENT
 

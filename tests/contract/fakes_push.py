@@ -99,10 +99,13 @@ class MemoryProviderTokens:
     ) -> None:
         self._mint, self._now, self._row = mint, now, row or MemoryRow()
         self._known: tuple[str, datetime] | None = None
+        self._held_until: datetime | None = None
 
     async def current(self) -> str:
-        if self._known is None or self._age(self._known[1]) >= timedelta(minutes=50):
-            self._share(timedelta(minutes=50))
+        held = self._held_until is not None and self._now() < self._held_until
+        limit = timedelta(minutes=59 if held else 50)
+        if self._known is None or self._age(self._known[1]) >= limit:
+            self._share(limit)
         assert self._known is not None
         return self._known[0]
 
@@ -112,6 +115,9 @@ class MemoryProviderTokens:
         self._share(timedelta(minutes=20) if self._row.token == token else timedelta(minutes=50))
         assert self._known is not None
         return self._known[0] != token
+
+    def hold(self) -> None:
+        self._held_until = self._now() + timedelta(minutes=20)
 
     def _age(self, minted_at: datetime) -> timedelta:
         return self._now() - minted_at

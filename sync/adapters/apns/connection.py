@@ -28,8 +28,9 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from hyperframe.frame import Frame, GoAwayFrame
 
+from sync.adapters.apns.client_certificate import certificate_refused
 from sync.adapters.apns.exchange import Exchange
-from sync.protocol.apns import row
+from sync.protocol.apns import read_answer, row
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,18 @@ class _Http2(H2Connection):
 
 
 class Connection(asyncio.Protocol):
-    """`changed` is called whenever this connection may have room again, or never will."""
+    """`changed` is called whenever this connection may have room again, or never will. `trusted`: we are known by a
+    certificate, so there is no provider token to be accepted first.
+    """
 
-    def __init__(self, changed: Callable[["Connection"], None], *, ping_seconds: float, pong_seconds: float) -> None:
+    def __init__(
+        self,
+        changed: Callable[["Connection"], None],
+        *,
+        ping_seconds: float,
+        pong_seconds: float,
+        trusted: bool = False,
+    ) -> None:
         self._changed, self._ping_seconds, self._pong_seconds = changed, ping_seconds, pong_seconds
         self._loop = asyncio.get_running_loop()
         self._h2 = _Http2(H2Configuration(client_side=True, header_encoding=None))
@@ -61,10 +71,11 @@ class Connection(asyncio.Protocol):
         self._flush_asked = self._blocked = self._retired = False
         # PUSH §2: "With token auth one stream until the first accepted request". Any answer but 403 means that the
         # token was accepted, whatever became of the push.
-        self._trusted = False
+        self._trusted = trusted
         self._clock: asyncio.TimerHandle | None = None
         self.proven = False  # the server has answered something: it is worth connecting again at once
         self.goaways = 0
+        self.reason: str | None = None  # why the server ended it, in its words or TLS's
         self.lost: asyncio.Future[None] = self._loop.create_future()  # done once nothing more can happen here
 
     # What the line asks.
@@ -143,6 +154,10 @@ class Connection(asyncio.Protocol):
         if self._clock is not None:
             self._clock.cancel()
         lost, self._streams = self._streams, {}
+        if not self.proven and certificate_refused(exc):
+            self.reason = "BadCertificate"  # TLS 1.3 tells it after our first request has left, and before it is read
+            for exchange in lost.values():
+                exchange.refused(self.reason)
         for exchange in lost.values():
             exchange.cut()
         if not self.lost.done():
@@ -180,8 +195,9 @@ class Connection(asyncio.Protocol):
             case DataReceived():
                 # Credit goes back for every byte, whoever it was for: windows must not run dry.
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                if event.stream_id in self._streams:
-                    self._streams[event.stream_id].receive(event.data)
+                exchange = self._streams.get(event.stream_id)
+                if exchange is not None and not exchange.receive(event.data):
+                    self._drop(event.stream_id)
             case StreamEnded():
                 self._ended(event.stream_id)
             case StreamReset():
@@ -224,23 +240,31 @@ class Connection(asyncio.Protocol):
         if row(exchange.status, result.reason).reconnect:
             self.retire(result.reason or str(exchange.status))
 
+    def _drop(self, stream_id: int) -> None:
+        """An answer without an end: its status decides, and the rest need not come."""
+        exchange = self._streams.pop(stream_id)
+        self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
+        exchange.cut()
+
     def _reset(self, event: StreamReset) -> None:
         exchange = self._streams.pop(event.stream_id, None)
         if exchange is None:
             return
-        if event.remote_reset:
-            exchange.refused()  # PUSH §2, last row: "surely not accepted"
+        # §8.7: REFUSED_STREAM "prior to any processing having occurred"; no other code promises that. Where it is
+        # hyper-h2 that did not like the answer, the push may well have been taken.
+        if event.remote_reset and event.error_code == ErrorCodes.REFUSED_STREAM:
+            exchange.refused()
         else:
-            exchange.cut()  # hyper-h2 did not like the answer; the push may well have been taken
+            exchange.cut()
 
     def _going_away(self, event: ConnectionTerminated) -> None:
         """§6.8: streams above the last id were not processed; those up to it may still be answered."""
         self.goaways += 1
         last = event.last_stream_id or 0
+        self.reason, _ = read_answer(event.additional_data or b"")
         for stream_id in [open_id for open_id in self._streams if open_id > last]:
-            self._streams.pop(stream_id).refused()
-        said = (event.additional_data or b"")[:100]
-        logger.info("apns sent GOAWAY: code=%s last=%d said=%r", event.error_code, last, said)
+            self._streams.pop(stream_id).refused(self.reason)
+        logger.info("apns sent GOAWAY: code=%s last=%d reason=%s", int(event.error_code or 0), last, self.reason)
         self.retire("GOAWAY")
 
     # What goes out.

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from sync.model.push import PushOutcome, Verdict
-from sync.protocol.apns import ANSWER_LIMIT_BYTES, outcome
+from sync.protocol.apns import ANSWER_LIMIT_BYTES, outcome, unprocessed
 
 
 class Exchange:
@@ -30,10 +30,11 @@ class Exchange:
         """Nobody waits any more."""
         return self.future.done()
 
-    def receive(self, data: bytes) -> None:
-        """A piece of the answer's body, of which APNs needs less than 100 bytes."""
+    def receive(self, data: bytes) -> bool:
+        """A piece of the answer's body, of which APNs needs less than 100 bytes; False: it is no answer of APNs."""
         if len(self._answer) <= ANSWER_LIMIT_BYTES:
             self._answer.extend(data)
+        return len(self._answer) <= ANSWER_LIMIT_BYTES
 
     def accepted(self) -> None:
         """Tell the caller of a 200. The clock runs until the stream has ended: one that never ends is a leak."""
@@ -45,9 +46,9 @@ class Exchange:
         assert self.status is not None  # noqa: S101 - a connection calls this after the status only
         return self.settle(outcome(self.status, bytes(self._answer)))
 
-    def refused(self) -> PushOutcome:
-        """Settle: the service has told that it did not process this."""
-        return self.answered() if self.status is not None else self.settle(PushOutcome(verdict=Verdict.NOT_SENT))
+    def refused(self, reason: str | None = None) -> PushOutcome:
+        """Settle: the service has told that it did not process this, and perhaps why."""
+        return self.answered() if self.status is not None else self.settle(unprocessed(reason))
 
     def cut(self) -> PushOutcome:
         """Settle: nothing more will come.

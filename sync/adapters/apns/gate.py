@@ -1,8 +1,8 @@
 """APNs behind the PushGate port: which app, which server, which provider token; one outcome for every request.
 
-It sends once. The one exception is APNs' own: a provider token that it calls expired was looked at before the push
-was, so the push goes again with a newer token if there is one. When to send again, what to delete and what to tell an
-operator is the caller's. Tokens are never logged.
+It sends once, but for what APNs refuses before it looks at the push: a provider token that it calls expired, if there
+is a newer one, and a connection that it found idle for too long. When to send again, what to delete and what to tell
+an operator is the caller's. Tokens are never logged.
 """
 
 import asyncio
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sync.adapters.apns.client_certificate import ClientCertificate
 from sync.adapters.apns.line import Line, LineLimits
 from sync.adapters.apns.request import Notification
+from sync.adapters.apns.tunnel import Proxy
 from sync.model.push import Environment, PushOutcome, PushRequest, Verdict
 from sync.ports import ProviderTokens
 from sync.protocol.apns import payload_limit_bytes
@@ -37,7 +39,7 @@ class ApnsApp:
     """One configured app; the same `name` may be configured once for each environment.
 
     `server` is `https://host:port`, None = Apple's for the environment. `ca_file` is a PEM that is trusted in place
-    of the system's authorities.
+    of the system's authorities. `certificate`: by which APNs knows us, in place of a provider token.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ApnsApp:
     environment: Environment
     server: str | None = None
     ca_file: Path | None = None
+    certificate: ClientCertificate | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -67,21 +70,31 @@ class GateCounts:
 
 
 class ApnsGate:
-    """Serves all apps of one team ("one team per connection"). Build it anywhere; use it inside one running loop."""
+    """Serves all apps of one team ("one team per connection"), and those that have a certificate, each by a connection
+    of its own. `tokens` None: all have one. Build it anywhere; use it inside one running loop.
+    """
 
-    def __init__(self, apps: Iterable[ApnsApp], tokens: ProviderTokens, *, limits: GateLimits | None = None) -> None:
+    def __init__(
+        self,
+        apps: Iterable[ApnsApp],
+        tokens: ProviderTokens | None,
+        *,
+        limits: GateLimits | None = None,
+        proxy: Proxy | None = None,
+    ) -> None:
         self._tokens, self._limits = tokens, limits or GateLimits()
         self._apps = {(app.name, app.environment): app for app in apps}
-        self._lines: dict[tuple[str, int, Path | None], Line] = {}
+        self._lines: dict[_Way, Line] = {}
         for app in self._apps.values():
-            key = (*app.address, app.ca_file)
-            if key not in self._lines:
-                self._lines[key] = Line(*app.address, _tls(app.ca_file), self._limits)
+            if _way(app) not in self._lines:
+                certified = app.certificate is not None
+                self._lines[_way(app)] = Line(*app.address, _tls(app), self._limits, proxy=proxy, certified=certified)
 
     async def open(self) -> None:
         """Connect and get a provider token, so that the first call finds both. Never fails; pushes will try again."""
         end = asyncio.get_running_loop().time() + self._limits.send_seconds
-        await asyncio.gather(self._bearer(end), *(line.open() for line in self._lines.values()))
+        signed = [self._bearer(end)] if self._tokens is not None else []
+        await asyncio.gather(*signed, *(line.open() for line in self._lines.values()))
 
     async def send(self, request: PushRequest) -> PushOutcome:
         """See PushGate. REJECTED and TOO_LARGE without a status were decided here, before anything left."""
@@ -97,7 +110,7 @@ class ApnsGate:
             return _REJECTED
         if len(notification.body) > payload_limit_bytes(request.push_type):
             return PushOutcome(verdict=Verdict.TOO_LARGE)
-        return await self._send(self._lines[*app.address, app.ca_file], notification)
+        return await self._send(self._lines[_way(app)], notification)
 
     async def close(self) -> None:
         """See PushGate: at most `send_seconds`, as long as any push in flight may still take."""
@@ -115,20 +128,34 @@ class ApnsGate:
         )
 
     async def _send(self, line: Line, notification: Notification) -> PushOutcome:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._limits.send_seconds
-        bearer = await self._bearer(end)
-        if bearer is None:
-            return _NOT_SENT
-        outcome = await line.submit(notification, bearer, end - loop.time())
-        # PUSH §2: "mint if the old one is ≥ 20 minutes old, retry once". How old it is, ProviderTokens knows.
-        if (outcome.status, outcome.reason) == (403, "ExpiredProviderToken") and await self._renewed(bearer, end):
-            bearer = await self._bearer(end)
-            if bearer is not None:
-                return await line.submit(notification, bearer, end - loop.time())
+        end = asyncio.get_running_loop().time() + self._limits.send_seconds
+        bearer, outcome = await self._sent(line, notification, end)
+        if outcome.reason == "TooManyProviderTokenUpdates" and self._tokens is not None:
+            self._tokens.hold()
+        if await self._again(outcome, bearer, end):
+            _, outcome = await self._sent(line, notification, end)
         return outcome
 
+    async def _sent(self, line: Line, notification: Notification, end: float) -> tuple[str | None, PushOutcome]:
+        bearer = None if line.certified else await self._bearer(end)
+        if bearer is None and not line.certified:
+            return None, _NOT_SENT
+        return bearer, await line.submit(notification, bearer, end - asyncio.get_running_loop().time())
+
+    async def _again(self, outcome: PushOutcome, bearer: str | None, end: float) -> bool:
+        """Whether APNs did not get as far as the push, and would now."""
+        match outcome.status, outcome.reason:
+            case 400, "IdleTimeout":  # PUSH §2: "reconnect, retry"; the line has dropped that connection
+                return True
+            case 403, "ExpiredProviderToken" if bearer is not None:
+                # "mint if the old one is ≥ 20 minutes old, retry once". How old it is, ProviderTokens knows.
+                return await self._renewed(bearer, end)
+            case _:
+                return False
+
     async def _bearer(self, end: float) -> str | None:
+        if self._tokens is None:
+            return None
         try:
             async with asyncio.timeout_at(end):
                 return await self._tokens.current()
@@ -137,6 +164,8 @@ class ApnsGate:
             return None
 
     async def _renewed(self, bearer: str, end: float) -> bool:
+        if self._tokens is None:
+            return False
         try:
             async with asyncio.timeout_at(end):
                 return await self._tokens.refused(bearer)
@@ -145,8 +174,18 @@ class ApnsGate:
             return False
 
 
-def _tls(ca_file: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file)
+_Way = tuple[str, int, Path | None, ClientCertificate | None]
+
+
+def _way(app: ApnsApp) -> _Way:
+    """What apps must share to share a connection."""
+    return (*app.address, app.ca_file, app.certificate)
+
+
+def _tls(app: ApnsApp) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=app.ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
+    if app.certificate is not None:
+        app.certificate.into(context)
     return context

@@ -10,9 +10,11 @@ import ssl
 from collections import deque
 from dataclasses import dataclass
 
+from sync.adapters.apns.client_certificate import certificate_refused
 from sync.adapters.apns.connection import Connection
 from sync.adapters.apns.exchange import Exchange
 from sync.adapters.apns.request import Notification
+from sync.adapters.apns.tunnel import Proxy, tunnel
 from sync.model.push import PushOutcome
 
 logger = logging.getLogger(__name__)
@@ -38,10 +40,23 @@ class LineLimits:
 
 
 class Line:
-    """Connects by itself and stays connected from the first `open` or `submit` until `close`."""
+    """Connects by itself and stays connected from the first `open` or `submit` until `close`. `certified`: the TLS
+    context has a certificate of ours, and pushes carry no provider token.
+    """
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext, limits: LineLimits) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext,
+        limits: LineLimits,
+        *,
+        proxy: Proxy | None = None,
+        certified: bool = False,
+    ) -> None:
         self._host, self._port, self._tls, self._limits = host, port, tls, limits
+        self._proxy, self.certified = proxy, certified
+        self._reason: str | None = None  # why the last connection was no good, where the server said so
         self._authority = host if port == 443 else f"{host}:{port}"
         self._current: Connection | None = None
         self._leaving: set[Connection] = set()
@@ -79,12 +94,12 @@ class Line:
         if self._opening is not None:
             await asyncio.wait({self._opening})
 
-    def submit(self, notification: Notification, bearer: str, seconds: float) -> asyncio.Future[PushOutcome]:
+    def submit(self, notification: Notification, bearer: str | None, seconds: float) -> asyncio.Future[PushOutcome]:
         """Send as soon as there is a stream; the future has the outcome at the latest after so many seconds."""
         loop = asyncio.get_running_loop()
         exchange = Exchange(notification.headers(self._authority, bearer), notification.body, loop.create_future())
         if self._closed or len(self._waiting) >= self._limits.waiting or self._pausing():
-            exchange.refused()
+            exchange.refused(self._reason)
             return exchange.future
         exchange.timer = loop.call_later(seconds, self._too_late, exchange)
         self._waiting.append(exchange)
@@ -135,7 +150,7 @@ class Line:
     def _changed(self, connection: Connection) -> None:
         """A connection has room again, or has been retired, or is lost."""
         if connection is self._current and not connection.usable:
-            self._current = None
+            self._current, self._reason = None, connection.reason
             self._leaving.add(connection)
             self._pause_or_connect(proven=connection.proven)
         if connection.lost.done() and connection in self._leaving:
@@ -162,7 +177,7 @@ class Line:
 
     def _refuse_waiting(self) -> None:
         while self._waiting:
-            self._waiting.popleft().refused()
+            self._waiting.popleft().refused(self._reason)
 
     def _connect_soon(self) -> None:
         if self._current is None and self._opening is None and self._resume is None and not self._closed:
@@ -172,19 +187,12 @@ class Line:
         limits = self._limits
         try:
             async with asyncio.timeout(limits.connect_seconds):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(
-                        self._changed, ping_seconds=limits.ping_seconds, pong_seconds=limits.pong_seconds
-                    ),
-                    self._host,
-                    self._port,
-                    ssl=self._tls,
-                )
+                connection = await self._reach()
         except (OSError, TimeoutError) as wrong:  # refused, unreachable, unresolvable, not trusted, too slow
             # Once for each outage: the attempts go on every two seconds.
             level = logging.DEBUG if self._failures else logging.WARNING
             logger.log(level, "no connection to apns at %s:%d: %s", self._host, self._port, type(wrong).__name__)
-            connection = None
+            connection, self._reason = None, "BadCertificate" if certificate_refused(wrong) else None
         finally:
             self._opening = None
         if connection is None or not connection.usable:
@@ -193,3 +201,16 @@ class Line:
         self.opened += 1
         self._current = connection
         self._pump()
+
+    async def _reach(self) -> Connection:
+        """TCP, by way of the proxy where there is one, then TLS."""
+        loop = asyncio.get_running_loop()
+
+        def made() -> Connection:
+            pings = {"ping_seconds": self._limits.ping_seconds, "pong_seconds": self._limits.pong_seconds}
+            return Connection(self._changed, trusted=self.certified, **pings)
+
+        if self._proxy is None:
+            return (await loop.create_connection(made, self._host, self._port, ssl=self._tls))[1]
+        end = await tunnel(self._proxy, self._host, self._port)
+        return (await loop.create_connection(made, sock=end, ssl=self._tls, server_hostname=self._host))[1]

@@ -43,19 +43,22 @@ class Notification(NotificationRequest):
         encoded = json.dumps(self.message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         self.body: bytes = encoded.encode()
 
-    def headers(self, authority: str, bearer: str) -> list[tuple[str, str]]:
-        """The header fields in the order that HTTP/2 wants: pseudo-headers first."""
+    def headers(self, authority: str, bearer: str | None) -> list[tuple[str, str]]:
+        """The header fields in the order that HTTP/2 wants: pseudo-headers first. Without `bearer` the connection's
+        certificate says who we are.
+        """
         fields = [
             (":method", "POST"),
             (":scheme", "https"),
             (":path", f"/3/device/{self.device_token}"),
             (":authority", authority),
-            ("authorization", f"bearer {bearer}"),
             ("apns-id", self.notification_id),
             ("apns-topic", self.topic),
             ("apns-expiration", str(self.expiration)),
             ("apns-priority", str(self.priority)),
         ]
+        if bearer is not None:
+            fields.append(("authorization", f"bearer {bearer}"))
         if self.push_type is not None:
             fields.append(("apns-push-type", self.push_type.value))
         if self.collapse_key is not None:

@@ -79,19 +79,20 @@ class PostgresProviderTokens:
     def __init__(self, pool: asyncpg.Pool, *, key: SigningKey, seal: Seal, clock: Clock) -> None:
         self._pool, self._key, self._seal, self._clock = pool, key, seal, clock
         self._token: _Token | None = None
+        self._held_until: datetime | None = None
         self._turn = asyncio.Lock()
 
     async def current(self) -> str:
         """See ProviderTokens. Raises what asyncpg raises when there is neither a row to read nor a usable token."""
-        token = self._token
-        if token is not None and token.younger_than(_RENEW_AFTER, self._clock.now()):
+        token, limit = self._token, self._limit()
+        if token is not None and token.younger_than(limit, self._clock.now()):
             return token.text
         async with self._turn:
             token = self._token
-            if token is not None and token.younger_than(_RENEW_AFTER, self._clock.now()):
+            if token is not None and token.younger_than(limit, self._clock.now()):
                 return token.text  # someone else in this process was first
             try:
-                self._token = await self._shared(_RENEW_AFTER)
+                self._token = await self._shared(limit)
             except UNAVAILABLE as wrong:
                 if token is None or not token.younger_than(_USABLE_FOR, self._clock.now()):
                     raise
@@ -106,6 +107,16 @@ class PostgresProviderTokens:
                 return True
             self._token = await self._shared(_MINTED_ALIKE, refused=token)
             return self._token.text != token
+
+    def hold(self) -> None:
+        """See ProviderTokens. The team's tokens are counted over all of its keys, so the other one may be anybody's."""
+        if self._held_until is None or self._held_until <= self._clock.now():
+            logger.error("apns: the team's provider tokens change too often; is another sender at work?")
+        self._held_until = self._clock.now() + _MINTED_ALIKE
+
+    def _limit(self) -> timedelta:
+        held = self._held_until is not None and self._clock.now() < self._held_until
+        return _USABLE_FOR if held else _RENEW_AFTER
 
     async def _shared(self, limit: timedelta, refused: str | None = None) -> _Token:
         """The row's token if it is younger than `limit`, else a new one in its place.
