@@ -8,7 +8,7 @@ from hmac import compare_digest
 
 from sync.model.books import Books, Ruling, Writes
 from sync.model.conversation import Account
-from sync.model.device import Device, JobState, PushJob, PushKind, SealedToken
+from sync.model.device import Device, JobState, PushJob, PushKind, Route, SealedToken
 from sync.model.errors import Forbidden, ItemNotFound
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, UnregisterDevice
 from sync.model.registry import LogOut, UnregisterPush
@@ -159,25 +159,30 @@ def log_out(request: LogOut, token: bytes | None, secret: bytes | None, books: B
     return Ruling(writes=departed(found, books) if found else Writes(), value=bool(found))
 
 
+def own_phones(account: str, books: Books) -> list[Device]:
+    """The account's devices that are pushed from here, not through somebody else's app server."""
+    return [device for device in books.devices.get(account, ()) if device.route is not Route.PUBLISH]
+
+
 def enable(request: EnablePush, secret_digest: bytes | None, books: Books) -> Ruling[None]:
     """XEP-0357 §5 for one of our nodes: only the node's own account, and only with its secret where one is given."""
-    device = next((d for d in books.devices.get(request.account, ()) if d.node == request.node), None)
+    device = next((d for d in own_phones(request.account, books) if d.node == request.node), None)
     if device is None:
         raise ItemNotFound("No device of this account is registered with this node.")
     if secret_digest is not None and not compare_digest(secret_digest, device.secret_digest):
         raise Forbidden("The secret does not fit the node.")
     bound_to = request.resource or device.bound_to
     device = replace(device, enabled=True, wishes=request.wishes, bound_to=bound_to)
-    return Ruling(writes=Writes(devices=[device]), value=None)
+    writes, owner = Writes(devices=[device]), books.accounts[request.account]
+    if device.wake_unfetched and not owner.wakes_open:  # who was disabled meanwhile was not waited for
+        writes.accounts.append(replace(owner, wakes_open=True))
+    return Ruling(writes=writes, value=None)
 
 
 def disable(request: DisablePush, books: Books) -> Ruling[None]:
     """XEP-0357 §6: one node, or all of them. What is queued for them is not sent: the claim looks again."""
-    found = [
-        device
-        for device in books.devices.get(request.account, ())
-        if request.node is None or device.node == request.node
-    ]
+    phones = own_phones(request.account, books)
+    found = [device for device in phones if request.node is None or device.node == request.node]
     if request.node is not None and not found:
         raise ItemNotFound("No device of this account is registered with this node.")
     off = [replace(device, enabled=False, wishes=NO_WISHES) for device in found]
