@@ -79,6 +79,10 @@ port = {http_port}
 [secrets]
 keys = [{quoted(sealing_key)}]
 
+# Whatever host the server here has besides.
+[app_server]
+servers = ["*"]
+
 [log]
 level = "info"
 format = "json"

@@ -20,7 +20,7 @@ import asyncpg
 
 from sync.adapters.postgres.dossier import opened
 from tests.system.person import Person, Phone
-from tests.system.surgery import another_host, cut_connection
+from tests.system.surgery import another_home, another_host, cut_connection
 
 REPOSITORY = Path(__file__).parents[2]
 ASK_SECONDS = 0.02
@@ -98,6 +98,14 @@ class Box:
             await self.killed("server")
         return host
 
+    async def abroad(self) -> str:
+        """A host of users that we have no feed of, as another server's; the server starts anew for it, once."""
+        host = f"abroad.{self.ready['domain']}"
+        accounts = [(one["jid"].partition("@")[0], one["password"]) for one in self.ready["accounts"]]
+        if another_home(self.server, self.data / self.server, host, accounts):
+            await self.killed("server")
+        return host
+
     async def conditions(self) -> tuple[int, dict[str, Any]]:
         """Status and content of /ready; status 0 while nobody answers."""
         try:
@@ -165,7 +173,8 @@ class Box:
     async def person(self, jid: str | None = None, resource: str = "desk", **options: Any) -> Person:
         """A session: of a new account, or a further one."""
         jid = jid or self.account()
-        password = next(a["password"] for a in self.ready["accounts"] if a["jid"] == jid)
+        user = jid.partition("@")[0]
+        password = next(a["password"] for a in self.ready["accounts"] if a["jid"].partition("@")[0] == user)
         found = await Person.connect(f"{jid}/{resource}", password, self.ready["c2s"]["port"], **options)
         self._people.append(found)
         return found

@@ -1,14 +1,16 @@
-"""What no client can do to a sandbox: a further host in its server's configuration, a connection that breaks."""
+"""What no client can do to a sandbox: further hosts in its server's configuration, a connection that breaks."""
 
 import ctypes
 import json
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from sync.sandbox.ejabberd import CONFIGURATION
 
+PUSHING = ("roster", "saslauth", "disco", "ping", "offline", "smacks", "cloud_notify")  # of a Prosody that pushes
 PIDFD_GETFD = 438  # the same number on every architecture
 
 
@@ -29,7 +31,36 @@ def another_host(server: str, folder: Path, host: str) -> bool:
         return False
     settings["hosts"].append(owner)
     rooms = {"hosts": [host], "db_type": "sql", "default_room_options": {"mam": True}}
-    settings["host_config"] = {owner: {"modules": {"mod_disco": {}, "mod_mam": {}, "mod_muc": rooms}}}
+    hosts = settings.setdefault("host_config", {})
+    hosts[owner] = {"modules": {"mod_disco": {}, "mod_mam": {}, "mod_muc": rooms}}
+    config.write_text(json.dumps(settings))
+    return True
+
+
+def another_home(server: str, folder: Path, host: str, accounts: Iterable[tuple[str, str]]) -> bool:
+    """Add a host of users that knows nothing of us and pushes by its server's own module (mod_cloud_notify, mod_push);
+    False: it was there. `accounts` are (user name, password); ejabberd's hosts share theirs.
+    """
+    if server == "prosody":
+        config = folder / "prosody.cfg.lua"
+        home = f'\nVirtualHost "{host}"\n  modules_enabled = {{ {", ".join(map(json.dumps, PUSHING))} }}\n'
+        if home in config.read_text():
+            return False
+        encoded = host.replace(".", "%2e").replace("-", "%2d")
+        users = folder / "data" / encoded / "accounts"
+        users.mkdir(parents=True)
+        for user, password in accounts:
+            (users / f"{user}.dat").write_text(f"return {{ password = {json.dumps(password)} }}\n")
+        config.write_text(config.read_text() + home)
+        return True
+    config = folder / CONFIGURATION
+    settings = json.loads(config.read_text())
+    if host in settings["hosts"]:
+        return False
+    settings["hosts"].append(host)
+    kept = {"db_type": "mnesia"}
+    modules = {"mod_disco": {}, "mod_offline": kept, "mod_ping": {}, "mod_push": kept, "mod_roster": kept}
+    settings.setdefault("host_config", {})[host] = {"modules": modules}
     config.write_text(json.dumps(settings))
     return True
 
