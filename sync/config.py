@@ -183,10 +183,10 @@ class Push(Section):
     publish_failing_hours: float = Field(default=72.0, ge=0, le=720)  # an app server may be down over a weekend
 
 
-class AppServer(Section):
-    """Whom we serve besides the hosts whose feed we take: as app server of XEP-0357, by their publishes."""
+class OtherServers(Section):
+    """Whose users we serve besides those of the hosts whose feed we take: by their servers' publishes (XEP-0357)."""
 
-    servers: tuple[HostOrAny, ...] = ()  # a device costs rows and pushes
+    served: tuple[HostOrAny, ...] = ()  # a device costs rows and pushes
     publishers: tuple[Host, ...] = ()
 
 
@@ -268,7 +268,7 @@ class Config(BaseSettings):
     bootstrap: Bootstrap = Bootstrap()
     calls: Calls = Calls()
     push: Push = Push()
-    app_server: AppServer = AppServer()
+    other_servers: OtherServers = OtherServers()
     retention: Retention = Retention()
     apns: Apns | None = None
 

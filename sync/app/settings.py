@@ -60,8 +60,8 @@ def terms(config: Config) -> Terms:
     """Whose publishes are taken."""
     return Terms(
         fed=frozenset(config.component.hosts),
-        servers=frozenset(config.app_server.servers),
-        publishers=frozenset(config.app_server.publishers),
+        servers=frozenset(config.other_servers.served),
+        publishers=frozenset(config.other_servers.publishers),
         apps=frozenset(apps(config)),
     )
 

@@ -18,6 +18,14 @@ from sync.sandbox.probes import accepts, answers_200
 APP = "org.example.chat"
 TEAM_ID, KEY_ID = "SANDBOX001", "SANDBOXKEY"
 
+_SETTLED = """[log]
+level = "info"
+format = "json"
+
+# Whatever host the server has besides.
+[other_servers]
+served = ["*"]"""
+
 # -P: the current folder is not a place to import from.
 PYTHON = (sys.executable, "-P", "-m")
 
@@ -79,13 +87,7 @@ port = {http_port}
 [secrets]
 keys = [{quoted(sealing_key)}]
 
-# Whatever host the server here has besides.
-[app_server]
-servers = ["*"]
-
-[log]
-level = "info"
-format = "json"
+{_SETTLED}
 
 [apns]
 team_id = {quoted(TEAM_ID)}

@@ -103,8 +103,8 @@ def test_all_faults_are_told_at_once_with_file_and_place(tmp_path: Path) -> None
         (SMALLEST + '[log]\nformat = "xml"\n', "log.format: Input should be 'json' or 'console'"),
         (SMALLEST + APNS.format(key="/nowhere/key.p8"), "apns.key_file: there is no file /nowhere/key.p8"),
         (SMALLEST + APNS.format(key="key.p8"), "apns.key_file: key.p8 is a relative path"),
-        (SMALLEST + '[app_server]\nservers = ["*", "a b"]\n', "app_server.servers.2: 'a b' is not a host name"),
-        (SMALLEST + '[app_server]\npublishers = ["*"]\n', "app_server.publishers.1: '*' is not a host name"),
+        (SMALLEST + '[other_servers]\nserved = ["*", "a b"]\n', "other_servers.served.2: 'a b' is not a host name"),
+        (SMALLEST + '[other_servers]\npublishers = ["*"]\n', "other_servers.publishers.1: '*' is not a host name"),
         ("[component", "is not valid TOML: "),
     ],
 )
