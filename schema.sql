@@ -349,7 +349,7 @@ CREATE TABLE push_job (
     kind text NOT NULL,
     version bigint NOT NULL,
     peer text NOT NULL,
-    "group" boolean NOT NULL DEFAULT false,
+    about text NOT NULL DEFAULT 'chat',           -- the kind of the conversation with that peer
     sid text,
     voip boolean NOT NULL DEFAULT false,
     silent boolean NOT NULL DEFAULT false,
@@ -370,6 +370,7 @@ CREATE TABLE push_job (
     done_at timestamptz,                          -- when the outcome was recorded
     PRIMARY KEY (account, job_id),
     CONSTRAINT push_job_lane CHECK (lane BETWEEN 1 AND 3),
+    CONSTRAINT push_job_about CHECK (about IN ('chat', 'group', 'omemo-2', 'omemo-1', 'axolotl')),
     CONSTRAINT push_job_kind CHECK (
         kind IN ('message', 'call', 'call-fallback', 'callend', 'missed', 'corrected', 'withdraw', 'read', 'reacted',
             'invited', 'subscription', 'sync', 'test')),

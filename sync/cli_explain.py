@@ -161,7 +161,7 @@ def device_as_json(device: "Device | None", name: str) -> dict[str, object]:
 def pushed_as_json(one: "Pushed") -> dict[str, object]:
     """A job with its sentences."""
     job = one.job
-    plain = ("kind", "version", "peer", "group", "voip", "silent", "joined", "repeat", "state", "attempts")
+    plain = ("kind", "version", "peer", "about", "voip", "silent", "joined", "repeat", "state", "attempts")
     instants = ("created_at", "not_before", "deadline", "attempted_at", "done_at", "outcome", "status", "reason")
     return {
         "job": job.job_id,

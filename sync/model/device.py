@@ -123,12 +123,12 @@ class PushJob:
     """One push that is due, under way, or done; done rows are the ledger.
 
     `job_id` is a random UUID and the push's apns-id. `version` is the account version that the push announces, 0: none.
-    `peer`/`sid` name the call of call pushes, `peer` and `group` the conversation of others. `voip`: goes to the VoIP
-    token. `silent`: without sound. `not_before` and `deadline` bound the time of sending. `target_rank`: the message
-    that a correction or withdrawal is about. `joined`: how many later events it speaks for. `outcome` is a Verdict's
-    value or `suppressed:<why>`, `status` and `reason` are the vendor's (of a queued job `quiet`: it is kept for the end
-    of quiet hours), `done_at` is when the outcome was recorded. `repeat` counts how often the wake was sent again
-    because it stayed unfetched. `queue` is its device's.
+    `peer`/`sid` name the call of call pushes, `peer` and `about`, its kind, the conversation of others. `voip`: goes to
+    the VoIP token. `silent`: without sound. `not_before` and `deadline` bound the time of sending. `target_rank`: the
+    message that a correction or withdrawal is about. `joined`: how many later events it speaks for. `outcome` is a
+    Verdict's value or `suppressed:<why>`, `status` and `reason` are the vendor's (of a queued job `quiet`: it is kept
+    for the end of quiet hours), `done_at` is when the outcome was recorded. `repeat` counts how often the wake was sent
+    again because it stayed unfetched. `queue` is its device's.
     """
 
     account: str
@@ -138,7 +138,7 @@ class PushJob:
     kind: PushKind
     version: int
     peer: str
-    group: bool = False
+    about: Kind = Kind.CHAT
     sid: str | None = None
     voip: bool = False
     silent: bool = False
@@ -166,9 +166,9 @@ class PushJob:
     @property
     def conversation(self) -> ConversationKey | None:
         """The conversation that the push is about; None where it is about several."""
-        return conversation_of(self.account, self.peer, group=self.group)
+        return conversation_of(self.account, self.peer, self.about)
 
 
-def conversation_of(account: str, peer: str, *, group: bool) -> ConversationKey | None:
+def conversation_of(account: str, peer: str, about: Kind) -> ConversationKey | None:
     """The key of a job's conversation, None where it has none."""
-    return ConversationKey(account, peer, Kind.GROUP if group else Kind.CHAT) if peer else None
+    return ConversationKey(account, peer, about) if peer else None

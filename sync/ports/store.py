@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from sync.model.books import Keys, Rule
 from sync.model.call import Call, CallKey
-from sync.model.conversation import Account, ConversationKey
+from sync.model.conversation import Account, ConversationKey, Kind
 from sync.model.delta import CallQuery, DeltaPage, DeltaQuery
 from sync.model.device import PushJob
 from sync.model.query import (
@@ -36,7 +36,7 @@ class DueJob:
     job_id: str
     lane: int
     peer: str
-    group: bool
+    about: Kind
     sid: str | None
     queue: str = ""
 

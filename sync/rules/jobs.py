@@ -61,7 +61,7 @@ def queued_of(jobs: Iterable[PushJob], kind: PushKind) -> PushJob | None:
 
 def of(job: PushJob, key: ConversationKey) -> PushJob:
     """The job, about a conversation."""
-    return replace(job, peer=key.peer, group=key.kind is Kind.GROUP)
+    return replace(job, peer=key.peer, about=key.kind)
 
 
 def about(job: PushJob, call: Call) -> PushJob:
@@ -72,7 +72,7 @@ def about(job: PushJob, call: Call) -> PushJob:
 def shared(queued: PushJob, key: ConversationKey | None) -> PushJob:
     """A wake that another one joins, about another conversation perhaps: it is about none where there are two."""
     more = replace(queued, joined=queued.joined + 1)
-    return more if queued.conversation == key else replace(more, peer="", group=False)
+    return more if queued.conversation == key else replace(more, peer="", about=Kind.CHAT)
 
 
 def shows(phone: Phone, rank: int) -> bool:

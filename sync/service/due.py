@@ -15,7 +15,7 @@ def due_of(job: PushJob) -> DueJob:
         job_id=job.job_id,
         lane=job.lane,
         peer=job.peer,
-        group=job.group,
+        about=job.about,
         sid=job.sid,
         queue=job.queue,
     )
@@ -30,7 +30,7 @@ def keys_of(due: Sequence[DueJob]) -> Keys:
     """The rows that claiming or settling these jobs needs."""
     return Keys(
         accounts=frozenset(job.account for job in due),
-        conversations=frozenset(key for job in due if (key := conversation_of(job.account, job.peer, group=job.group))),
+        conversations=frozenset(key for job in due if (key := conversation_of(job.account, job.peer, job.about))),
         calls=frozenset((job.account, job.sid) for job in due if job.sid is not None),
         devices=True,
     )

@@ -135,6 +135,7 @@ REFUSED: list[tuple[str, str, dict[str, str]]] = [
     ("device_token", "device_token_digest_is_sha256", {"digest": "'x'"}),
     ("push_job", "push_job_lane", {"lane": "4"}),
     ("push_job", "push_job_kind", {"kind": "'spam'"}),
+    ("push_job", "push_job_about", {"about": "'somebody'"}),
     ("push_job", "push_job_state", {"state": "'lost'", "attempted_at": "now()"}),
     ("push_job", "push_job_attempted_has_left", {"state": "'attempted'"}),
     ("push_job", "push_job_done_has_outcome", {"state": "'done'"}),

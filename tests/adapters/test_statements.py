@@ -80,6 +80,7 @@ WHOLE = {
     # all accounts of a host, or of its rooms: after a loss, not in daily work
     "raise_epochs": {"account", "account_pkey", "room_member_pkey"},
     "pending_rooms": {"room_to_fan"},  # holds what is pending, and no more
+    "were_apart": {"conversation_apart"},  # holds what is kept apart, and the first one says enough
 }
 
 
@@ -124,8 +125,8 @@ async def plan(connection: asyncpg.Connection, text: str) -> str:
     count = max(n for n in range(40) if f"${n}" in text or n == 0)
     await connection.execute(f"PREPARE explained AS {text}")
     try:
-        nulls = ", ".join(["NULL"] * count)
-        return str(await connection.fetchval(f"EXPLAIN (FORMAT json) EXECUTE explained({nulls})"))
+        nulls = f"({', '.join(['NULL'] * count)})" if count else ""
+        return str(await connection.fetchval(f"EXPLAIN (FORMAT json) EXECUTE explained{nulls}"))
     finally:
         await connection.execute("DEALLOCATE explained")
 

@@ -368,7 +368,7 @@ def named(job: PushJob) -> DueJob:
         job_id=job.job_id,
         lane=job.lane,
         peer=job.peer,
-        group=job.group,
+        about=job.about,
         sid=job.sid,
         queue=job.queue,
     )

@@ -6,6 +6,7 @@ import pytest
 
 from sync.model.books import Keys
 from sync.model.call import CallState
+from sync.model.conversation import Kind
 from sync.model.device import JobState, Lane, PushJob, PushKind, Route
 from sync.model.errors import TokenHeld
 from sync.model.push import Environment
@@ -69,14 +70,14 @@ async def test_due_jobs_by_lane(stores: Bench, lanes: tuple[int, ...], at: int, 
 async def test_a_due_job_says_which_rows_it_needs(stores: Bench) -> None:
     await stores.put(jobs=[call_job()])
     [due] = await stores.store.due_jobs(NOW, [Lane.CALLS], 1)
-    assert (due.account, due.job_id, due.peer, due.group, due.sid) == (ANN, call_job().job_id, BOB, False, "s1")
+    assert (due.account, due.job_id, due.peer, due.about, due.sid) == (ANN, call_job().job_id, BOB, Kind.CHAT, "s1")
 
 
 async def test_a_due_job_of_a_group_says_so(stores: Bench) -> None:
-    left = job("left", group=True, state=JobState.ATTEMPTED, attempted_at=NOW)
-    await stores.put(jobs=[job("queued", group=True), left])
+    left = job("left", about=Kind.AXOLOTL, state=JobState.ATTEMPTED, attempted_at=NOW)
+    await stores.put(jobs=[job("queued", about=Kind.GROUP), left])
     found = [*await stores.store.due_jobs(NOW, BOTH, 9), *await stores.store.abandoned_jobs(after(1), 9)]
-    assert [due.group for due in found] == [True, True]
+    assert [due.about for due in found] == [Kind.GROUP, Kind.AXOLOTL]
 
 
 async def test_what_waits_in_a_held_queue_is_passed_over(stores: Bench) -> None:
@@ -165,7 +166,7 @@ async def test_a_job_comes_back_as_it_was_stored(stores: Bench) -> None:
     full = {"silent": True, "collapse": "w", "target_rank": 3, "attempts": 2, "repeat": 1, "reason": "Shutdown"} | {
         "queue": "apns:a"
     }
-    stored = job(**full, group=True, state=JobState.ATTEMPTED, attempted_at=after(1))
+    stored = job(**full, about=Kind.GROUP, state=JobState.ATTEMPTED, attempted_at=after(1))
     await stores.put(accounts=[account(devices=1)], jobs=[stored])
     assert await jobs_of(stores) == [stored]
 
@@ -173,7 +174,7 @@ async def test_a_job_comes_back_as_it_was_stored(stores: Bench) -> None:
 async def test_a_job_that_changed_comes_back_changed(stores: Bench) -> None:
     await stores.put(accounts=[account(devices=1)], jobs=[job()])
     moved = job(version=9, peer="", silent=True, collapse="u", target_rank=4, not_before=after(1), deadline=after(99))
-    moved = replace(moved, group=True, repeat=2, attempts=1)
+    moved = replace(moved, about=Kind.GROUP, repeat=2, attempts=1)
     await stores.put(jobs=[moved])
     assert await jobs_of(stores) == [moved]
 

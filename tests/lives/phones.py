@@ -47,7 +47,7 @@ def everybody_has_one(w: World) -> None:
 
 
 def wanted_by(jobs: list[PushJob]) -> Keys:
-    named = (conversation_of(job.account, job.peer, group=job.group) for job in jobs)
+    named = (conversation_of(job.account, job.peer, job.about) for job in jobs)
     return Keys(
         accounts=frozenset(job.account for job in jobs),
         conversations=frozenset(key for key in named if isinstance(key, ConversationKey)),

@@ -229,15 +229,15 @@ WHERE (device.account, device.device_id) = (gone.account, gone.device_id);
 
 -- name: write_jobs
 -- Store push jobs, new or changed.
-INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, "group", sid, voip, silent, collapse,
+INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, about, sid, voip, silent, collapse,
     target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason, joined, status,
     done_at, queue)
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::smallint[], $5::text[], $6::bigint[], $7::text[],
-    $8::boolean[], $9::text[], $10::boolean[], $11::boolean[], $12::text[], $13::bigint[], $14::timestamptz[],
+    $8::text[], $9::text[], $10::boolean[], $11::boolean[], $12::text[], $13::bigint[], $14::timestamptz[],
     $15::timestamptz[], $16::timestamptz[], $17::text[], $18::integer[], $19::integer[], $20::timestamptz[],
     $21::text[], $22::text[], $23::integer[], $24::smallint[], $25::timestamptz[], $26::text[])
 ON CONFLICT (account, job_id) DO UPDATE SET version = excluded.version, peer = excluded.peer,
-    "group" = excluded."group", silent = excluded.silent, collapse = excluded.collapse,
+    about = excluded.about, silent = excluded.silent, collapse = excluded.collapse,
     target_rank = excluded.target_rank, not_before = excluded.not_before, deadline = excluded.deadline,
     state = excluded.state, attempts = excluded.attempts, repeat = excluded.repeat,
     attempted_at = excluded.attempted_at, outcome = excluded.outcome, reason = excluded.reason,
@@ -328,15 +328,15 @@ claimed AS (
 ),
 waiting AS (UPDATE account SET wakes_open = true FROM claimed WHERE jid = claimed.account),
 followed AS (
-    INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, "group", sid, voip, silent, collapse,
+    INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, about, sid, voip, silent, collapse,
         target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason, joined,
         status, done_at, queue)
     SELECT follow.* FROM claimed JOIN unnest($5::text[], $6::uuid[], $7::text[], $8::smallint[], $9::text[],
-        $10::bigint[], $11::text[], $12::boolean[], $13::text[], $14::boolean[], $15::boolean[], $16::text[],
+        $10::bigint[], $11::text[], $12::text[], $13::text[], $14::boolean[], $15::boolean[], $16::text[],
         $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::integer[],
         $23::integer[], $24::timestamptz[], $25::text[], $26::text[], $27::integer[], $28::smallint[],
         $29::timestamptz[], $30::text[])
-        AS follow(account, job_id, device_id, lane, kind, version, peer, "group", sid, voip, silent, collapse,
+        AS follow(account, job_id, device_id, lane, kind, version, peer, about, sid, voip, silent, collapse,
             target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason, joined,
             status, done_at, queue)
         ON follow.account = claimed.account
@@ -353,7 +353,7 @@ WITH RECURSIVE way(queue) AS (  -- from one queue to the next, without a look at
     FROM way WHERE way.queue IS NOT NULL
 )
 SELECT found.* FROM way CROSS JOIN unnest($1::smallint[]) AS own(lane) CROSS JOIN LATERAL (
-    SELECT account, job_id, push_job.lane, peer, "group", sid, push_job.queue, not_before FROM push_job
+    SELECT account, job_id, push_job.lane, peer, about, sid, push_job.queue, not_before FROM push_job
     WHERE state = 'queued' AND push_job.queue = way.queue AND push_job.lane = own.lane AND not_before <= $2
     ORDER BY not_before LIMIT $3
 ) AS found
@@ -375,12 +375,12 @@ WHERE way.queue <> ALL ($2::text[]);
 
 -- name: overdue_jobs
 -- Queued jobs for calls that have no time left, in these queues.
-SELECT account, job_id, lane, peer, "group", sid, queue FROM push_job
+SELECT account, job_id, lane, peer, about, sid, queue FROM push_job
 WHERE state = 'queued' AND queue = ANY ($2::text[]) AND lane = 1 AND not_before <= $1 AND deadline <= $1 LIMIT $3;
 
 -- name: abandoned_jobs
 -- Jobs that left before an instant and have no outcome.
-SELECT account, job_id, lane, peer, "group", sid, queue FROM push_job
+SELECT account, job_id, lane, peer, about, sid, queue FROM push_job
 WHERE state = 'attempted' AND attempted_at < $1 ORDER BY attempted_at LIMIT $2;
 
 -- name: queue_depth

@@ -354,6 +354,7 @@ def job(row: Row) -> PushJob:
         "job_id": str(row["job_id"]),
         "lane": Lane(row["lane"]),
         "kind": PushKind(row["kind"]),
+        "about": Kind(row["about"]),
         "state": JobState(row["state"]),
     }
     return PushJob(**values)
@@ -372,7 +373,7 @@ def job_row(value: PushJob) -> tuple[object, ...]:
         value.kind,
         value.version,
         value.peer,
-        value.group,
+        value.about,
         value.sid,
         value.voip,
         value.silent,

@@ -237,7 +237,7 @@ def due(row: rows.Row) -> DueJob:
         job_id=str(row["job_id"]),
         lane=row["lane"],
         peer=row["peer"],
-        group=row["group"],
+        about=Kind(row["about"]),
         sid=row["sid"],
         queue=row["queue"],
     )
