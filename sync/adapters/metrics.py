@@ -107,10 +107,10 @@ class Metrics:
         self._watchers = self._gauge("live_sessions", "Sessions that get live notices of our own dialect.")
 
     def _make_pushes(self) -> None:
-        which = ("app", "environment", "type", "priority", "kind", "outcome", "reason")
+        which = ("route", "app", "environment", "type", "priority", "kind", "outcome", "reason")
         self._pushes = self._counter("pushes_total", "Requests to push services, by their end.", *which)
         self._push_seconds = self._histogram(
-            "push_request_seconds", "Time to the push service's answer.", _PUSH_SECONDS, "app", "type"
+            "push_request_seconds", "Time to the push service's answer.", _PUSH_SECONDS, "route", "app", "type"
         )
         self._suppressed = self._counter("pushes_suppressed_total", "Due pushes decided against.", "why")
         self._coalesced = self._counter("pushes_coalesced_total", "Pushes that a queued one stands for.", "kind")
@@ -194,6 +194,7 @@ class Metrics:
     def push(
         self,
         *,
+        route: str,
         app: str,
         environment: str,
         push_type: str,
@@ -204,8 +205,8 @@ class Metrics:
         seconds: float,
     ) -> None:
         reason = self._word("reason", reason)
-        self._pushes.labels(app, environment, push_type, str(priority), kind, outcome, reason).inc()
-        self._push_seconds.labels(app, push_type).observe(seconds)
+        self._pushes.labels(route, app, environment, push_type, str(priority), kind, outcome, reason).inc()
+        self._push_seconds.labels(route, app, push_type).observe(seconds)
 
     def suppressed(self, why: str, count: int = 1) -> None:
         self._suppressed.labels(self._word("suppressed", why)).inc(count)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from sync.adapters.http import Post
 from sync.app import settings
 from sync.app.drivers import Drivers
+from sync.app.senders import make_app_servers
 from sync.config import Config
 from sync.model.registry import LogOut
 from sync.ports import Store
@@ -23,6 +24,7 @@ def make_registrations(config: Config, drivers: Drivers, store: Store) -> Regist
         random_name=lambda: secrets.token_urlsafe(24),
         observer=drivers.metrics,
         most=config.push.max_devices,
+        app_servers=make_app_servers(config, drivers, store),
     )
 
 

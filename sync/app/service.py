@@ -25,7 +25,7 @@ from sync.adapters.xmpp.link import Link
 from sync.app import settings
 from sync.app.drivers import Drivers
 from sync.app.registry import make_registrations
-from sync.app.senders import make_sender
+from sync.app.senders import make_sender, needs_server
 from sync.config import Config
 from sync.model.conversation import Account
 from sync.model.errors import StoreUnavailable
@@ -147,7 +147,7 @@ class Service:
     def _make_pusher(self, store: Store) -> Pusher:
         return Pusher(
             store=store,
-            sender=make_sender(self._config, self._drivers),
+            sender=make_sender(self._config, self._drivers, self._link),
             presence=self._drivers.presence,
             bus=self._drivers.bus,
             clock=self._drivers.clock,
@@ -155,6 +155,7 @@ class Service:
             policies=self._policies,
             keys=settings.keys(self._config),
             in_flight=self._config.push.sends_in_flight,
+            reaches=lambda queue: self._link.up or not needs_server(queue),
         )
 
     def _make_ingest(self, store: Store) -> Ingest:

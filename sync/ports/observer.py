@@ -65,6 +65,7 @@ class Observer(Protocol):
     def push(
         self,
         *,
+        route: str,
         app: str,
         environment: str,
         push_type: str,
@@ -74,7 +75,9 @@ class Observer(Protocol):
         reason: str | None,
         seconds: float,
     ) -> None:
-        """One request to a push service and its end: `outcome` a Verdict, `reason` the vendor's word."""
+        """One request to a push service, or to an app server of somebody else (`route` publish, `app` none), and its
+        end: `outcome` a Verdict, `reason` the vendor's word.
+        """
         ...
 
     def suppressed(self, why: str, count: int = 1) -> None:

@@ -2,7 +2,8 @@
 
 A server asks on nodes named after the delegated namespace (XEP-0355 §7.2) and lists the answer among its own
 features; without an answer ejabberd delegates nothing. Only what works is listed: where no app is configured there are
-no commands, and nothing is said of push. Also who we are (XEP-0092, XEP-0232).
+no commands, and of push no more than that it can be enabled with app servers of others, where it can. Also who we are
+(XEP-0092, XEP-0232).
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ from sync.protocol.names import (
     VERSION,
     clark,
 )
+from sync.protocol.wishes import FEATURES as WISHES
 
 INFO = clark(DISCO_INFO, "query")
 ITEMS = clark(DISCO_ITEMS, "query")
@@ -37,11 +39,12 @@ ACCOUNT_FEATURES: Mapping[str, tuple[str, ...]] = {
     REWRITE: (REWRITE,),
     INBOX: (INBOX,),
     CONVSYNC: (CONVSYNC,),
-    PUSH: (PUSH,),
+    PUSH: (PUSH, *WISHES),
 }
 HOST_FEATURES: Mapping[str, tuple[str, ...]] = {SYNC: (), REWRITE: (), INBOX: (), CONVSYNC: (), PUSH: (PUSH,)}
 _COMPONENT_FEATURES = (DISCO_INFO, DISCO_ITEMS, COMMANDS, DATA, PUSH, VERSION)
 _PUSHING = frozenset({COMMANDS, DATA, PUSH})  # what there is only for phones
+_WISHING = frozenset({PUSH, *WISHES})
 _NAME = "Convsync"
 _NODES = {
     f"{delegation}{separator}{namespace}": offered
@@ -60,9 +63,12 @@ def _info(node: str | None, identities: Iterable[tuple[str, str, str]], features
     return query
 
 
-def info(payload: Element, *, commands: Mapping[str, str], version: str | None = None) -> Element:
+def info(
+    payload: Element, *, commands: Mapping[str, str], pushes: bool | None = None, version: str | None = None
+) -> Element:
     """The answer to disco#info at the component; `commands` are names by node, none where no app is configured.
-    `version`: of the program, where it is to be said.
+    `pushes`: push can be enabled, with app servers of others too; None = where there are commands. `version`: of the
+    program, where it is to be said.
     """
     node = payload.get("node")
     hidden = frozenset[str]() if commands else _PUSHING
@@ -74,7 +80,7 @@ def info(payload: Element, *, commands: Mapping[str, str], version: str | None =
             query.append(_software(version))
         return query
     if node in _NODES:
-        return _info(node, (), _without(hidden, _NODES[node]))
+        return _info(node, (), _NODES[node] if pushes or not hidden else _without(_WISHING, _NODES[node]))
     if node == COMMANDS and commands:
         return _info(node, [("automation", "command-list", "Commands")], (COMMANDS,))
     if node in commands:

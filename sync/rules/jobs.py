@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sync.model.call import Call
 from sync.model.conversation import Conversation, ConversationKey, Kind
-from sync.model.device import Device, JobState, Lane, PushJob, PushKind
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind, Route
 from sync.model.event import Session, SessionState
 from sync.rules.quiet import Hush
 from sync.rules.wishes import WakePolicy
@@ -89,10 +89,13 @@ def attentive(device: Device, sessions: Iterable[Session]) -> bool:
 
 
 def next_wake(device: Device, policy: WakePolicy, now: datetime) -> datetime:
-    """When the device may be woken next (PUSH §5, first row)."""
+    """When the device may be woken next (PUSH §5, first row). Clients with an app server of their own need not ask us
+    for news: what they have fetched is not known, and they are told as any server would.
+    """
     if device.woken_at is None:
         return now
-    return max(now, device.woken_at + (policy.interval if device.wake_unfetched else policy.coalesce))
+    unfetched = device.wake_unfetched and device.route is Route.APNS
+    return max(now, device.woken_at + (policy.interval if unfetched else policy.coalesce))
 
 
 def fetched_since(device: Device, job: PushJob) -> bool:

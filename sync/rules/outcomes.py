@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 
 from sync.model.books import Books, Ruling, Writes
 from sync.model.conversation import Account
-from sync.model.device import Device, JobState, Lane, PushJob, PushKind
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind, Route
 from sync.model.push import PushOutcome, Verdict
 from sync.rules.fold import Policies
 from sync.rules.jobs import WAKES, ended, job_id, shared
+from sync.rules.publish_budget import counted
 
 RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
 
@@ -53,7 +54,7 @@ class Settled:
         self._devices = {(d.account, d.device_id): d for found in books.devices.values() for d in found}
         self._accounts = dict(books.accounts)
         self._changed: dict[tuple[str, str], PushJob] = {}
-        self._muted: dict[tuple[str, str], Device] = {}
+        self._touched: dict[tuple[str, str], Device] = {}
         self._deleted: list[tuple[str, str]] = []
 
     def take(self, answer: Answer) -> bool:
@@ -75,17 +76,16 @@ class Settled:
             self._keep(done)
             if job.voip:
                 self._keep(*alerts_at_once(job, self._of(job), self._books.now))
-            return verdict is Verdict.DEAD_TOKEN and device is not None and self._removed(device, job, outcome)
-        return False
+        return device is not None and self._judged(device, job, outcome)
 
     def writes(self) -> Writes:
         """The rows that changed."""
         gone = {account for account, _ in self._deleted}
-        muted = [device for key, device in self._muted.items() if key not in self._deleted]
+        touched = [device for key, device in self._touched.items() if key not in self._deleted]
         return Writes(
             accounts=[self._accounts[account] for account in sorted(gone)],
-            devices=muted,
-            retokened=list(muted),
+            devices=touched,
+            retokened=[device for device in touched if device.route is Route.APNS],
             deleted_devices=self._deleted,
             jobs=list(self._changed.values()),
         )
@@ -105,12 +105,19 @@ class Settled:
         else:
             self._keep(done, standing_in(newer, told, again))
 
-    def _removed(self, device: Device, job: PushJob, outcome: PushOutcome) -> bool:
-        if not is_dead(device, job, outcome):
-            return False
+    def _judged(self, device: Device, job: PushJob, outcome: PushOutcome) -> bool:
+        """What an answer means for the device; True where it loses a token by it."""
         key = (device.account, device.device_id)
-        if job.voip:
-            self._devices[key] = self._muted[key] = replace(device, voip_token=None)
+        dead = outcome.verdict is Verdict.DEAD_TOKEN and is_dead(device, job, outcome)
+        if device.route is Route.PUBLISH and not dead:
+            held = counted(device, outcome, self._policies.publish, self._books.now)
+            if held is not None and held is not device:
+                self._devices[key] = self._touched[key] = held
+            dead = held is None
+        if not dead:
+            return False
+        if job.voip and device.route is Route.APNS:
+            self._devices[key] = self._touched[key] = replace(device, voip_token=None)
         else:
             del self._devices[key]
             self._deleted.append(key)

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from sync.model.device import Device
 from sync.model.push import PushOutcome, Verdict
 
+SEALED = "sealed"  # why nothing was sent: what is needed for it cannot be opened here
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishPolicy:
@@ -30,7 +32,7 @@ def counted(device: Device, outcome: PushOutcome, policy: PublishPolicy, now: da
     """
     if outcome.verdict is Verdict.ACCEPTED:
         return replace(device, failures=0, failing_since=None) if device.failures else device
-    if outcome.verdict is not Verdict.REJECTED:
+    if outcome.verdict is not Verdict.REJECTED or outcome.reason == SEALED:
         return device
     since = device.failing_since or now
     failures = device.failures + 1

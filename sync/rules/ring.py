@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sync.model.call import Call
 from sync.model.conversation import Notify
-from sync.model.device import Device, JobState, Lane, PushJob, PushKind
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind, Route
 from sync.model.effect import CallMissed, CallRings, CallSettled
 from sync.model.jid import bare
 from sync.rules.jobs import SUPPRESSED, Case, Phone, about, attentive, ended, fetched_since, new_job
@@ -32,8 +32,8 @@ def ring(effect: CallRings, phone: Phone, case: Case) -> list[PushJob] | Why:
     if any(job.voip for job in phone.of_call(call)):
         return Why.RUNG_BEFORE  # the session id of a call that is long forgotten: one VoIP push a call, come what may
     voip = device.rings and (effect.known or case.policy.ring_unknown)
-    if not voip and not phone.filtering:
-        return Why.NO_FILTER
+    if not voip and not phone.filtering and device.route is Route.APNS:
+        return Why.NO_FILTER  # an app server shows what it likes
     job = of_call(device, call, case.now)
     return [replace(job, voip=voip, silent=not effect.known, collapse=None if voip else "c")]
 

@@ -26,7 +26,7 @@ from sync.model.jid import domain, resource
 from sync.model.query import EnablePush, RegisterDevice, UnregisterDevice
 from sync.model.registry import ListDevices, UnregisterPush
 from sync.ports import Observer, Wire
-from sync.protocol import commands, delegation, disco, envelope, feed, notification, push
+from sync.protocol import commands, delegation, disco, envelope, feed, notification, publish, push
 from sync.protocol import grants as advertised
 from sync.protocol.delegation import Delegated
 from sync.protocol.feed import FrameError
@@ -42,6 +42,7 @@ from sync.service.registration import Registrations
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000  # under way at a time; an answer is milliseconds of work, so more only wait longer
+MAX_HEEDED = 16  # messages of anybody: what is beyond is dropped
 # After that the asker is told to wait. A database that hangs has limits for each connection and each statement; a
 # request has several of them, one behind the other, and so has the clearing up after each.
 ANSWER_SECONDS = 20.0
@@ -72,6 +73,7 @@ class Door:
         self._publishes, self._grants, self._observer = publishes, grants, observer
         self._requests: dict[asyncio.Task[None], tuple[Callable[[RequestError], Element], asyncio.TimerHandle]] = {}
         self._late: set[asyncio.Task[None]] = set()  # given up, and not at their end yet
+        self._heeding: set[asyncio.Task[None]] = set()
 
     def take(self, stanza: Element) -> None:
         """One stanza from the server. Returns at once and never raises."""
@@ -106,6 +108,8 @@ class Door:
                     host.resubscribe()
                 else:
                     self._observer.ignored("foreign-host")
+            elif (node := publish.removed(stanza)) is not None:
+                self._heed(self._registrations.give_up(sender, node))
             return
         if host is None:
             log.error("a feed came from a host that is not configured", extra={"host": sender})
@@ -117,6 +121,15 @@ class Door:
             log.error("a batch of the feed cannot be trusted", extra={"host": sender, "reason": error.text})
             self._observer.ignored("bad-frame")
             host.resubscribe()
+
+    def _heed(self, work: Coroutine[None, None, None]) -> None:
+        """Something to do that nobody waits for."""
+        if len(self._heeding) >= MAX_HEEDED:
+            work.close()
+            return
+        task = asyncio.ensure_future(work)
+        self._heeding.add(task)
+        task.add_done_callback(self._heeding.discard)
 
     # ---- requests --------------------------------------------------------------------------------------------------
 
@@ -239,7 +252,8 @@ class Door:
         payload, kind = stanza[0], stanza.get("type")
         offered = commands.offered(self._registrations.offered)
         if kind == "get" and payload.tag == disco.INFO:
-            return disco.info(payload, commands=offered, version=self._version)
+            pushes = self._registrations.pushes
+            return disco.info(payload, commands=offered, pushes=pushes, version=self._version)
         if kind == "get" and payload.tag == disco.ITEMS:
             return disco.items(payload, component=self._component, commands=offered)
         if kind == "get" and payload.tag == disco.VERSION_QUERY:

@@ -44,7 +44,9 @@ LANES: Mapping[str, tuple[Lane, ...]] = {"calls": (Lane.CALLS,), "messages": (La
 
 
 class Pusher:
-    """The workers of both lanes. `keys` names for each queue the key that its pushes are signed with."""
+    """The workers of both lanes. `keys` names for each queue the key that its pushes are signed with, `reaches` says
+    whether this process can send what is in it.
+    """
 
     def __init__(
         self,
@@ -58,10 +60,11 @@ class Pusher:
         policies: Policies,
         keys: Mapping[str, str],
         in_flight: int,
+        reaches: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._store, self._sender, self._presence, self._bus = store, sender, presence, bus
         self._clock, self._observer, self._policies = clock, observer, policies
-        self._queues = Queues(each=in_flight, observer=observer, keys=keys)
+        self._queues = Queues(each=in_flight, observer=observer, keys=keys, reaches=reaches)
         self._rounds = 0
         self._closing = False
         self._bad: dict[str, None] = {}  # jobs that cannot be claimed, oldest first

@@ -6,7 +6,7 @@ over all lanes. What has no place stays in the store, where `held` keeps it from
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,10 +31,20 @@ class Place:
 
 
 class Queues:
-    """`each`: places of a queue in a lane. `keys`: which of our keys a queue's pushes are signed with."""
+    """`each`: places of a queue in a lane. `keys`: which of our keys a queue's pushes are signed with. `reaches`:
+    whether this process can send what is in a queue now.
+    """
 
-    def __init__(self, *, each: int, observer: Observer, keys: Mapping[str, str]) -> None:
-        self._each, self._observer, self._keys = each, observer, keys
+    def __init__(
+        self,
+        *,
+        each: int,
+        observer: Observer,
+        keys: Mapping[str, str],
+        reaches: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        self._each, self._observer, self._keys, self._reaches = each, observer, keys, reaches
+        self._afar: set[str] = set()  # those that were met and are not reached
         self._under_way: Counter[tuple[str, str]] = Counter()
         self._in_lane: Counter[str] = Counter()
         self._breakers: dict[str, Breaker] = {}
@@ -47,6 +57,9 @@ class Queues:
         """A place, None where there is none now."""
         if self.room(lane) <= 0 or self._under_way[lane, queue] >= self._each:
             return None
+        if not self._reaches(queue):
+            self._afar.add(queue)
+            return None
         breaker = self._breakers.get(queue)
         if breaker is not None and not breaker.admits(now):
             return None
@@ -57,7 +70,8 @@ class Queues:
     def held(self, lane: str, now: datetime) -> frozenset[str]:
         """The queues that have no place in the lane."""
         full = {queue for (own, queue), count in self._under_way.items() if own == lane and count >= self._each}
-        return frozenset(full | self.stopped(now))
+        self._afar = {queue for queue in self._afar if not self._reaches(queue)}
+        return frozenset(full | self._afar | self.stopped(now))
 
     def stopped(self, now: datetime) -> set[str]:
         """The queues whose breaker is open, but for a probe."""

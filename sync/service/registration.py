@@ -23,6 +23,7 @@ from sync.rules.devices import (
     unregister,
     unregister_named,
 )
+from sync.service.app_servers import AppServers
 
 PAYLOAD = ("bad-payload", COMMANDS)
 ATTEMPTS = 5  # at a token that changes hands meanwhile
@@ -43,9 +44,11 @@ class Registrations:
         random_name: Callable[[], str],
         observer: Observer,
         most: int = MAX_DEVICES,
+        app_servers: AppServers | None = None,
     ) -> None:
         self._component, self._store, self._sealer, self._apps = component, store, sealer, apps
         self._random_name, self._observer, self._most = random_name, observer, most
+        self._app_servers = app_servers
 
     @property
     def offered(self) -> frozenset[Vendor]:
@@ -109,16 +112,30 @@ class Registrations:
         self._removed("logged-out", int(gone))
         return gone
 
+    @property
+    def pushes(self) -> bool:
+        """True where push can be enabled at all: to us, or to app servers of others."""
+        return bool(self.offered) or (self._app_servers is not None and self._app_servers.offered)
+
+    async def give_up(self, sender: str, node: str) -> None:
+        """An app server that is not ours wants no more publishes to a node of its own."""
+        if self._app_servers is not None:
+            await self._app_servers.give_up(sender, node)
+
     async def enable(self, request: EnablePush) -> None:
-        """XEP-0357 enable at one of our nodes."""
-        self._own(request.jid)
+        """XEP-0357 enable, at one of our nodes or at those of an app server that is not ours."""
         request = self._keyed(request)
+        if request.jid != self._component:
+            await self._foreign().enable(request)
+            return
         digest = self._sealer.digest(request.secret) if request.secret is not None else None
         await self._store.transact(self._keys(request.account), partial(enable, request, digest))
 
     async def disable(self, request: DisablePush) -> None:
         """XEP-0357 disable."""
-        self._own(request.jid)
+        if request.jid != self._component:
+            await self._foreign().disable(request)
+            return
         await self._store.transact(self._keys(request.account), partial(disable, request))
 
     def _keys(self, account: str) -> Keys:
@@ -146,9 +163,10 @@ class Registrations:
         for _ in range(count):
             self._observer.token_removed(why)
 
-    def _own(self, jid: str) -> None:
-        if jid != self._component:
+    def _foreign(self) -> AppServers:
+        if self._app_servers is None:
             raise ItemNotFound("'jid' names an app server that is not served here.")
+        return self._app_servers
 
     def _keyed(self, request: EnablePush) -> EnablePush:
         """The same request, its key sealed."""

@@ -19,6 +19,8 @@ from sync.model.query import App
 from sync.ports import Clock, Observer, PushGate, Sealer
 from sync.rules.claims import Claim
 from sync.rules.payloads import Names, Wording, request, shrunk
+from sync.rules.publish_budget import SEALED
+from sync.service.publisher import Publisher
 from sync.service.storms import DeathWatch
 
 log = logging.getLogger(__name__)
@@ -28,19 +30,21 @@ CLAIM_HOLDS = timedelta(seconds=5)
 
 
 class Sender:
-    """`gates` by the route of a device, `apps` and `wordings` by the name of an app."""
+    """`gate` for our apps, `publisher` for app servers of others. `apps` and `wordings` by the name of an app."""
 
     def __init__(
         self,
         *,
-        gates: Mapping[Route, PushGate],
+        gate: PushGate,
+        publisher: Publisher,
         sealer: Sealer,
         clock: Clock,
         observer: Observer,
         apps: Mapping[str, App],
         wordings: Mapping[str, Wording],
     ) -> None:
-        self._gates, self._sealer, self._clock, self._observer = gates, sealer, clock, observer
+        self._gate, self._publisher = gate, publisher
+        self._sealer, self._clock, self._observer = sealer, clock, observer
         self._apps, self._wordings = apps, wordings
         self._deaths: dict[str, DeathWatch] = {}
 
@@ -51,7 +55,7 @@ class Sender:
             outcome = await self._sent(found)
         except SealBroken:
             log.error("a push token cannot be opened: a key is missing in [secrets]")
-            outcome = PushOutcome(verdict=Verdict.REJECTED, reason="sealed")
+            outcome = PushOutcome(verdict=Verdict.REJECTED, reason=SEALED)
         outcome = self._doubted(found, outcome)
         self._tell(found, outcome, perf_counter() - began)
         return outcome
@@ -69,16 +73,18 @@ class Sender:
             self._observer.dying(app, watch.storms(now))
 
     async def _sent(self, found: Claim) -> PushOutcome:
-        app, gate = self._apps.get(found.device.app), self._gates.get(found.device.route)
-        if app is None or gate is None:
-            return PushOutcome(verdict=Verdict.REJECTED, reason="app-not-configured")
         if found.job.attempted_at is not None and self._clock.now() - found.job.attempted_at > CLAIM_HOLDS:
             return PushOutcome(verdict=Verdict.NOT_SENT, reason="late")
+        if found.device.route is Route.PUBLISH:
+            return await self._publisher.send(found)
+        app = self._apps.get(found.device.app)
+        if app is None:
+            return PushOutcome(verdict=Verdict.REJECTED, reason="app-not-configured")
         made = self._request(found, app)
-        outcome = await gate.send(made)
+        outcome = await self._gate.send(made)
         if outcome.verdict is Verdict.TOO_LARGE and (smaller := shrunk(made)) is not None:
             log.error("a push was too large; what can be left out is left out", extra={"app": app.name})
-            return await gate.send(smaller)
+            return await self._gate.send(smaller)
         return outcome
 
     def _request(self, found: Claim, app: App) -> PushRequest:
@@ -101,6 +107,8 @@ class Sender:
 
     def _doubted(self, found: Claim, outcome: PushOutcome) -> PushOutcome:
         """The outcome, unless it calls one token of very many dead: then the registrations stay (PUSH §2)."""
+        if found.device.route is Route.PUBLISH:
+            return outcome  # it speaks of nodes of its own
         app, now = found.device.app, self._clock.now()
         watch = self._deaths.setdefault(app, DeathWatch())
         undated = outcome.verdict is Verdict.DEAD_TOKEN and outcome.dead_since_at is None  # 410 says since when
@@ -114,8 +122,10 @@ class Sender:
 
     def _tell(self, found: Claim, outcome: PushOutcome, seconds: float) -> None:
         job = found.job
+        ours = found.device.route is Route.APNS  # an app server's address is a user's choice, and no label
         self._observer.push(
-            app=found.device.app,
+            route=found.device.route,
+            app=found.device.app if ours else "none",
             environment=found.device.environment,
             push_type=PushType.VOIP if job.voip else PushType.ALERT,
             priority=10,

@@ -11,6 +11,7 @@ from sync.protocol import commands, delegation, disco, envelope
 from sync.protocol.names import DELEGATIONS, INBOX, PUSH, REWRITE, SYNC
 from sync.protocol.push import decode_push
 from sync.protocol.serialise import parse, serialise
+from sync.protocol.wishes import FEATURES as WISHES
 from tests.core.protocol_vectors import check, load, plain
 
 OFFERED = commands.offered({Vendor.APNS})
@@ -92,7 +93,7 @@ def _features(node: str | None) -> list[str | None]:
 @pytest.mark.parametrize("namespace", [SYNC, REWRITE, INBOX, PUSH])
 def test_nested_nodes(version: str, namespace: str) -> None:
     """XEP-0355 §7.2: `::` for the host, `:bare:` for its accounts."""
-    assert _features(f"{version}:bare:{namespace}") == [namespace]
+    assert _features(f"{version}:bare:{namespace}") == [namespace, *(WISHES if namespace == PUSH else ())]
     assert _features(f"{version}::{namespace}") == ([PUSH] if namespace == PUSH else [])
 
 
@@ -117,6 +118,8 @@ def test_without_an_app_nothing_is_said_of_push(version: str) -> None:
     ]
     for node in (f"{version}:bare:{PUSH}", f"{version}::{PUSH}"):
         assert len(disco.info(Element(disco.INFO, {"node": node}), commands={})) == 0
+        offered = disco.info(Element(disco.INFO, {"node": node}), commands={}, pushes=True)
+        assert (offered[0].get("var"), len(offered)) == (PUSH, 1 + (len(WISHES) if ":bare:" in node else 0))
     assert len(disco.info(Element(disco.INFO, {"node": f"{version}:bare:{SYNC}"}), commands={})) == 1
     list_node = {"node": "http://jabber.org/protocol/commands"}
     assert len(disco.items(Element(disco.ITEMS, list_node), component="sync.ex.org", commands={})) == 0
