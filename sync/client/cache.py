@@ -22,10 +22,11 @@ from sync.client.events import (
     ConversationRemoved,
     Event,
     Happened,
+    QuietChanged,
     StartedOver,
     TotalsChanged,
 )
-from sync.client.values import GONE, Call, CallKey, Conversation, Key, Notice, Page, Removed, Row, Totals
+from sync.client.values import GONE, Call, CallKey, Conversation, Key, Notice, Page, Quiet, Removed, Row, Totals
 
 MAX_ENDED_CALLS = 50  # as many as an answer tells of; they keep a late page from making one ring again
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -43,8 +44,8 @@ class Cache:
     """An account as a client knows it; `Cache()` knows nothing.
 
     `removed`: the versions at which conversations were removed, as long as a late page could still show them.
-    `totals_at`: the version that the totals belong to. `ahead`: see above, 0 = none. `untold`: calls that ring, of
-    which nobody was told since the cache was read from a file.
+    `totals_at`: the version that the totals and `quiet` belong to. `ahead`: see above, 0 = none. `untold`: calls that
+    ring, of which nobody was told since the cache was read from a file.
     """
 
     version: int = 0
@@ -56,6 +57,7 @@ class Cache:
     calls: Mapping[CallKey, Call] = field(default_factory=dict)
     totals: Totals | None = None
     totals_at: int = 0
+    quiet: Quiet | None = None
     untold: frozenset[CallKey] = frozenset()
 
     @property
@@ -123,7 +125,7 @@ def _page(cache: Cache, page: Page) -> Step:
             over = (StartedOver(page.reset or ""),)
         # Versions of another epoch say nothing about this one.
         ringing = {key: replace(call, version=0) for key, call in cache.calls.items() if call.rings}
-        cache = Cache(calls=ringing, untold=cache.untold)
+        cache = Cache(calls=ringing, untold=cache.untold, quiet=cache.quiet)
     cache, told = _rung(cache, page)
     cache, changed = _rows(cache, page.rows)
     if page.first:
@@ -232,4 +234,6 @@ def _counted(cache: Cache, item: Page | Notice) -> tuple[Cache, list[Event]]:
     if item.totals is None or item.version < cache.totals_at:
         return cache, []
     events: list[Event] = [] if item.totals == cache.totals else [TotalsChanged(item.totals)]
-    return replace(cache, totals=item.totals, totals_at=item.version), events
+    if item.quiet != cache.quiet:
+        events.append(QuietChanged(item.quiet))
+    return replace(cache, totals=item.totals, totals_at=item.version, quiet=item.quiet), events

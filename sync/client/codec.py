@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 from sync.client import values
 from sync.client.errors import BadAnswer
 from sync.client.values import (
+    FOR_EVER,
     Call,
     Change,
     Conversation,
@@ -18,6 +19,7 @@ from sync.client.values import (
     Last,
     Notice,
     Page,
+    Quiet,
     Removed,
     Row,
     Settings,
@@ -26,9 +28,9 @@ from sync.client.values import (
 from sync.protocol.names import CLIENT, CONVSYNC, DELAY, REACTIONS, RETRACT, SID, clark, local
 from sync.protocol.serialise import serialise
 
-SYNC, LIVE, SET, CHANGES, CONVERSATION, CALL, CHANGE, TOTALS, LAST = (
+SYNC, LIVE, SET, CHANGES, CONVERSATION, CALL, CHANGE, TOTALS, QUIET, LAST = (
     clark(CONVSYNC, name)
-    for name in ("sync", "live", "set", "changes", "conversation", "call", "change", "totals", "last")
+    for name in ("sync", "live", "set", "changes", "conversation", "call", "change", "totals", "quiet", "last")
 )
 MESSAGE, BODY = clark(CLIENT, "message"), clark(CLIENT, "body")
 _STANZA_ID, _DELAY, _RETRACTED = clark(SID, "stanza-id"), clark(DELAY, "delay"), clark(RETRACT, "retracted")
@@ -71,9 +73,22 @@ def _mute(wish: timedelta | datetime | bool | None) -> dict[str, str | int | boo
             # Less than a second is one: 0 is refused, and nothing else is nearer to what was wished.
             return {"muted": max(1, round(wish.total_seconds()))}
         case datetime():
-            if wish.tzinfo is None:
-                raise ValueError("'muted' must have a time zone.")
-            return {"muted-until": wish.astimezone(UTC).isoformat().replace("+00:00", "Z")}
+            return {"muted-until": _stamped(wish, "muted")}
+
+
+def encode_quiet(quiet: Quiet | None) -> Element:
+    """A `set` request of quiet hours; None = none any more."""
+    request, wish = Element(SET), quiet or Quiet()
+    until = "forever" if wish.until == FOR_EVER else None if wish.until is None else _stamped(wish.until, "until")
+    about = {"until": until, "from": wish.begin, "to": wish.end, "zone": wish.zone, "calls": wish.calls or None}
+    SubElement(request, QUIET, _written(about))
+    return request
+
+
+def _stamped(instant: datetime, name: str) -> str:
+    if instant.tzinfo is None:
+        raise ValueError(f"'{name}' must have a time zone.")
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def encode_changes(key: values.Key, *, since: int, most: int | None) -> Element:
@@ -114,6 +129,7 @@ def decode_page(element: Element, *, asked: str | None, continued: bool) -> Page
         more=_flag(element, "more"),
         reset=element.get("reset"),
         totals=_totals(element),
+        quiet=decode_quiet(element),
         calls=tuple(map(decode_call, element.iterfind(CALL))),
         rows=tuple(map(_row, element.iterfind(CONVERSATION))),
     )
@@ -128,8 +144,23 @@ def decode_notice(element: Element) -> Notice:
         time=_instant(element, "time"),
         more=_flag(element, "more"),
         totals=_totals(element),
+        quiet=decode_quiet(element),
         calls=tuple(map(decode_call, element.iterfind(CALL))),
         rows=tuple(map(_row, element.iterfind(CONVERSATION))),
+    )
+
+
+def decode_quiet(element: Element) -> Quiet | None:
+    """The `quiet` in an answer; None where there is none."""
+    found = element.find(QUIET)
+    if found is None:
+        return None
+    return Quiet(
+        until=FOR_EVER if found.get("until") == "forever" else _instant(found, "until"),
+        begin=found.get("from"),
+        end=found.get("to"),
+        zone=found.get("zone"),
+        calls=_flag(found, "calls"),
     )
 
 

@@ -1,13 +1,14 @@
 """What a client is told of a page or notice, as values; each class carries the name of its slixmpp event.
 
 Of one answer they come in this order: calls that ring, calls that do not any more, starting over, conversations with
-their changes in the order of the answer, totals. An app that keeps its own database changes it by these alone.
+their changes in the order of the answer, totals, quiet hours. An app that keeps its own database changes it by these
+alone.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sync.client.values import Call, Change, Conversation, Key, Totals
+from sync.client.values import Call, Change, Conversation, Key, Quiet, Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +73,21 @@ class TotalsChanged:
     totals: Totals
 
 
-Event = CallRings | CallEnded | StartedOver | ConversationChanged | ConversationRemoved | Happened | TotalsChanged
+@dataclass(frozen=True, slots=True)
+class QuietChanged:
+    """When the account wants to be left alone; None = never."""
+
+    name: ClassVar[str] = "convsync_quiet"
+    quiet: Quiet | None
+
+
+Event = (
+    CallRings
+    | CallEnded
+    | StartedOver
+    | ConversationChanged
+    | ConversationRemoved
+    | Happened
+    | TotalsChanged
+    | QuietChanged
+)

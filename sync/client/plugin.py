@@ -33,7 +33,7 @@ from sync.client.errors import (
 )
 from sync.client.events import CallEnded, CallRings, Event
 from sync.client.requests import LONGEST_PAUSE_SECONDS, Requests, pause_seconds
-from sync.client.values import CHAT, Call, CallKey, Conversation, History, Key, Page, Settings
+from sync.client.values import CHAT, Call, CallKey, Conversation, History, Key, Page, Quiet, Settings
 from sync.protocol.names import CONVSYNC
 from sync.protocol.serialise import parse
 
@@ -311,6 +311,10 @@ class Convsync(Devices, BasePlugin):
         where an `if_version` does not hold, NotFound for what does not exist.
         """
         return codec.decode_set(await self._ask("set", codec.encode_set(wishes)))
+
+    async def set_quiet(self, quiet: Quiet | None) -> Quiet | None:
+        """When the account wants to be left alone from now on, all of it; None = never. What holds then."""
+        return codec.decode_quiet(await self._ask("set", codec.encode_quiet(quiet)))
 
     async def mark_read(self, jid: str, stanza_id: str, kind: str = CHAT) -> int:
         """Read up to the message with this stanza-id, as a displayed marker would say; the conversation's version."""

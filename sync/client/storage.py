@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sync.client.cache import Cache, Chain
-from sync.client.values import Call, Conversation, Key, Last, Totals
+from sync.client.values import Call, Conversation, Key, Last, Quiet, Totals
 
 FORMAT = 1
 
@@ -31,6 +31,7 @@ def dumps(cache: Cache) -> str:
             "calls": [_plain(call) for call in cache.calls.values()],
             "totals": None if cache.totals is None else _plain(cache.totals),
             "totals_at": cache.totals_at,
+            "quiet": None if cache.quiet is None else _plain(cache.quiet),
         },
         ensure_ascii=False,
         separators=(",", ":"),
@@ -55,6 +56,7 @@ def loads(text: str | bytes) -> Cache:
             calls={call.key: call for call in calls},
             totals=None if found["totals"] is None else Totals(**found["totals"]),
             totals_at=_whole(found["totals_at"]),
+            quiet=None if found["quiet"] is None else Quiet(**_with(found["quiet"], datetime.fromisoformat, "until")),
             untold=frozenset(call.key for call in calls if call.rings),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -164,6 +164,21 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet:
+    """When the account wants to be left alone: no push goes out that can wait.
+
+    `until`: do-not-disturb up to an instant, `FOR_EVER` = until it is ended. `begin`, `end` ("22:00", "07:30") and
+    `zone` (an IANA name): the hours of every day. `calls`: calls ring all the same. What is None does not hold.
+    """
+
+    until: datetime | None = None
+    begin: str | None = None
+    end: str | None = None
+    zone: str | None = None
+    calls: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A conversation in an answer or notice. `changes`: what happened in it, oldest first. `reload`: more happened than
     is told; what is kept of its messages is to be loaded from the archive anew.
@@ -205,6 +220,7 @@ class Page:
     more: bool = False
     reset: str | None = None
     totals: Totals | None = None
+    quiet: Quiet | None = None
     calls: tuple[Call, ...] = ()
     rows: tuple[Row | Removed, ...] = ()
 
@@ -229,6 +245,7 @@ class Notice:
     time: datetime | None = None
     more: bool = False
     totals: Totals | None = None
+    quiet: Quiet | None = None
     calls: tuple[Call, ...] = ()
     rows: tuple[Row | Removed, ...] = ()
 

@@ -7,6 +7,7 @@ from sync.model.call import Call
 from sync.model.conversation import Change, Conversation, ConversationKey, Kind, LastMessage, Notify, Status
 from sync.model.publish import Options
 from sync.model.push import Environment, Vendor
+from sync.model.quiet import Quiet
 from sync.model.wishes import NO_WISHES, PushKey, Wishes
 
 
@@ -268,6 +269,13 @@ class SetProperties:
     notify: SetNotify | None = None
     read: str | None = None
     if_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuiet:
+    """When the account wants to be left alone from now on; None = never."""
+
+    quiet: Quiet | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

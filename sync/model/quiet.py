@@ -1,7 +1,9 @@
 """When an account wants to be left alone: hours of every day, and do-not-disturb until an instant."""
 
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import UTC, datetime, time
+
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +19,8 @@ class Hours:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quiet:
-    """`until`: do-not-disturb up to an instant; None = no such thing. `hours`: quiet every day. `calls`: calls ring all
-    the same.
+    """`until`: do-not-disturb up to an instant, `FOR_EVER` = until it is ended; None = no such thing. `hours`: quiet
+    every day. `calls`: calls ring all the same.
     """
 
     until: datetime | None = None

@@ -6,7 +6,7 @@ store to say.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from xml.etree.ElementTree import Element, SubElement
 
 from sync.model.conversation import Change, Conversation, Notify
@@ -20,12 +20,15 @@ from sync.model.query import (
     MuteUntil,
     SetNotify,
     SetProperties,
+    SetQuiet,
     Unmute,
 )
+from sync.model.quiet import Quiet
 from sync.protocol import delta
 from sync.protocol.fields import boolean, instant, natural, number, required
 from sync.protocol.names import CONVSYNC, clark
 from sync.protocol.portrait import CALL, CONVERSATION, change_elements, named
+from sync.protocol.quiet import QUIET, quiet_element, read_quiet
 from sync.protocol.strict import NAME, named_kind, only
 from sync.protocol.synchronization import FOR_EVER_SECONDS, named_peer, read_status
 
@@ -34,7 +37,7 @@ MAX_CONVERSATIONS = 100  # of a set: one transaction under the account's lock
 MAX_CHANGES = 500  # of an answer; a client that missed more loads the conversation anew
 MAX_CHANGES_BYTES = 256 * 1024  # of an answer: servers end the connection of a component whose stanzas are too large
 
-Request = tuple[SetProperties, ...] | ChangesQuery | ConversationQuery | SyncRequest | CallQuery
+Request = tuple[SetProperties, ...] | SetQuiet | ChangesQuery | ConversationQuery | SyncRequest | CallQuery
 
 _NOTIFY: dict[str, Notify | None] = {notify.value: notify for notify in Notify} | {"default": None}
 _MUTES = frozenset({"muted", "muted-until"})
@@ -62,7 +65,12 @@ def decode(payload: Element, *, account: str, kind: str) -> Request:
             raise ServiceUnavailable("There is no such request.")
 
 
-def _set(payload: Element) -> tuple[SetProperties, ...]:
+def _set(payload: Element) -> tuple[SetProperties, ...] | SetQuiet:
+    if payload.find(QUIET) is not None:
+        only(payload, frozenset(), QUIET)
+        if len(payload) > 1:
+            raise BadRequest("'quiet' is set once, and alone.")
+        return SetQuiet(read_quiet(payload[0]))
     if len(payload) > MAX_CONVERSATIONS:
         raise PolicyViolation(f"At most {MAX_CONVERSATIONS} conversations can be set at once.")
     only(payload, frozenset(), CONVERSATION)
@@ -133,6 +141,14 @@ def encode_set(conversations: Iterable[Conversation]) -> Element:
     answer = Element(SET)
     for conversation in conversations:
         SubElement(answer, CONVERSATION, named(conversation.key.peer, conversation.key.kind, conversation.version))
+    return answer
+
+
+def encode_quiet(quiet: Quiet | None, *, now: datetime) -> Element:
+    """The answer to a set of quiet hours: what holds from now on."""
+    answer = Element(SET)
+    found = quiet_element(quiet, now)
+    answer.extend([] if found is None else [found])
     return answer
 
 

@@ -35,6 +35,7 @@ from sync.protocol.portrait import (
     last_element,
     named,
 )
+from sync.protocol.quiet import quiet_element
 from sync.protocol.strict import only, read_kind
 from sync.protocol.synchronization import named_peer
 from sync.protocol.token import decode_token, encode_token
@@ -150,10 +151,12 @@ def encode_sync(page: DeltaPage, *, now: datetime, reset: Reset | None) -> tuple
 
 
 def fill(answer: Element, page: DeltaPage, *, now: datetime, budget: Budget) -> int:
-    """Put the content of a page into an answer or a notice: totals, calls, conversations. How many of the page's
-    conversations found space; one does in any case.
+    """Put the content of a page into an answer or a notice: totals, quiet hours, calls, conversations. How many of the
+    page's conversations found space; one does in any case.
     """
     answer.append(totals_element(page.owner))
+    if (quiet := quiet_element(page.owner.quiet, now)) is not None:
+        answer.append(quiet)
     for call in (*(call for call in page.ringing if call.rings(now)), *page.settled):
         element = shown_call(call, now=now, budget=budget)
         if budget.holds(element):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from sync.model.books import Books, Ruling, Writes
-from sync.model.conversation import Account
 from sync.model.device import JobState, PushJob, PushKind
 from sync.model.errors import BadRequest, ItemNotFound
 from sync.model.quiet import Hours, Quiet
@@ -48,6 +47,14 @@ class Hush:
 
     until: datetime
     calls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What holds for an account from now on, and the pushes that had been kept: for another time, or for now."""
+
+    quiet: Quiet | None
+    jobs: tuple[PushJob, ...] = ()
 
 
 def hush(quiet: Quiet | None, zones: Zones, now: datetime) -> Hush | None:
@@ -104,9 +111,9 @@ def held(job: PushJob, silence: Hush | None) -> PushJob:
     return replace(job, not_before=max(job.not_before, min(silence.until, job.deadline)), reason=Why.QUIET)
 
 
-def keep_quiet(account: str, quiet: Quiet | None, books: Books, zones: Zones) -> Ruling[Account]:
+def keep_quiet(account: str, quiet: Quiet | None, zones: Zones, books: Books) -> Ruling[Kept]:
     """The rule for what an account wishes from now on: None = to hear everything. What was kept for the end goes by the
-    new wish. The value: the account, in a version of its own where that is news.
+    new wish. Where that is news, the account has a new version.
     """
     owner = books.accounts.get(account)
     if owner is None:
@@ -118,10 +125,10 @@ def keep_quiet(account: str, quiet: Quiet | None, books: Books, zones: Zones) ->
     if quiet is not None and quiet.until is None and quiet.hours is None:
         quiet = None
     if quiet == owner.quiet:
-        return Ruling(writes=Writes(), value=owner)
+        return Ruling(writes=Writes(), value=Kept(quiet))
     owner = replace(owner, quiet=quiet, version=next_version(owner, books.now))
     silence = hush(quiet, zones, books.now)
     waiting = [job for job in books.jobs.get(account, ()) if job.state is JobState.QUEUED and job.reason == Why.QUIET]
     over = None if silence is None else str(Why.QUIET)
     jobs = [held(replace(job, not_before=books.now, reason=over), silence) for job in waiting]
-    return Ruling(writes=Writes(accounts=[owner], jobs=jobs), value=owner)
+    return Ruling(writes=Writes(accounts=[owner], jobs=jobs), value=Kept(quiet, tuple(jobs)))

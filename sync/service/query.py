@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from xml.etree.ElementTree import Element
 
+from sync.model.books import Keys
 from sync.model.conversation import Account, Conversation, ConversationKey, Kind
 from sync.model.delta import CallQuery, SyncRequest
 from sync.model.errors import BadRequest, ItemNotFound, StoreUnavailable
@@ -21,11 +22,13 @@ from sync.model.query import (
     ListQuery,
     RewritePage,
     SetProperties,
+    SetQuiet,
 )
 from sync.ports import Clock, Observer, Store
 from sync.protocol import conversations, convsync, portrait, rewrite, synchronization
 from sync.rules.fold import Policies, Report
 from sync.rules.properties import keys_of, set_properties
+from sync.rules.quiet import keep_quiet
 from sync.service.bridge import Bridge
 from sync.service.delta import Deltas
 from sync.service.fetches import Fetches
@@ -114,6 +117,8 @@ class Queries:
                 if not found:
                     raise ItemNotFound(synchronization.NO_CONVERSATION)
                 return portrait.conversation_element(found[0], now=self._clock.now())
+            case SetQuiet():
+                return await self._quiet(account, request)
             case _:
                 return convsync.encode_set(await self._set(account, resource, request))
 
@@ -136,6 +141,14 @@ class Queries:
         if query.since and not owner.floor <= query.since <= owner.version:
             page = replace(page, reset=True)
         return convsync.encode_changes(query, page, version=version)
+
+    async def _quiet(self, account: str, request: SetQuiet) -> Element:
+        """When the account wants to be left alone. What was kept for then may be due now."""
+        rule = partial(keep_quiet, account, request.quiet, self._policies.wakes.zones)
+        kept = await self._store.transact(Keys(accounts=frozenset({account}), devices=True), rule)
+        if kept.jobs:
+            self._due(Report(jobs=list(kept.jobs)))
+        return convsync.encode_quiet(kept.quiet, now=self._clock.now())
 
     async def _set(
         self, account: str, resource: str | None, requests: Sequence[SetProperties]

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from sync.client.values import Call, CallKey, Change, Conversation, Key, Notice, Page, Removed, Row, Totals
+from sync.client.values import Call, CallKey, Change, Conversation, Key, Notice, Page, Quiet, Removed, Row, Totals
 
 MANY = 3  # more conversations than this in a notice: ask
 
@@ -49,6 +49,7 @@ class Server:
     calls: dict[CallKey, Call] = field(default_factory=dict)
     log: dict[Key, list[Change]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
+    quiet: Quiet | None = None
 
     # ---- what happens ----------------------------------------------------------------------------------------------
 
@@ -84,6 +85,11 @@ class Server:
         self.calls[key] = Call(id=key.id, jid=key.jid, state=state, version=self.bump())
         self.write(Key(key.jid))
 
+    def hush(self, quiet: Quiet | None) -> None:
+        if quiet != self.quiet:
+            self.quiet = quiet
+            self.bump()
+
     def expire(self) -> None:
         """Tombstones are dropped; who is older than them starts over."""
         self.floor, self.tombs = self.version, {}
@@ -92,6 +98,7 @@ class Server:
         """The database is put back to an earlier copy, and the operator said so: versions go on above all others."""
         newest = self.version
         self.rows, self.tombs, self.calls = dict(backup.rows), dict(backup.tombs), dict(backup.calls)
+        self.quiet = backup.quiet
         self.log = {key: list(log) for key, log in backup.log.items()}
         self.watch = copy(backup.watch)
         self.epoch, self.version = self.epoch + 1, newest + 1
@@ -124,6 +131,7 @@ class Server:
             more=len(shown) < len(items),
             reset=reset,
             totals=self.totals,
+            quiet=self.quiet,
             calls=tuple(self._calls(start.since)) if first and news else (),
             rows=tuple(shown),
         )
@@ -154,6 +162,7 @@ class Server:
             version=self.version,
             token=token,
             totals=self.totals,
+            quiet=self.quiet,
             calls=tuple(self._calls(previous)),
             rows=tuple(items),
         )

@@ -6,7 +6,7 @@ A file is `<vectors>` with `<vector name=… section=…>`; its first child is t
 
 import dataclasses
 import json
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -36,7 +36,7 @@ def plain(value: object) -> Any:
         return {"is": type(value).__name__, **fields}
     if isinstance(value, list | tuple | frozenset):
         return [plain(item) for item in (sorted(value) if isinstance(value, frozenset) else value)]
-    if isinstance(value, datetime):
+    if isinstance(value, datetime | time):
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()

@@ -4,6 +4,7 @@ end at what the server has; and whoever takes the events in order knows what the
 
 import copy
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -17,15 +18,20 @@ from sync.client.events import (
     ConversationRemoved,
     Event,
     Happened,
+    QuietChanged,
     StartedOver,
     TotalsChanged,
 )
-from sync.client.values import Call, CallKey, Conversation, Key, Notice, Page, Totals
+from sync.client.values import FOR_EVER, Call, CallKey, Conversation, Key, Notice, Page, Quiet, Totals
 from tests.core.client_server import Server
 
 KEYS = st.sampled_from([*(Key(f"p{n}@ex.net") for n in range(3)), Key("p0@ex.net", "group")])
 CALLS = st.builds(CallKey, st.sampled_from(["p0@ex.net", "p1@ex.net"]), st.sampled_from(["s1", "s2", "s3"]))
 PLACES = st.sampled_from([0, -1, 1])
+HOURS = Quiet(begin="22:00", end="07:30", zone="Europe/Berlin")
+QUIETS = st.sampled_from(
+    [None, HOURS, Quiet(until=datetime(2025, 1, 2, tzinfo=UTC), calls=True), Quiet(until=FOR_EVER)]
+)
 
 
 class View:
@@ -35,6 +41,7 @@ class View:
         self.rows: dict[Key, Conversation] = {}
         self.ringing: dict[CallKey, Call] = {}
         self.totals: Totals | None = None
+        self.quiet: Quiet | None = None
         self.loaded: dict[Key, int] = {}  # the version at which the app loaded the conversation's messages
         self.changes: dict[Key, list[int]] = {}
 
@@ -61,6 +68,9 @@ class View:
                     self.changes[key] += [change.version for change in changes]
             case TotalsChanged(totals):
                 self.totals = totals
+            case QuietChanged(quiet):
+                assert quiet != self.quiet
+                self.quiet = quiet
 
 
 def in_order(events: tuple[Event, ...]) -> bool:
@@ -96,6 +106,12 @@ class Life(RuleBasedStateMachine):
     @rule(key=CALLS, state=st.sampled_from(["ringing", "answered", "missed"]), told=st.booleans())
     def call(self, key: CallKey, state: str, told: bool) -> None:
         self.server.call(key, state)
+        if told:
+            self.notify()
+
+    @rule(quiet=QUIETS, told=st.booleans())
+    def keep_quiet(self, quiet: Quiet | None, told: bool) -> None:
+        self.server.hush(quiet)
         if told:
             self.notify()
 
@@ -186,7 +202,7 @@ class Life(RuleBasedStateMachine):
     def the_events_say_what_the_cache_says(self) -> None:
         assert self.view.rows == self.cache.conversations
         assert self.view.ringing.keys() == {call.key for call in self.cache.ringing} - self.cache.untold
-        assert self.view.totals == self.cache.totals
+        assert (self.view.totals, self.view.quiet) == (self.cache.totals, self.cache.quiet)
         for versions in self.view.changes.values():
             assert versions == sorted(set(versions))
 
@@ -197,7 +213,7 @@ class Life(RuleBasedStateMachine):
                 self.arrive(self.wire.pop(0))
         assert self.cache.conversations == self.server.rows
         assert self.view.ringing.keys() == self.server.ringing
-        assert self.cache.totals == self.server.totals
+        assert (self.cache.totals, self.cache.quiet) == (self.server.totals, self.server.quiet)
         for key, loaded in self.view.loaded.items():
             if key in self.view.rows:
                 log = [change.version for change in self.server.log.get(key, []) if change.version > loaded]

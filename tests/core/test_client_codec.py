@@ -16,11 +16,12 @@ from sync.client.cache import Cache, apply
 from sync.client.errors import BadAnswer, Conflict, NotFound, RequestFailed, TryLater, failure
 from sync.client.events import CallEnded, CallRings, ConversationChanged, ConversationRemoved, Happened
 from sync.client.storage import dumps, loads
-from sync.client.values import FOR_EVER, Key, Notice, Page, Removed, Row, Settings, Totals
-from sync.model.query import Mute, MuteUntil, Unmute
+from sync.client.values import FOR_EVER, Key, Notice, Page, Quiet, Removed, Row, Settings, Totals
+from sync.model.query import Mute, MuteUntil, SetQuiet, Unmute
 from sync.protocol import convsync
 from sync.protocol.delta import decode_call, decode_sync
 from sync.protocol.names import CLIENT, CONVSYNC, clark
+from sync.protocol.quiet import read_quiet
 from tests.core.convsync_schema import faults, wrapped
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -147,11 +148,17 @@ def replace_version(cache: Cache, version: int) -> Cache:
 
 
 def test_the_other_answers_of_the_specification_are_read() -> None:
-    (set_,) = (found for found in examples("set").values())
-    assert [(key.jid, version > 0) for key, version in codec.decode_set(set_).items()] == [
+    sets = examples("set")
+    assert [(key.jid, version > 0) for key, version in codec.decode_set(sets["p1"]).items()] == [
         ("bob@example.net", True),
         ("tea@rooms.example.org", True),
     ]
+    hours = {"begin": "22:00", "end": "07:00", "zone": "Europe/Berlin"}
+    noon = datetime(2025, 11, 21, 12, tzinfo=UTC)
+    assert codec.decode_quiet(sets["h1"]) == Quiet(calls=True, **hours)
+    assert codec.decode_quiet(sets["h2"]) == Quiet(until=noon, **hours)
+    assert codec.decode_quiet(sets["h4"]) is None
+    assert codec.decode_page(examples("sync")["h3"], asked="t", continued=False).quiet == Quiet(until=noon, **hours)
     history = codec.decode_history(examples("changes")["c1"])
     assert (history.key, history.reload, len(history.changes)) == (BOB, False, 5)
     answer = examples("call")["k1"]
@@ -236,3 +243,25 @@ def test_conditions_are_exceptions(condition: str, kind: str, found: type[Reques
     assert type(error) is found
     assert (error.condition, error.type, error.text) == (condition, kind, "It is so.")
     assert str(error) == f"{condition}: It is so."
+
+
+@pytest.mark.parametrize(
+    "quiet",
+    [
+        None,
+        Quiet(until=FOR_EVER, calls=True),
+        Quiet(until=datetime(2030, 1, 2, tzinfo=UTC), begin="22:00", end="07:30", zone="Europe/Berlin"),
+    ],
+)
+def test_quiet_hours_arrive_as_they_were_meant(quiet: Quiet | None) -> None:
+    """The client's request, read by the server, whose answer the client reads."""
+    asked = convsync.decode(codec.encode_quiet(quiet), account="ann@example.org", kind="set")
+    assert isinstance(asked, SetQuiet)
+    assert codec.decode_quiet(convsync.encode_quiet(asked.quiet, now=datetime(2029, 1, 1, tzinfo=UTC))) == quiet
+
+
+def test_quiet_hours_that_are_over_are_not_told() -> None:
+    over = SetQuiet(read_quiet(codec.encode_quiet(Quiet(until=datetime(2030, 1, 2, tzinfo=UTC)))[0]))
+    assert codec.decode_quiet(convsync.encode_quiet(over.quiet, now=datetime(2030, 1, 2, tzinfo=UTC))) is None
+    with pytest.raises(ValueError, match="until"):
+        codec.encode_quiet(Quiet(until=datetime(2030, 1, 2)))

@@ -62,6 +62,6 @@ def test_the_page_names_every_event_method_option_and_exception() -> None:
         name for name, found in vars(errors).items() if isinstance(found, type) and found.__module__ == errors.__name__
     ]
     told = [found.name for found in get_args(Event)]
-    assert len(told) == 7
+    assert len(told) == 8
     for name in [*methods, *Convsync.default_config, *raised, *told, *(found.__name__ for found in get_args(Event))]:
         assert name in page, name

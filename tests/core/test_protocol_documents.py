@@ -217,6 +217,7 @@ BEYOND = {
     "jid that is none",
     "a token in other letters",
     "a token of nobody",
+    "hours of no length",
 }
 
 
