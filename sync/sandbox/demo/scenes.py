@@ -37,6 +37,8 @@ def scenes(stage: Stage) -> Sequence[Scene]:
 async def phone_is_set_up(stage: Stage) -> None:
     contacts = (stage.alice.bare, stage.carol.bare)
     app = stage.ready["apns"]["app"]
+    tokens = {"alert_token": stage.phone.alert_token, "voip_token": stage.phone.voip_token}
+    await stage.handset.describe(app=app, **tokens)
     known = await stage.phone.set_up(component=stage.ready["component"], app=app, contacts=contacts)
     stage.unread = {row.jid: row.unread for row in known.conversations}
     stage.screen.line("phone", f"registers an alert and a VoIP token of {app}")
@@ -165,6 +167,10 @@ async def nothing_unread(stage: Stage) -> None:
     stage.screen.line("phone", f"replaces the text of one stored message: “{edits[-1].body}”")
     await stage.silence()
     stage.screen.line("APNs", "no push: nothing of this has to wake anybody")
+    counted = await stage.handset.state()
+    check(counted["strikes"] == counted["rung_twice"] == 0, f"iOS would object: {counted}.")
+    rung = len(counted["calls"])
+    stage.screen.line("phone", f"has rung for {rung} calls, once each, and never was woken for a call without ringing")
 
 
 def _only_alice(stage: Stage, woken: Woken, *, text: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sync.client import Conversation
+from sync.sandbox.demo.handset import Handset
 from sync.sandbox.demo.people import Person, Sent, online
 from sync.sandbox.demo.phone import Phone, Woken
 from sync.sandbox.demo.pushes import Pushes
@@ -32,6 +33,7 @@ class Stage:
     carol: Person
     phone: Phone
     pushes: Pushes
+    handset: Handset
     ready: dict[str, Any]
     written: Sent | None = None  # Alice's message that later scenes are about
     unread: dict[str, int] = field(default_factory=dict)
@@ -80,6 +82,8 @@ class Stage:
         self.screen.push(push, ms=self.measured[-1].push, whole=push.push_type not in self.shown)
         self.shown.add(push.push_type)
         self.version = int(push.news["v"])
+        if by == VOIP:
+            await self.handset.rang(push.news["c"])
 
     async def woken(self) -> Woken:
         """The phone asks; how long that took belongs to the push that woke it."""
@@ -137,5 +141,6 @@ async def cast(ready: dict[str, Any], screen: Screen) -> AsyncIterator[Stage]:
             carol=carol,
             phone=Phone(**known["bob"], **place),
             pushes=Pushes(Path(ready["apns"]["log"])),
+            handset=Handset(ready["apns"]["control"]),
             ready=ready,
         )
