@@ -51,8 +51,8 @@ class Server:
 
     def cpu(self) -> float:
         """Seconds of processor time that it has used."""
-        ticks = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(ticks[11]) + int(ticks[12])) / 100
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
     def resident(self) -> float:
         """MB."""

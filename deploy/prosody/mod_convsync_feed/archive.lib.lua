@@ -158,11 +158,13 @@ function archive.page(event, exists)
 		:format(xmlns_feed, xml.attribute("last", last), table.concat(parts)));
 end
 
--- The newest message of an account or room: its id and the message; nil where there is none.
-function archive.newest(username)
-	if not store or type(store.find) ~= "function" then return nil; end
-	local find = store:find(username, { limit = 1, reverse = true, with = has_rooms and "message<groupchat" or nil });
-	if find then return find(); end
+-- The messages of an account or room since then (seconds), oldest first: { id =, message = }.
+function archive.since(username, start)
+	local list = {};
+	local find = store and type(store.find) == "function"
+		and store:find(username, { start = start, with = has_rooms and "message<groupchat" or nil });
+	for id, message in find or function () end do table.insert(list, { id = id, message = message }); end
+	return list;
 end
 
 return archive;

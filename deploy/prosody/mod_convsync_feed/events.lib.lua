@@ -22,8 +22,8 @@ local events = {};
 local seen = setmetatable({}, { __mode = "k" });
 local existing = cache.new(4096);
 
--- feed: components (set of JIDs that are never a peer), emit (takes an event's XML from after its n), expect (takes the
--- account whose message may be archived next).
+-- feed: components (set of JIDs that are never a peer), emit (takes an event's XML from after its n, and the session whose
+-- message it is), expect (takes the account whose message may be archived next).
 function events.start(feed)
 	events.components, events.emit, events.expect = feed.components, feed.emit, feed.expect;
 end
@@ -79,22 +79,38 @@ local function is_marked(event)
 		and event.stanza:get_child("convsync", xmlns_feed) ~= nil;
 end
 
+local function archive_id(stanza, account)
+	for _, tag in ipairs(stanza.tags) do
+		if tag.name == "stanza-id" and tag.attr.by == account and tag.attr.xmlns == "urn:xmpp:sid:0" then return tag.attr.id; end
+	end
+end
+
+-- The event of a message. id: the archive's, for this account; resource: of this account.
+local function write(username, direction, peer, stanza, id, resource)
+	local account = username .. "@" .. host;
+	local known = is_known(username, peer);
+	xml.begin("message", account);
+	xml.put("direction", direction);
+	xml.put("archive-id", id);
+	xml.put("resource", resource);
+	xml.put("known", known);
+	xml.put("to-self", peer == account);
+	xml.add(">");
+	presence.put_summary(xml, account);
+	xml.stanza(stanza, stanza.attr.to or account);
+	xml.add("</event>");
+	return xml.text();
+end
+
 local function emit_message(event, direction, username, peer_jid, resource)
 	local stanza, account = event.stanza, username .. "@" .. host;
 	local peer = jid.bare(peer_jid);
-	local to_self = peer == account;
-	if to_self and direction == "out" then return; end
+	if peer == account and direction == "out" then return; end
 	if is_marked(event) or not is_conversation(stanza, peer) then return; end
 	if direction == "in" and (not events.exists(username, account) or is_lost_groupchat(stanza, account, resource)) then
 		return;
 	end
-	local id = stanza:get_child_with_attr("stanza-id", "urn:xmpp:sid:0", "by", account);
-	events.emit(table.concat {
-		xml.head("message", account, table.pack(
-			"direction", direction, "archive-id", id and id.attr.id, "resource", resource,
-			"known", is_known(username, peer), "to-self", to_self));
-		">", presence.summary(account), xml.message(stanza, stanza.attr.to or account), "</event>";
-	});
+	events.emit(write(username, direction, peer, stanza, archive_id(stanza, account), resource), event.origin);
 end
 
 -- message/bare, message/full: to an account of this host.
@@ -123,18 +139,13 @@ function events.expect_out(event)
 	if event.origin.username then events.expect(event.origin.username .. "@" .. host); end
 end
 
--- The newest message of an account's archive, which may have been archived and no event yet when the server was killed.
+-- An archived message that had no event yet when the server was killed.
 function events.replay(account, id, stanza)
 	local username, from, to = jid.node(account), stanza.attr.from, stanza.attr.to or account;
 	local direction = jid.bare(from) == account and jid.bare(to) ~= account and "out" or "in";
 	local peer = jid.bare(direction == "out" and to or from);
 	if stanza:get_child("convsync", xmlns_feed) or not is_conversation(stanza, peer) then return; end
-	events.emit(table.concat {
-		xml.head("message", account, table.pack(
-			"direction", direction, "archive-id", id, "resource", jid.resource(direction == "out" and from or to),
-			"known", is_known(username, peer), "to-self", peer == account));
-		">", presence.summary(account), xml.message(stanza, to), "</event>";
-	});
+	events.emit(write(username, direction, peer, stanza, id, jid.resource(direction == "out" and from or to)));
 end
 
 -- An error that this server itself answers goes straight to the sender's session, past every hook. stanza: a message of

@@ -14,6 +14,7 @@
 local st = require "util.stanza";
 local jid = require "util.jid";
 local set = require "util.set";
+local timer = require "util.timer";
 local datamanager = require "util.datamanager";
 local monotonic = require "util.time".monotonic;
 
@@ -37,6 +38,7 @@ local VERSION = "0.4.0";
 local TICK_SECONDS = 1; -- acks are written down so long after they came: a crash repeats at most one second of them
 local SAVE_SECONDS = 600; -- and how long the outbox has run, by which the age of events is counted
 local FAILURE_SECONDS = 600; -- between gaps because of callbacks that fail
+local TOGETHER, TOGETHER_BYTES = 50, 64 * 1024; -- events that are written together: a batch
 
 local components = set.new();
 for name in module:get_option_set("convsync_feed_components", {}):items() do
@@ -49,7 +51,7 @@ local max_age = module:get_option_number("convsync_feed_outbox_max_age", 30) * 8
 
 local function counter(name, description)
 	local metric = module:metric("counter", name, "", description, {}):with_labels();
-	return function () metric:add(1); end;
+	return function (count) metric:add(count or 1); end;
 end
 local count_event = counter("events", "Events written to the outbox");
 local count_error = counter("errors", "Errors in the module's own callbacks: events may be missing");
@@ -119,12 +121,45 @@ local function send()
 	subscription:pump();
 end
 
--- At once, not with what follows: what this server sends the component next may be the question of a client that must
--- see the event in its answer (docs/feed.md §7).
-local function emit(rest)
+-- Writes what waits, then sends it.
+local function settle()
 	if not outbox then return; end -- the server is stopping
-	if outbox:append(rest) then count_event(); end
+	outbox:flush();
 	send();
+end
+
+local function waiting()
+	return outbox ~= nil and outbox.queue.count > 0;
+end
+
+local on_turn = false; -- whether a timer will settle what nothing else does
+local function on_timer()
+	on_turn = false;
+	if waiting() then attempt(settle); end
+end
+
+local function settle_later()
+	if on_turn then return; end
+	on_turn = true;
+	timer.add_task(0, on_timer);
+end
+
+-- Whether a session is told nothing, not even that its message was taken, before what waits is settled (users.lib.lua).
+local function is_announced(session)
+	return session ~= nil and session.convsync_drains and session.type == "c2s" and session.host == host;
+end
+
+-- A message's events may wait for others: until anything is written to a client of this host, or a client asks something,
+-- or there is nothing else to do. All others are settled at once: what this server sends the component next may be the
+-- question of somebody who must see the event in its answer (docs/feed.md §7). origin: the session whose message it is.
+local function emit(rest, origin)
+	if not outbox then return; end
+	outbox:add(rest);
+	if is_announced(origin) and outbox.queue.count < TOGETHER and outbox.queue.bytes < TOGETHER_BYTES then
+		settle_later();
+	else
+		settle();
+	end
 end
 
 -- Who may ask: a configured component on its own connection.
@@ -177,6 +212,7 @@ end
 local function request(type, name, f)
 	module:hook(("iq-%s/host/%s:%s"):format(type, xmlns_feed, name), function (event)
 		if allowed(event) then
+			if waiting() then attempt(settle); end
 			local ok, err = xpcall(f, debug.traceback, event);
 			if not ok then
 				count_error();
@@ -214,7 +250,7 @@ module:hook("message/host", function (event)
 end);
 
 source.start({
-	components = components, emit = emit, guarded = guarded, around = around;
+	components = components, emit = emit, settle = settle, waiting = waiting, guarded = guarded, around = around;
 	ready = function () return outbox and outbox:ready(); end;
 	expect = function (...) if outbox then outbox:expect(...); end end;
 });
@@ -257,14 +293,22 @@ local function tick()
 	return TICK_SECONDS;
 end
 
--- The server was killed while a message was in work: if it was archived nobody would hear of it. The component knows a
--- message that it has by its archive id. Not before all hosts are up, since who belongs to a room are accounts of another;
--- and before any client is heard.
+-- The server was killed while messages were in work: of those that were archived nobody would hear. They are behind what was
+-- told, and the component knows one that it has by its archive id. Not before all hosts are up, since who belongs to a room
+-- are accounts of another; and before any client is heard.
 local function replay()
-	local expected = outbox.expected;
-	if not expected then return; end
-	local id, message = archive.newest(jid.node(expected.account));
-	if id then source.replay(expected.account, id, message, expected.author); end
+	local expected = outbox.expected or {};
+	for _, noted in ipairs(expected) do
+		local untold = {};
+		for _, archived in ipairs(archive.since(jid.node(noted.account), expected.since)) do
+			table.insert(untold, archived);
+			if expected.told[noted.account .. " " .. archived.id] then untold = {}; end
+		end
+		for _, archived in ipairs(untold) do
+			source.replay(noted.account, archived.id, archived.message, noted.author);
+		end
+	end
+	outbox.expected = nil;
 end
 
 function module.load()
@@ -274,7 +318,7 @@ function module.load()
 	outbox = open_outbox(datamanager.getpath(nil, host, "convsync_feed", "d", true), {
 		host = host, max_bytes = max_bytes, max_age = max_age > 0 and max_age or nil, reloaded = module.reloading;
 		log = function (...) module:log(...); end;
-		on_lost = count_lost;
+		on_lost = count_lost, on_written = count_event;
 		on_gap = function ()
 			count_gap();
 			if subscription then subscription.gone = true; end

@@ -1,8 +1,9 @@
 -- The durable outbox: append-only segment files, one sequence of records for each stream.
 --
 -- Decides: where a record lives, when a file may go, what a torn file means. Refuses to know: what an event says and
--- who reads it. Every append is flushed to the operating system, so a killed process loses nothing; a power cut can
--- (plain Lua has no fsync): an outbox that comes back open under another boot id begins with a gap.
+-- who reads it. What is flushed is the operating system's, so a killed process loses nothing of it; a power cut can
+-- (plain Lua has no fsync): an outbox that comes back open under another boot id begins with a gap. Events may wait in memory to
+-- be flushed together; whoever lets them wait has to see to it that nobody hears of them before.
 --
 -- A stream that had to give up events never hides it: `gap` opens a new stream whose first event is of kind "gap".
 
@@ -10,19 +11,21 @@ local lfs = require "lfs";
 local new_id = require "util.id".medium;
 local time = require "util.time";
 local records = module:require "records";
+local notes = module:require "notes";
 local recovery = module:require "recovery";
 
 local now, monotonic = time.now, time.monotonic;
 local SEGMENT_BYTES = 1024 * 1024; -- an acked file is removed whole, so a segment is also what may be held for nothing
 local MARK_SECONDS = 60; -- how exactly the age of events is known
 local RETRY_SECONDS = 1; -- between attempts to write where writing failed
-local RECENT = 8; -- of the newest events are in memory, too: most are sent at once
+local RECENT, SMALL = 64, 16384; -- that many of the newest events, but for large ones, are in memory too: most are sent at once
 
 local outbox = {};
 local outbox_mt = { __index = outbox };
 
 -- A new current stream: behind all others, or right behind the one given.
 function outbox:_new_stream(behind)
+	self:flush();
 	local at = #self.streams;
 	if behind then
 		for i, stream in ipairs(self.streams) do
@@ -38,7 +41,7 @@ function outbox:_new_stream(behind)
 	local stream = { id = new_id(), started = started, acked = 0, high = 0, segments = {}, marks = {} };
 	table.insert(self.streams, at + 1, stream);
 	self:_close_writer();
-	self.current, self.recent = stream, {};
+	self.current, self.recent, self.queue = stream, { at = {} }, { count = 0, bytes = 0 };
 	return stream;
 end
 
@@ -49,7 +52,8 @@ function outbox:_close_writer()
 	end
 end
 
-function outbox:_write(record, n)
+-- Writes a queue's records, the first of which is event n.
+function outbox:_write(queue, n)
 	local stream = self.current;
 	local segment = stream.segments[#stream.segments];
 	if not self.writer or segment.bytes >= SEGMENT_BYTES then
@@ -61,7 +65,7 @@ function outbox:_write(record, n)
 		self.writer:setvbuf("full", 65536);
 		table.insert(stream.segments, segment);
 	end
-	local ok, err = self.writer:write(record);
+	local ok, err = self.writer:write(table.unpack(queue));
 	if ok then ok, err = self.writer:flush(); end
 	if not ok then
 		self:_close_writer(); -- part of the record may be there: nothing may come behind it
@@ -71,8 +75,8 @@ function outbox:_write(record, n)
 		end
 		return nil, err;
 	end
-	segment.last, segment.bytes = n, segment.bytes + #record;
-	self.bytes = self.bytes + #record;
+	segment.last, segment.bytes = n + queue.count - 1, segment.bytes + queue.bytes;
+	self.bytes = self.bytes + queue.bytes;
 	return true;
 end
 
@@ -129,51 +133,63 @@ function outbox:missed()
 	self.failed = self.failed or 0;
 end
 
-function outbox:_lose(err)
-	self.lost = self.lost + 1;
-	self.on_lost();
+function outbox:_lose(err, count)
+	self.lost = self.lost + count;
+	self.on_lost(count);
 	if not self.complained or monotonic() - self.complained >= RETRY_SECONDS then
 		self.log("error", "%d events were lost so far: %s", self.lost, err);
 		self.complained = monotonic();
 	end
 end
 
-function outbox:_append(stream, rest)
+function outbox:_queue(event)
+	local queue, recent = self.queue, self.recent;
+	local n, at = self.current.high + queue.count + 1, 3 * queue.count;
+	local header = records.header(n, event);
+	queue[at + 1], queue[at + 2], queue[at + 3] = header, event, "\n";
+	queue.count, queue.bytes = queue.count + 1, queue.bytes + #header + #event + 1;
+	local place = n % RECENT + 1;
+	recent[place], recent.at[place] = #event <= SMALL and event or nil, n;
+end
+
+-- Adds an event, given from after its n, to those that wait to be flushed.
+function outbox:add(event)
+	local stream, err = self:ready();
+	if not stream then return self:_lose(err, 1); end
+	self:_queue(event);
+end
+
+-- What waits is written, or why not.
+function outbox:_flush()
+	local queue, stream = self.queue, self.current;
+	self.queue = { count = 0, bytes = 0 };
 	local n = stream.high + 1;
-	local payload = ("<event n='%d'%s"):format(n, rest);
-	local ok, err = self:_write(records.encode(n, payload), n);
+	local ok, err = self:_write(queue, n);
 	if not ok then
 		self.failed = monotonic() + RETRY_SECONDS;
-		return nil, err;
+		return false, err;
 	end
 	self:_mark(stream, n);
-	stream.high, self.dirty = n, true;
-	self.recent[n], self.recent[n - RECENT] = payload, nil;
+	stream.high, self.dirty = n + queue.count - 1, true;
+	self.on_written(queue.count);
 	-- A file that goes missing must not go unnoticed, even if the server is killed next.
 	if stream.segments[#stream.segments].first == n then self:save(); end
-	return n;
+	return true;
 end
 
--- Appends an event, given without its opening `<event n='…'`. Returns n, or nil when nothing could be written.
-function outbox:append(rest)
-	local stream, err = self:ready();
-	local n;
-	if stream then n, err = self:_append(stream, rest); end
-	if not n then self:_lose(err); end
-	return n;
+-- Hands what waits to the operating system, in one write. What cannot be written is lost.
+function outbox:flush()
+	local count = self.queue and self.queue.count or 0;
+	if count == 0 then return; end
+	local ok, err = self:_flush();
+	if not ok then self:_lose(err, count); end
 end
 
--- A message of this account is about to be archived and then to become the next event. Should the server be killed
--- between these two writes, `expected` says so at the next start. author: of a room's message.
+-- A message of this account is about to be archived and then to become an event. Should the server be killed before that is
+-- flushed, `expected` says so at the next start. author: of a room's message.
 function outbox:expect(account, author)
-	if not self.notes then
-		self.notes = io.open(self.dir .. "/" .. records.EXPECTED, "wb");
-		if not self.notes then return; end
-	end
-	local stream = self.current;
-	self.notes:seek("set", 0);
-	self.notes:write(stream.id, " ", ("%d"):format(stream.high + 1), " ", account, " ", author or "-", "\n");
-	self.notes:flush();
+	local count = self.queue.count;
+	self.notes:add(self.current, self.current.high + count + 1, count == 0, account, author);
 end
 
 -- Opens a new stream (behind the others, or behind the one given) whose first event says that events were lost before
@@ -190,10 +206,10 @@ function outbox:gap(reason, behind)
 			end
 		end
 	end
-	local n, err = self:_append(stream, (" kind='gap' account='%s' at='%.0f' reason='%s'/>")
-		:format(self.host, now() * 1e6, reason));
+	self:_queue((" kind='gap' account='%s' at='%.0f' reason='%s'/>"):format(self.host, now() * 1e6, reason));
+	local ok, err = self:_flush();
 	if not behind then self:_forget(); end
-	if not n then return nil, err; end
+	if not ok then return nil, err; end
 	self.log("error", "The feed has a gap (%s): a new stream begins and the component starts over", reason);
 	self.lost = 0;
 	self.on_gap(reason);
@@ -219,6 +235,7 @@ end
 -- Event n of the stream turned out to be unreadable: what comes from there on is lost, what was before it stays until it
 -- is acked.
 function outbox:give_up(stream, n)
+	self:flush();
 	self:_close_reader();
 	local segments = stream.segments;
 	while segments[1] and segments[#segments].first >= n do
@@ -295,9 +312,13 @@ function outbox:_open_reader(stream, n)
 	return nil, "not held";
 end
 
--- The XML of event n of a stream, which must be held. Reading on is cheap; the newest events cost no reading at all.
+-- The XML of event n of a stream, which must be held, from after its n. Reading on is cheap; the newest events cost no
+-- reading at all.
 function outbox:read(stream, n)
-	if stream == self.current and self.recent[n] then return self.recent[n]; end
+	if stream == self.current then
+		local place = n % RECENT + 1;
+		if self.recent.at[place] == n and self.recent[place] then return self.recent[place]; end
+	end
 	local reader = self.reader;
 	if not reader or reader.stream ~= stream or reader.n ~= n or n > reader.segment.last then
 		local err;
@@ -328,17 +349,15 @@ function outbox:save(closed, unloaded)
 end
 
 function outbox:close(unloaded)
+	self:flush();
 	self:save(true, unloaded);
-	if self.notes then
-		self.notes:close();
-		os.remove(self.dir .. "/" .. records.EXPECTED);
-	end
+	self.notes:close();
 	self:_close_writer();
 	self:_close_reader();
 end
 
 -- Opens the outbox in dir (made when missing) and begins a new stream. options: host, max_bytes, max_age (seconds that the
--- server ran, or nil), reloaded, log, on_gap, on_lost.
+-- server ran, or nil), reloaded, log, on_gap, on_lost and on_written (called with the number of events).
 local function open(dir, options)
 	if lfs.attributes(dir, "mode") ~= "directory" then
 		local ok, err = lfs.mkdir(dir);
@@ -346,7 +365,7 @@ local function open(dir, options)
 	end
 	local self = setmetatable({
 		dir = dir, host = options.host, max_bytes = math.huge, max_age = options.max_age;
-		log = options.log, on_gap = options.on_gap, on_lost = options.on_lost;
+		log = options.log, on_gap = options.on_gap, on_lost = options.on_lost, on_written = options.on_written, notes = notes.new(dir);
 		streams = {}, bytes = 0, dirty = false, opened_at = monotonic(), ran_before = 0, lost = 0;
 	}, outbox_mt);
 	local reason = recovery.run(self, options.reloaded);

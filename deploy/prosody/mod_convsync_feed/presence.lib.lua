@@ -74,17 +74,21 @@ local function all()
 	return table.concat(list);
 end
 
--- The element <sessions/> of an account: what an event says of them.
-local function summary(account)
-	local list = {};
-	each(account, function (session, resource)
-		table.insert(list, "<s" .. xml.attribute("r", resource) .. xml.attribute("state", state_of(session))
-			.. acked(session) .. "/>");
-	end);
-	return "<sessions>" .. table.concat(list) .. "</sessions>";
+-- Appends the element <sessions/> of an account to the event that is being written by `to`: what it says of them.
+local function put_summary(to, account)
+	local user = bare_sessions[account];
+	to.add("<sessions>");
+	for resource, session in pairs(user and user.sessions or {}) do
+		to.add("<s");
+		to.put("r", resource);
+		to.put("state", state_of(session));
+		to.add(acked(session));
+		to.add("/>");
+	end
+	to.add("</sessions>");
 end
 
 return {
 	bound = bound, acknowledged = acknowledged, acked = acked;
-	is_inactive = is_inactive, state_of = state_of, each = each, all = all, summary = summary;
+	is_inactive = is_inactive, state_of = state_of, each = each, all = all, put_summary = put_summary;
 };

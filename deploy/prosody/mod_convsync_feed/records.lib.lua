@@ -1,19 +1,20 @@
--- What the outbox's files look like: a record is "n length checksum\n", the event's XML, "\n"; a segment is a run of
--- records with consecutive n; `state` holds the streams with their acks. Decides what is a whole record and what is
+-- What the outbox's files look like: a record is "n length checksum\n", the event's XML from after its n, "\n"; a segment is a
+-- run of records with consecutive n; `state` holds the streams with their acks. Decides what is a whole record and what is
 -- torn; refuses to know what is to be done about it.
 
 local lfs = require "lfs";
 local hashes = require "util.hashes";
 
 local FORMAT = 1; -- of the folder; one that says more is of a later module
-local EXPECTED = "expected"; -- the file that names the event to come: "stream n account author\n"
+local EXPECTED = "expected"; -- the file of notes
 
 local function checksum(payload)
 	return hashes.sha1(payload, true):sub(1, 8);
 end
 
-local function encode(n, payload)
-	return ("%d %d %s\n%s\n"):format(n, #payload, checksum(payload), payload);
+-- A record is this, the payload and a line feed.
+local function header(n, payload)
+	return ("%d %d %s\n"):format(n, #payload, checksum(payload));
 end
 
 -- The order of names is the order of streams and of their events.
@@ -53,7 +54,7 @@ local function record_at(content, place)
 	if not n or #length > 9 then return nil; end
 	local stop = start + tonumber(length);
 	local payload = content:sub(start, stop - 1);
-	if content:sub(stop, stop) ~= "\n" or checksum(payload) ~= sum then return nil; end
+	if content:sub(stop, stop) ~= "\n" or payload:sub(1, 1) ~= " " or checksum(payload) ~= sum then return nil; end
 	return payload, tonumber(n), stop + 1;
 end
 
@@ -68,14 +69,14 @@ local function verify(content, first)
 	return last, place - 1;
 end
 
--- Calls f(payload) for each whole record after so many bytes, whatever lies between them.
+-- Calls f(payload, n) for each whole record after so many bytes, whatever lies between them.
 local function salvage(content, bytes, f)
 	local place = bytes + 1;
 	while true do
 		place = content:find("%d+ %d+ %x%x%x%x%x%x%x%x\n", place);
 		if not place then return; end
-		local payload, _, following = record_at(content, place);
-		if payload then f(payload); end
+		local payload, n, following = record_at(content, place);
+		if payload then f(payload, n); end
 		place = following or place + 1;
 	end
 end
@@ -164,6 +165,6 @@ local function save_state(dir, streams, ran, closed, unloaded)
 end
 
 return {
-	FORMAT = FORMAT, EXPECTED = EXPECTED, encode = encode, read_header = read_header, read_payload = read_payload;
+	FORMAT = FORMAT, EXPECTED = EXPECTED, header = header, read_header = read_header, read_payload = read_payload;
 	content_of = content_of, boot_id = boot_id, segment_path = segment_path, verify = verify, salvage = salvage, cut = cut, load = load, save_state = save_state;
 };

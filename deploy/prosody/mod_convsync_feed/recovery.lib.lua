@@ -7,7 +7,9 @@
 
 local lfs = require "lfs";
 local records = module:require "records";
+local notes = module:require "notes";
 
+local LOOKED_AT = 10000; -- events before what was in work: as many as there may be in the second of its archiving
 local recovery = {};
 
 local function set_aside(outbox, path)
@@ -50,12 +52,12 @@ end
 local function rescue(outbox, stream, wreck)
 	local rescued = 0;
 	for _, piece in ipairs(wreck) do
-		records.salvage(piece.content, piece.bytes, function (payload)
-			local n, rest = payload:match("^<event n='(%d+)'(.*)$");
-			if not n or tonumber(n) <= stream.high or tonumber(n) <= stream.acked then return; end
+		records.salvage(piece.content, piece.bytes, function (event, n)
+			if n <= stream.high or n <= stream.acked then return; end
 			if rescued == 0 then outbox:gap("torn", stream); end
 			rescued = rescued + 1;
-			outbox:append(rest);
+			outbox:add(event);
+			outbox:flush();
 		end);
 		if piece.bytes > 0 then
 			local ok, err = records.cut(piece.path, piece.content, piece.bytes);
@@ -85,14 +87,22 @@ local function recover(outbox, stream, is_last)
 	return lost;
 end
 
--- The event that was to come when the server was killed, { account, author }: nil when it came.
+-- What was in work when the server was killed: as `notes.take`, and `told`, where "account id" is true for each archived
+-- message of which there is an event.
 local function expected(outbox)
-	local path = outbox.dir .. "/" .. records.EXPECTED;
-	local id, n, account, author = (records.content_of(path) or ""):match("^(%S+) (%d+) (%S+) (%S+)\n");
-	os.remove(path);
-	local stream = id and outbox:find(id);
-	if not stream or stream.high >= tonumber(n) then return nil; end
-	return { account = account, author = author ~= "-" and author or nil };
+	local found = notes.take(outbox.dir);
+	local from = found and outbox:find(found.stream);
+	if not from then return nil; end
+	found.told = {};
+	for _, stream in ipairs(outbox.streams) do
+		local first = stream.segments[1] and stream.segments[1].first or math.huge;
+		for n = math.max(first, stream == from and found.n - LOOKED_AT or 1), stream.started >= from.started and stream.high or 0 do
+			local event = outbox:read(stream, n);
+			local account, id = (event or ""):match("^[^>]- account='([^']*)'[^>]- archive%-id='([^']*)'");
+			if id then found.told[account .. " " .. id] = true; end
+		end
+	end
+	return found;
 end
 
 -- Reads the folder into outbox.streams. Returns the reason for a gap that is due, or nil. reloaded: the module is being

@@ -116,8 +116,15 @@ local function is_only_typing(stanza)
 end
 
 local function emit_message(room, stanza, id, author)
-	feed.emit(xml.head("room-message", room.jid, table.pack("archive-id", id, "author", author, "private", is_private(room)))
-		.. ">" .. xml.message(stanza) .. "</event>");
+	local private = is_private(room);
+	xml.begin("room-message", room.jid);
+	xml.put("archive-id", id);
+	xml.put("author", author);
+	xml.put("private", private);
+	xml.add(">");
+	xml.stanza(stanza);
+	xml.add("</event>");
+	feed.emit(xml.text());
 end
 
 local function author_of(room, stanza)
@@ -163,7 +170,7 @@ end
 
 function rooms.stop() end
 
--- The newest message of a room's archive, which may have been archived and no event yet when the server was killed.
+-- An archived message that had no event yet when the server was killed.
 function rooms.replay(address, id, stanza, author)
 	local room = mod_muc.get_room_from_jid(address);
 	if room and known(room) and not is_only_typing(stanza) then emit_message(room, stanza, id, author); end

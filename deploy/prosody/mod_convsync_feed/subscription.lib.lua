@@ -84,11 +84,31 @@ function subscription:_behind()
 	return count;
 end
 
-function subscription:_send(stream, events, last)
-	-- Text, not a stanza: the events were written once, when they happened.
-	self.session.send(("<message from='%s' to='%s'><feed xmlns='%s' stream='%s' shard='0' last='%d' head='%d' behind='%d'>%s</feed></message>")
-		:format(xml_escape(self.host), xml_escape(self.component), xmlns_feed, stream.id, last, stream.high,
-			self:_behind(), table.concat(events)));
+-- parts: place 1 is free, then the events. Text, not a stanza: they were written when they happened.
+function subscription:_send(stream, parts, last)
+	parts[1] = ("<message from='%s' to='%s'><feed xmlns='%s' stream='%s' shard='0' last='%d' head='%d' behind='%d'>")
+		:format(xml_escape(self.host), xml_escape(self.component), xmlns_feed, stream.id, last, stream.high, self:_behind());
+	parts[#parts + 1] = "</feed></message>";
+	self.session.send(table.concat(parts));
+end
+
+-- One batch of a stream, as far as the window allows: in parts, as `_send` has it. Returns the number of its events, and
+-- with an event that cannot be read its n and why.
+function subscription:_collect(stream, mark, parts)
+	local count, bytes = 0, 0;
+	while mark.sent < stream.high and count < BATCH_EVENTS and bytes < BATCH_BYTES
+		and self.in_flight < WINDOW_EVENTS and self.in_flight_bytes < WINDOW_BYTES do
+		local n = mark.sent + 1;
+		local event, err = self.outbox:read(stream, n);
+		if not event then return count, n, err; end
+		if count > 0 and bytes + #event > BATCH_BYTES then break; end
+		local at = #parts;
+		parts[at + 1], parts[at + 2], parts[at + 3], parts[at + 4] = "<event n='", ("%d"):format(n), "'", event;
+		count, bytes = count + 1, bytes + #event;
+		mark.sent, mark.sizes[n] = n, #event;
+		self.in_flight, self.in_flight_bytes = self.in_flight + 1, self.in_flight_bytes + #event;
+	end
+	return count;
 end
 
 -- Sends what the window allows, the oldest stream first.
@@ -96,26 +116,17 @@ function subscription:pump()
 	for _, stream in ipairs({ table.unpack(self.outbox.streams) }) do
 		local mark = self:_mark(stream);
 		while mark.sent < stream.high do
-			local events, bytes = {}, 0;
-			while mark.sent < stream.high and #events < BATCH_EVENTS and bytes < BATCH_BYTES
-				and self.in_flight < WINDOW_EVENTS and self.in_flight_bytes < WINDOW_BYTES do
-				local n = mark.sent + 1;
-				local event, err = self.outbox:read(stream, n);
-				if not event then
-					-- Its file has gone or changed under us. A gap is the honest answer: the component starts over.
-					self.outbox.log("error", "Event %d of stream %s cannot be read: %s", n, stream.id, err);
-					self.outbox:give_up(stream, n);
-					if #events > 0 then self:_send(stream, events, mark.sent); end
-					return self:pump();
-				end
-				if #events > 0 and bytes + #event > BATCH_BYTES then break; end
-				table.insert(events, event);
-				bytes = bytes + #event;
-				mark.sent, mark.sizes[n] = n, #event;
-				self.in_flight, self.in_flight_bytes = self.in_flight + 1, self.in_flight_bytes + #event;
+			local parts = { "" };
+			local count, broken, err = self:_collect(stream, mark, parts);
+			if broken then
+				-- Its file has gone or changed under us. A gap is the honest answer: the component starts over.
+				self.outbox.log("error", "Event %d of stream %s cannot be read: %s", broken, stream.id, err);
+				self.outbox:give_up(stream, broken);
+				if count > 0 then self:_send(stream, parts, mark.sent); end
+				return self:pump();
 			end
-			if #events == 0 then return; end -- the window is closed
-			self:_send(stream, events, mark.sent);
+			if count == 0 then return; end -- the window is closed
+			self:_send(stream, parts, mark.sent);
 			if not self:alive() then return; end
 		end
 	end

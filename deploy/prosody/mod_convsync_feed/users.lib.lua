@@ -29,6 +29,21 @@ local function hook_messages(guarded)
 	end
 end
 
+-- Events of a message wait until something is written to a client or something is asked: then all that wait are written
+-- and sent together. Nobody is told before that a message was taken.
+local function hook_writes(feed)
+	local settle = feed.guarded(feed.settle);
+	module:hook("c2s-pre-ondrain", function (event)
+		event.session.convsync_drains = true; -- what is written to this session is announced here
+		if feed.waiting() then settle(); end
+	end, 1000);
+	for _, kind in ipairs { "bare", "full", "host" } do
+		module:hook("pre-iq/" .. kind, function ()
+			if feed.waiting() then settle(); end
+		end, 1000);
+	end
+end
+
 local function hook_sessions(guarded)
 	local function on(name, state, pick)
 		module:hook(name, guarded(function (event) events.session(pick and pick(event) or event.origin, state); end));
@@ -87,10 +102,11 @@ local function watch_bounces(guarded)
 	end
 end
 
--- feed: what events.start takes, guarded, around.
+-- feed: what events.start takes, guarded, around, settle (writes and sends what waits), waiting (whether anything does).
 function users.start(feed)
 	events.start(feed);
 	hook_messages(feed.guarded);
+	hook_writes(feed);
 	hook_sessions(feed.guarded);
 	hook_accounts(feed.guarded);
 	watch_bounces(feed.guarded);

@@ -66,6 +66,15 @@ local function die(side)
 		if die_here and die_here.attr.side == side then signal.kill(require "util.pposix".getpid(), "SIGKILL"); end
 	end
 end
+-- Or when the first thing is written to a client afterwards.
+local answered = false;
+module:hook("message/bare", function (event)
+	local die_later = event.stanza:get_child("die", "urn:convsync:test");
+	answered = answered or die_later ~= nil and die_later.attr.side == "answer";
+end, -0.9);
+module:hook("c2s-pre-ondrain", function ()
+	if answered then signal.kill(require "util.pposix".getpid(), "SIGKILL"); end
+end, -1000);
 module:hook("message/bare", die("in"), -0.25);
 module:hook("pre-message/bare", die("out"), -0.25);
 local rooms = "conference." .. module.host;
