@@ -60,7 +60,7 @@ def terms(config: Config) -> Terms:
     """Whose publishes are taken."""
     return Terms(
         fed=frozenset(config.component.hosts),
-        servers=frozenset(config.other_servers.served),
+        served=frozenset(config.other_servers.served),
         publishers=frozenset(config.other_servers.publishers),
         apps=frozenset(apps(config)),
     )

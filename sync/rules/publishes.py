@@ -25,19 +25,19 @@ EVERYBODY = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """Whose publishes are taken. `fed`: hosts that we have the feed of; `servers`: other servers (or EVERYBODY) whose
+    """Whose publishes are taken. `fed`: hosts that we have the feed of; `served`: other servers (or EVERYBODY) whose
     users may have devices here; `publishers`: JIDs that may publish for the users of any of them. `apps`: those that
     are configured.
     """
 
     fed: AbstractSet[str]
-    servers: AbstractSet[str] = frozenset()
+    served: AbstractSet[str] = frozenset()
     publishers: AbstractSet[str] = frozenset()
     apps: AbstractSet[str] = frozenset()
 
     def admit(self, host: str) -> bool:
         """True where this host's users may have devices here."""
-        return host in self.fed or host in self.servers or EVERYBODY in self.servers
+        return host in self.fed or host in self.served or EVERYBODY in self.served
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

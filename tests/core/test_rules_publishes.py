@@ -30,7 +30,7 @@ from tests.contract.samples import NOW, account, device, owned, storing
 
 ANN, EVE = "ann@far.example", "eve@example.org"
 SECRET = b"secret"
-TERMS = Terms(fed={"example.org"}, servers={"far.example"}, publishers={"push.example"}, apps={"chat", "plain"})
+TERMS = Terms(fed={"example.org"}, served={"far.example"}, publishers={"push.example"}, apps={"chat", "plain"})
 POLICY = WakePolicy(filtering_apps=frozenset({"chat"}))
 POLICIES = Policies(wakes=POLICY)
 
@@ -131,11 +131,11 @@ def test_an_unknown_node_is_not_found(node: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("servers", "taken"), [((), False), (("other.example",), False), (("far.example",), True), ((EVERYBODY,), True)]
+    ("served", "taken"), [((), False), (("other.example",), False), (("far.example",), True), ((EVERYBODY,), True)]
 )
 @pytest.mark.parametrize("by", ["far.example", "push.example"])
-def test_a_server_that_is_not_served_any_more_is_refused(servers: tuple[str, ...], taken: bool, by: str) -> None:
-    terms = replace(TERMS, servers=frozenset(servers))
+def test_a_server_that_is_not_served_any_more_is_refused(served: tuple[str, ...], taken: bool, by: str) -> None:
+    terms = replace(TERMS, served=frozenset(served))
     assert terms.admit("far.example") is taken
     if taken:
         assert Service().publish(by, terms=terms).published is Published.QUEUED

@@ -160,7 +160,7 @@ class House:
                 wire=self.line,
                 store=self.store,
                 sealer=SEALER,
-                terms=Terms(fed={HOST}, servers={"far.example"}, apps={"chat"}),
+                terms=Terms(fed={HOST}, served={"far.example"}, apps={"chat"}),
                 policies=Policies(),
                 due=lambda _: None,
                 observer=observer,
