@@ -7,6 +7,7 @@ it all the same, as with Prosody and Tigase: nobody but the client reads it.
 
 from dataclasses import replace
 
+from sync.model.conversation import Kind
 from sync.model.device import PushKind
 from sync.model.jid import bare, resource
 from sync.model.publish import About, Excerpt, Notice
@@ -50,13 +51,14 @@ def of_call(claim: Claim, told: Notice) -> Notice:
 
 def of_message(claim: Claim, excerpt: Excerpt | None, told: Notice, policy: PublishPolicy) -> Notice:
     """A message: the newest of its conversation, where that is of the other party."""
-    job = claim.job
-    if not job.peer:
+    key = claim.job.conversation
+    if key is None:
         return told  # several conversations
-    told = replace(told, about=About.GROUPCHAT if job.group else About.CHAT)
-    if excerpt is None or bare(excerpt.sender) != job.peer:
+    in_room = key.kind is Kind.GROUP
+    told = replace(told, about=About.GROUPCHAT if in_room else About.CHAT)
+    if excerpt is None or key.peer not in (bare(excerpt.sender), excerpt.sender):
         return told
-    told = replace(told, sender=excerpt.sender, nickname=resource(excerpt.sender) if job.group else None)
+    told = replace(told, sender=excerpt.sender, nickname=resource(excerpt.sender) if in_room else None)
     if excerpt.body is None:
         return told
     return replace(told, text=excerpt.body, body=excerpt.body if policy.with_body else told.body)
