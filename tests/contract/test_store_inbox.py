@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from sync.model.conversation import ConversationKey, Status
-from sync.model.query import InboxEntry, InboxPage, InboxPlace, InboxQuery
+from sync.model.conversation import ConversationKey, Kind, Status
+from sync.model.query import InboxEntry, InboxPage, InboxPlace, InboxQuery, ListQuery
+from sync.rules.times import microseconds
 from tests.contract.samples import (
     ANN,
     BOB,
@@ -237,3 +238,75 @@ async def test_the_same_name_as_room_and_as_chat(stores: Bench) -> None:
     first = await page_of(stores, 1)
     second = await page_of(stores, 1, after=place(first))
     assert [item.key for page in (first, second) for item in page.items] == [chat.key, IN_TEA]
+
+
+# ---- encrypted chats apart: one entry for all with a peer ------------------------------------------------------------
+
+SEALED, OLD = (ConversationKey(ANN, BOB, kind) for kind in (Kind.OMEMO_2, Kind.AXOLOTL))
+
+
+async def apart(stores: Bench) -> None:
+    """With Bob a plain chat and two encrypted ones, with Cat an encrypted one alone, and a room."""
+    of = {key: last(rank=rank, archive_id=f"a{rank}") for key, rank in ((WITH_BOB, 7), (SEALED, 9), (OLD, 8))}
+    bob = [
+        conversation(40, BOB, activity_at=after(3), unread=1, last=of[WITH_BOB]),
+        replace(conversation(30, BOB, activity_at=after(5), unread=2, last=of[SEALED]), key=SEALED),
+        replace(conversation(50, BOB, activity_at=after(1), last=of[OLD]), key=OLD),
+    ]
+    cat = replace(conversation(20, CAT, activity_at=after(4), unread=4), key=ConversationKey(ANN, CAT, Kind.OMEMO_1))
+    messages = [
+        message(rank, key=key, archive_key=f"a{rank}", archive_id=f"a{rank}")
+        for rank, key in ((9, SEALED), (11, WITH_BOB))
+    ]
+    await stores.put(
+        ANN,
+        accounts=[account(version=60, floor=5, unread=7, unread_conversations=3)],
+        conversations=[*bob, cat, membership(10, activity_at=after(2))],
+        messages=messages,
+    )
+
+
+@pytest.mark.parametrize("limit", [1, 2, 9])
+async def test_merged_pages_name_each_peer_once(stores: Bench, limit: int) -> None:
+    await apart(stores)
+    page, down = await page_of(stores, limit, merged=True), []
+    while page.items:
+        down += [(item.key.peer, item.key.kind, item.version, item.unread) for item in page.items]
+        page = await page_of(stores, limit, merged=True, after=place(page))
+    assert down == [(BOB, "chat", 50, 3), (CAT, "chat", 20, 4), (TEA, "group", 10, 0)]
+    page, up = await page_of(stores, limit, merged=True, at_end=True), []
+    while page.items:
+        up = [item.key.peer for item in page.items] + up
+        page = await page_of(stores, limit, merged=True, before=place(page, 0))
+    assert up == [BOB, CAT, TEA]
+
+
+async def test_a_merged_entry_shows_the_newest_of_all(stores: Bench) -> None:
+    await apart(stores)
+    page = await page_of(stores, merged=True, preview_bytes=9999)
+    bob = page.items[0]
+    assert bob.last is not None
+    assert (bob.last.rank, bob.last.archive_id, bob.archive_id) == (9, "a9", "a11")
+    assert (page.total, page.unread_conversations, page.unread, page.count) == (3, 2, 7, 3)
+    unread = await page_of(stores, merged=True, unread_only=True)
+    assert (peers(unread), unread.count) == (["bob", "cat"], 2)
+
+
+async def test_what_is_deleted_of_a_peer_changes_its_entry(stores: Bench) -> None:
+    await apart(stores)
+    first = await page_of(stores, merged=True)
+    found = {one.key: one for one in (await stores.store.page(ANN, ListQuery())).items for one in (one.conversation,)}
+    gone = replace(found[SEALED], version=70, unread=0, status=Status.DELETED)
+    await stores.put(accounts=[account(version=70, floor=5, unread=5, unread_conversations=2)], conversations=[gone])
+    [bob] = (await page_of(stores, merged=True, after=place(first), preview_bytes=9999)).items
+    assert (bob.version, bob.unread, bob.activity) == (70, 1, microseconds(after(3)))
+    assert (bob.last and bob.last.rank, bob.archive_id) == (8, "a11")
+
+
+async def test_a_peer_of_whom_all_is_deleted_has_no_entry(stores: Bench) -> None:
+    await apart(stores)
+    key = ConversationKey(ANN, CAT, Kind.OMEMO_1)
+    gone = replace(conversation(61, CAT, status=Status.DELETED), key=key)
+    await stores.put(accounts=[account(version=61, floor=5, unread=3, unread_conversations=2)], conversations=[gone])
+    page = await page_of(stores, merged=True)
+    assert (peers(page), page.total, page.unread_conversations) == (["bob", "tea"], 2, 1)

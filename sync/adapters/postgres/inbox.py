@@ -3,10 +3,12 @@
 A page that follows another one has first what has not changed since the inbox was begun, and then, in the order in
 which it did, what has: whoever goes on to the end holds the inbox as it was at the last page, though others wrote
 meanwhile. A page that precedes another one is a matter of the present order: what is written to moves up, to where the
-client is going. Only what an entry shows is read, and no message that is too large to be shown.
+client is going. Only what an entry shows is read, and no message that is too large to be shown. Where encrypted chats
+are kept apart, all with one peer are one entry.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -22,18 +24,62 @@ _REVERSED = "-c.activity DESC, c.peer DESC, c.kind DESC"
 _PLACE = "($4::bigint, $5::text, $6::text)"
 _IN_PAGE = f"c.part, CASE c.part WHEN 1 THEN c.version END, {_ORDER}"
 
-# Of conversation c, where something was said in it: corrections, retractions and reactions are in the archive as well.
-_ARCHIVED = """CASE WHEN c.last_rank IS NOT NULL THEN coalesce((
-        SELECT found.id FROM (
-            (SELECT m.rank, coalesce(m.archive_id, m.archive_key) AS id FROM message m
-            WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, c.kind) AND m.archive_key IS NOT NULL
+# Of conversation c: corrections, retractions and reactions are in the archive as well.
+_NEWEST = """(SELECT m.rank, coalesce(m.archive_id, m.archive_key) AS id FROM message m
+            WHERE (m.account, m.peer, m.kind) = (c.account, c.peer, {kind}) AND m.archive_key IS NOT NULL
             ORDER BY m.rank DESC LIMIT 1)
             UNION ALL
             (SELECT m.rank, coalesce(m.archive_id, m.archive_key) FROM message m
             WHERE c.kind = 'group' AND (m.account, m.peer, m.kind) = (c.peer, c.peer, 'group')
                 AND m.rank <= c.taken AND m.archive_key IS NOT NULL
-            ORDER BY m.rank DESC LIMIT 1)
-        ) AS found ORDER BY found.rank DESC LIMIT 1), c.last_archive_id) END"""
+            ORDER BY m.rank DESC LIMIT 1)"""
+
+# One entry for all conversations with a peer: what is deleted of them is not shown, and changes it. Of the newest last
+# message, which is that of conversation l, only the rank is known before the page is.
+_MERGED = """inbox AS MATERIALIZED (
+    SELECT account, peer, CASE WHEN kind = 'group' THEN kind ELSE 'chat' END AS kind, max(version) AS version,
+        max(activity) FILTER (WHERE status <> 'deleted') AS activity, sum(unread) AS unread, max(taken) AS taken,
+        max(last_rank) FILTER (WHERE status <> 'deleted') AS last_rank,
+        array_agg(kind) FILTER (WHERE status <> 'deleted') AS kinds
+    FROM conversation WHERE account = $1 GROUP BY 1, 2, 3 HAVING bool_or(status <> 'deleted')
+), """
+_LAST = """LEFT JOIN LATERAL (
+    SELECT * FROM conversation WHERE (account, peer, last_rank) = (c.account, c.peer, c.last_rank)
+        AND kind = ANY (c.kinds) LIMIT 1) AS l ON true"""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the statement's text is made of: from where entries come, how they are counted, whose last message it is."""
+
+    before: str
+    listed: str
+    total: str
+    unread: str
+    newest: str
+    join: str
+    last: str
+
+
+PLAIN = Parts(
+    before="",
+    listed="conversation c WHERE c.account = $1 AND c.status <> 'deleted'",
+    total="(SELECT count(*) FROM conversation WHERE account = $1 AND status <> 'deleted')",
+    unread="a.unread_conversations",
+    newest=f"SELECT found.id FROM ({_NEWEST.format(kind='c.kind')}) AS found",  # noqa: S608 - pieces of ours
+    join="",
+    last="c",
+)
+MERGED = Parts(
+    before=_MERGED,
+    listed="inbox c WHERE true",
+    total="(SELECT count(*) FROM inbox)",
+    unread="(SELECT count(*) FROM inbox WHERE unread > 0)",
+    newest=f"""SELECT found.id FROM unnest(c.kinds) AS own(kind)
+            CROSS JOIN LATERAL ({_NEWEST.format(kind="own.kind")}) AS found""",  # noqa: S608 - pieces of ours
+    join=_LAST,
+    last="l",
+)
 
 
 def inbox_statement(account: str, query: InboxQuery) -> tuple[str, Arguments]:
@@ -49,12 +95,14 @@ def inbox_statement(account: str, query: InboxQuery) -> tuple[str, Arguments]:
     elif query.after is not None:
         part = "after"
         arguments += [-query.after.activity, query.after.peer, query.after.kind, query.after.newest]
-    return _text(part, unread_only=query.unread_only), tuple(arguments)
+    return inbox_text(part, unread_only=query.unread_only, merged=query.merged), tuple(arguments)
 
 
-@lru_cache(maxsize=16)
-def _text(part: Part, *, unread_only: bool) -> str:
-    listed = "FROM conversation c WHERE c.account = $1 AND c.status <> 'deleted'"
+@lru_cache(maxsize=20)  # all there are
+def inbox_text(part: Part, *, unread_only: bool, merged: bool) -> str:
+    """The statement for one part of an inbox."""
+    parts = MERGED if merged else PLAIN
+    listed = f"FROM {parts.listed}"
     if unread_only:
         listed += " AND c.unread > 0"
     unchanged, changed = f"SELECT 0 AS part, c.* {listed}", f"SELECT 1 AS part, c.* {listed}"
@@ -72,14 +120,16 @@ def _text(part: Part, *, unread_only: bool) -> str:
                 ({unchanged} AND c.version <= $7 AND ({_ORDER}) > {_PLACE} ORDER BY {_ORDER} LIMIT $2)
                 UNION ALL ({changed} AND c.version > $7 ORDER BY c.version LIMIT $2)) AS c
                 ORDER BY {_IN_PAGE} LIMIT $2"""  # noqa: S608 - pieces of ours, no input
+    last = parts.last
     return f"""
-WITH page AS ({page})
-SELECT a.version AS newest, a.floor, a.unread AS all_unread, a.unread_conversations,
-    (SELECT count(*) FROM conversation WHERE account = $1 AND status <> 'deleted') AS total,
-    c.account, c.peer, c.kind, c.version, c.activity, c.unread, {_ARCHIVED} AS archive_id,
-    CASE WHEN octet_length(c.last_stanza) <= $3::bigint THEN c.last_stanza END AS last_stanza,
-    c.last_rank, c.last_message_id, c.last_archive_id, c.last_sent_at, c.last_retracted
-FROM account a LEFT JOIN page c ON true
+WITH {parts.before}page AS ({page})
+SELECT a.version AS newest, a.floor, a.unread AS all_unread, {parts.unread} AS unread_conversations,
+    {parts.total} AS total, c.account, c.peer, c.kind, c.version, c.activity, c.unread,
+    CASE WHEN c.last_rank IS NOT NULL THEN coalesce((
+        {parts.newest} ORDER BY found.rank DESC LIMIT 1), {last}.last_archive_id) END AS archive_id,
+    CASE WHEN octet_length({last}.last_stanza) <= $3::bigint THEN {last}.last_stanza END AS last_stanza,
+    c.last_rank, {last}.last_message_id, {last}.last_archive_id, {last}.last_sent_at, {last}.last_retracted
+FROM account a LEFT JOIN page c ON true {parts.join}
 WHERE a.jid = $1 ORDER BY {_IN_PAGE}"""  # noqa: S608 - pieces of ours, no input
 
 
