@@ -12,7 +12,17 @@ from sync.model.device import Device, JobState, PushKind
 from sync.model.errors import Forbidden, ItemNotFound
 from sync.model.push import Environment
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, UnregisterDevice
-from sync.rules.devices import MAX_DEVICES, Entered, NewPhone, bind, disable, enable, fetched, register, unregister
+from sync.rules.devices import (
+    MAX_DEVICES,
+    Entered,
+    NewPhone,
+    bind,
+    disable,
+    enable,
+    fetched,
+    register,
+    unregister,
+)
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, EVE, NOW, call_job, job, token
 
