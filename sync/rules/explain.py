@@ -104,8 +104,10 @@ def at_enqueue(job: PushJob) -> list[str]:
         return [f"{words[0]} as a test, by an operator"]
     if job.kind is PushKind.CALL and not job.voip:
         words = ["an alert in place of VoIP: " + ("a stranger called" if job.silent else "there was no VoIP token")]
+    if job.published:
+        words.append("its server published it (XEP-0357)")
     if job.silent and not job.voip:
-        words.append("without sound: from a stranger")
+        words.append("without sound: " + ("nothing to read, says its server" if job.published else "from a stranger"))
     if job.repeat:
         words.append(f"repetition {job.repeat}: the wake before it stayed unfetched")
     elif job.kind is PushKind.CALL_FALLBACK:
@@ -113,7 +115,8 @@ def at_enqueue(job: PushJob) -> list[str]:
     elif job.reason == Why.QUIET:
         words.append("kept for the end of the account's quiet hours")
     elif not job.attempts and job.not_before - job.created_at > HELD_BACK:
-        words.append("held back: the device had been woken a moment before")
+        patient = job.published and job.silent
+        words.append("held back: " + ("it can wait" if patient else "the device had been woken a moment before"))
     if job.joined:
         words.append(f"{job.joined} later event{'' if job.joined == 1 else 's'} joined it (coalesced)")
     return words
@@ -157,6 +160,8 @@ def answer(job: PushJob) -> str:
 
 def fetch(job: PushJob, device: Device | None) -> str:
     """Whether the device has asked since the push left; only its newest query is kept."""
+    if job.published:
+        return "whether the device has asked, only its own server knows"
     if device is None:
         return "the device has left since"
     return "the device has asked since" if fetched_since(device, job) else "the device has not asked since"

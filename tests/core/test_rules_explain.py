@@ -59,6 +59,18 @@ def test_every_reason_of_the_rules_has_a_sentence() -> None:
         ({"not_before": after(200)}, "an alert; held back", "waits for its time"),
         ({"joined": 3}, "3 later events joined it (coalesced)", "due"),
         ({"silent": True}, "an alert; without sound: from a stranger", "due"),
+        ({"version": 0}, "an alert; its server published it (XEP-0357)", "due"),
+        (
+            {"version": 0, "silent": True, "not_before": after(200)},
+            "without sound: nothing to read, says its server; held back: it can wait",
+            "waits",
+        ),
+        (
+            {"version": 0, "not_before": after(200)},
+            "its server published it (XEP-0357); held back: the device had been woken",
+            "waits",
+        ),
+        (done("accepted", version=0), "", "accepted by APNs; whether the device has asked, only its own server knows"),
         ({"repeat": 2}, "repetition 2: the wake before it stayed unfetched", "due"),
         (
             {"attempts": 1, "status": 503, "reason": "Shutdown", "not_before": after(200)},
