@@ -373,7 +373,7 @@ CREATE TABLE push_job (
     CONSTRAINT push_job_about CHECK (about IN ('chat', 'group', 'omemo-2', 'omemo-1', 'axolotl')),
     CONSTRAINT push_job_kind CHECK (
         kind IN ('message', 'call', 'call-fallback', 'callend', 'missed', 'corrected', 'withdraw', 'read', 'reacted',
-            'invited', 'subscription', 'sync', 'test')),
+            'invited', 'subscription', 'sync', 'removed', 'test')),
     CONSTRAINT push_job_state CHECK (state IN ('queued', 'attempted', 'done')),
     CONSTRAINT push_job_attempted_has_left CHECK ((state = 'queued') OR (state = 'done') OR attempted_at IS NOT NULL),
     CONSTRAINT push_job_done_has_outcome CHECK ((state = 'done') = (outcome IS NOT NULL)),

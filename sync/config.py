@@ -223,6 +223,11 @@ class ApnsApp(Section):
     loc_call: str = Field(default="call.incoming", min_length=1, max_length=128)
     loc_missed: str = Field(default="call.missed", min_length=1, max_length=128)
     loc_update: str = Field(default="conversation.updated", min_length=1, max_length=128)
+    loc_invited: str = Field(default="invitation.new", min_length=1, max_length=128)
+    loc_subscription: str = Field(default="contact.request", min_length=1, max_length=128)
+    loc_removed: str = Field(default="account.removed", min_length=1, max_length=128)
+    sound_call: str = Field(default="default", min_length=1, max_length=64)
+    badge: bool = False  # Apple then sees how many messages are unread
 
     @property
     def address(self) -> tuple[str, int]:

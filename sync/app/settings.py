@@ -112,6 +112,11 @@ def wording_of(settings: ApnsApp) -> Wording:
         call=settings.loc_call,
         missed=settings.loc_missed,
         update=settings.loc_update,
+        invited=settings.loc_invited,
+        subscription=settings.loc_subscription,
+        removed=settings.loc_removed,
+        ring=settings.sound_call,
+        badge=settings.badge,
         sound=settings.sound,
     )
 

@@ -104,6 +104,7 @@ class PushKind(StrEnum):
     REACTED = "reacted"
     INVITED = "invited"
     SUBSCRIPTION = "subscription"
+    REMOVED = "removed"  # the account is no more; never in the queue (`sync.rules.farewell`)
     SYNC = "sync"  # nothing new: a wake may have been lost, or a phone has not come to the end
     TEST = "test"  # an operator's (`convsync push-test`); as VoIP it rings
 

@@ -27,7 +27,7 @@ def fresh_wake(attempt: PushJob, device: Device, jobs: Sequence[PushJob], now: d
     return [soon(device, device.woken_version, jobs, now, due=attempt.deadline, until=until)]
 
 
-def begun(account: str, resource: str, version: int, books: Books, policies: Policies) -> Ruling[None]:
+def begun(account: str, resource: str, version: int, books: Books, *, policies: Policies) -> Ruling[None]:
     """The device bound to `resource` was told a part of what there is up to `version`. If it was woken and gets no
     further, it is woken again.
     """

@@ -85,7 +85,9 @@ class Ring:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a batch did, told after its commit. `rooms`: those that have, or may have, entries to fan out."""
+    """What a batch did, told after its commit. `rooms`: those that have, or may have, entries to fan out. `farewells`:
+    accounts that were removed, with the devices that they had.
+    """
 
     taken: int = 0
     repeated: int = 0
@@ -95,6 +97,7 @@ class Report:
     jobs: list[PushJob] = field(default_factory=list)
     rings: list[Ring] = field(default_factory=list)
     rooms: set[str] = field(default_factory=set)
+    farewells: list[tuple[Account, Sequence[Device]]] = field(default_factory=list)
 
 
 def take(events: Sequence[Event], books: Books, policies: Policies) -> Ruling[Report]:
@@ -270,7 +273,9 @@ class Fold:
         """
         if event.state is AccountState.DELETED:
             self._out.deleted_accounts.append(event.account)
-            self._accounts.pop(event.account, None)
+            owner, devices = self._accounts.pop(event.account, None), self._devices.get(event.account)
+            if owner is not None and devices:
+                self.report.farewells.append((owner, devices))
 
     def _blocklist(self, event: BlocklistEvent) -> None:
         """XEP-0191: what waits to be pushed for somebody who is blocked now is not pushed any more. The server itself

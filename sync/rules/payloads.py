@@ -18,13 +18,20 @@ HIGH = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
-    """An app's localisation keys and its sound."""
+    """An app's localisation keys and its sounds; `ring` is that of a call. `badge`: its icon bears how many messages
+    are unread, which the push service then sees.
+    """
 
     message: str = "message.new"
     call: str = "call.incoming"
     missed: str = "call.missed"
     update: str = "conversation.updated"
+    invited: str = "invitation.new"
+    subscription: str = "contact.request"
+    removed: str = "account.removed"
     sound: str = "default"
+    ring: str = "default"
+    badge: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +55,10 @@ WORDS: Mapping[PushKind, str] = {
     PushKind.WITHDRAW: "update",
     PushKind.READ: "update",
     PushKind.REACTED: "update",
-    PushKind.INVITED: "message",
-    PushKind.SUBSCRIPTION: "message",
+    PushKind.INVITED: "invited",
+    PushKind.SUBSCRIPTION: "subscription",
     PushKind.SYNC: "update",
+    PushKind.REMOVED: "removed",
     PushKind.TEST: "message",
 }
 # PUSH §5: the rows that show something make a sound, the others only change what is shown.
@@ -62,9 +70,11 @@ AUDIBLE = frozenset(
         PushKind.MISSED,
         PushKind.INVITED,
         PushKind.SUBSCRIPTION,
+        PushKind.REMOVED,
         PushKind.TEST,
     }
 )
+RINGS = frozenset({PushKind.CALL, PushKind.CALL_FALLBACK})
 
 
 def request(claim: Claim, token: str, names: Names, wording: Wording, *, time_sensitive: bool = False) -> PushRequest:
@@ -92,8 +102,10 @@ def alert(claim: Claim, names: Names, wording: Wording, *, time_sensitive: bool)
         "mutable-content": 1,
     }
     if job.kind in AUDIBLE and not job.silent:
-        aps["sound"] = wording.sound
-    if time_sensitive and job.kind in (PushKind.CALL, PushKind.CALL_FALLBACK):
+        aps["sound"] = wording.ring if job.kind in RINGS else wording.sound
+    if wording.badge:
+        aps["badge"] = claim.account.unread if job.kind is not PushKind.REMOVED else 0
+    if time_sensitive and job.kind in RINGS:
         aps["interruption-level"] = "time-sensitive"
     kind = PushKind.CALL if job.kind is PushKind.CALL_FALLBACK else job.kind
     extra: dict[str, object] = {"a": names.account, "k": kind.value, "v": job.version}
@@ -101,7 +113,7 @@ def alert(claim: Claim, names: Names, wording: Wording, *, time_sensitive: bool)
         extra["n"] = job.job_id
     if names.call is not None:
         extra["c"] = call_uuid(names.call)
-        if claim.call is not None and job.kind in (PushKind.CALL, PushKind.CALL_FALLBACK):
+        if claim.call is not None and job.kind in RINGS:
             extra |= call_extra(claim.call, names)
     return {"aps": aps, "x": extra}
 

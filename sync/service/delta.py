@@ -49,8 +49,11 @@ class Deltas:
         page, reset = await self._page(account, owner, request)
         element, token = delta.encode_sync(page, now=self._clock.now(), reset=reset)
         answer = Answer(element=element, token=token, version=page.version, reached=page.owner.version)
-        if page.owner.wakes_open and resource is not None and answer.whole:
-            self._fetches.record(account, resource, page.version)
+        if page.owner.wakes_open and resource is not None:
+            if answer.whole:
+                self._fetches.record(account, resource, page.version)
+            elif request.limit and not token.filters:
+                self._fetches.begin(account, resource, page.version)
         return answer
 
     async def _owner(self, account: str, resource: str | None, device: str | None) -> Account | None:

@@ -260,7 +260,7 @@ class Ingest:
         sessions = [event for event in events if isinstance(event, SessionEvent)]
         if sessions:
             await self._presence.apply(sessions)
-        if report.jobs:
+        if report.jobs or report.farewells:
             self._due(report)
         if report.rooms:
             self._owed(report.rooms)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -21,8 +22,9 @@ from sync.model.errors import StoreUnavailable
 from sync.model.push import PushOutcome, Verdict
 from sync.ports import Bus, Clock, DueJob, Observer, Presence, Store
 from sync.rules.claims import Claim, Claimed, claim, rung_at_once
+from sync.rules.farewell import TRIES, farewell
 from sync.rules.fold import Policies, Report, Ring
-from sync.rules.outcomes import settle
+from sync.rules.outcomes import RETRYABLE, settle
 from sync.service.due import due_of, is_due, keys_of
 from sync.service.ledger import Ledger
 from sync.service.queues import Place, Queues
@@ -76,6 +78,9 @@ class Pusher:
     def committed(self, report: Report) -> None:
         """A batch is committed. Calls that began to ring with it are claimed at once, beside the lanes."""
         at_once: set[str] = set()
+        for gone, devices in report.farewells:
+            for last in farewell(gone, devices, self._clock.now()):
+                self._keep(asyncio.ensure_future(self._bid(last)))
         for ring in () if self._closing else report.rings:
             place = self._queues.admit("calls", ring.job.queue, self._clock.now())
             if place is not None:
@@ -98,6 +103,16 @@ class Pusher:
             await self._send(attempt, place)
         else:
             self.hint([ring.job])
+
+    async def _bid(self, last: Claim) -> None:
+        """A removed account's last push. It has no place in the queue, nor in the ledger: all of that is gone."""
+        for _ in range(TRIES):
+            outcome = await self._sender.send(last)
+            if outcome.verdict not in RETRYABLE:
+                return
+            await self._clock.sleep(LOOK_SECONDS)
+            job = replace(last.job, attempted_at=self._clock.now())
+            last = replace(last, job=job)
 
     def hint(self, jobs: Sequence[PushJob] = ()) -> None:
         """Something may be due: these jobs, which need not be looked for, or anything."""

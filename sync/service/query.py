@@ -57,7 +57,7 @@ class Queries:
         self._store, self._live, self._watchers, self._clock = store, live, watchers, clock
         self._bridge, self._policies, self._due = bridge, policies, due
         self.inbox = Inboxes(store=store, live=live, merged=policies.conduct.several)
-        self._fetches = Fetches(store=store, observer=observer)
+        self._fetches = Fetches(store=store, observer=observer, policies=policies)
         self.deltas = Deltas(store=store, clock=clock, fetches=self._fetches)
 
     async def conversations(self, account: str, resource: str | None, payload: Element) -> Element:
@@ -65,8 +65,11 @@ class Queries:
         query = synchronization.decode_query(payload, account=account)
         owner = await self._store.account(account)
         page = await self._page(account, owner, query)
-        if owner is not None and owner.wakes_open and resource is not None and is_whole(page):
-            self._fetches.record(account, resource, page.newest)
+        if owner is not None and owner.wakes_open and resource is not None:
+            if is_whole(page):
+                self._fetches.record(account, resource, page.newest)
+            elif query.limit != 0 and query.before is None and (query.pinned, query.archived) == (None, None):
+                self._fetches.begin(account, resource, page.newest)
         return conversations.encode_page(page, account=account, now=self._clock.now())
 
     async def _page(self, account: str, owner: Account | None, query: ListQuery) -> ConversationPage:

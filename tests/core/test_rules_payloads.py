@@ -1,5 +1,6 @@
 """What a push says and how it goes out (PUSH §5): each kind's words, and nothing about whom."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,17 @@ CALL_NAME = bytes(range(32))
 CALL_UUID = str(UUID(bytes=CALL_NAME[:16], version=4))
 ALONE = Names(account="tag")
 OF_A_CALL = Names(account="tag", call=CALL_NAME)
-WORDING = Wording(message="m", call="c", missed="x", update="u", sound="bell")
+WORDING = Wording(
+    message="m",
+    call="c",
+    missed="x",
+    update="u",
+    invited="i",
+    subscription="s",
+    removed="r",
+    sound="bell",
+    ring="ring",
+)
 RINGING = call(rings_until=after(60), media=("audio", "video"))
 
 
@@ -86,21 +97,44 @@ def test_a_ring_of_a_call_that_is_gone_rings_all_the_same(names: Names, about: A
         (PushKind.WITHDRAW, "u", False),
         (PushKind.READ, "u", False),
         (PushKind.REACTED, "u", False),
-        (PushKind.INVITED, "m", True),
-        (PushKind.SUBSCRIPTION, "m", True),
+        (PushKind.INVITED, "i", True),
+        (PushKind.SUBSCRIPTION, "s", True),
+        (PushKind.SYNC, "u", False),
+        (PushKind.REMOVED, "r", True),
     ],
 )
 def test_the_words_of_a_kind(kind: PushKind, words: str, sounds: bool) -> None:
     aps = told(kind)["aps"]
     assert aps["alert"] == {"loc-key": words}
-    assert ("sound" in aps) == sounds
+    rings = kind in (PushKind.CALL, PushKind.CALL_FALLBACK)
+    assert aps.get("sound") == (("ring" if rings else "bell") if sounds else None)
     assert "sound" not in told(kind, silent=True)["aps"]
+
+
+@pytest.mark.parametrize("kind", sorted(set(PushKind) - {PushKind.REMOVED}))
+def test_the_badge_is_the_accounts_true_total_where_the_app_wants_it(kind: PushKind) -> None:
+    """PUSH §5: whatever the push is about."""
+    claim = Claim(job=job(kind=kind), device=device(), account=account(unread=17, mentions=3, unread_conversations=4))
+    shown: Any = request(claim, "token", ALONE, replace(WORDING, badge=True)).payload
+    assert shown["aps"]["badge"] == 17
+    assert "badge" not in told(kind)["aps"]
+
+
+def test_who_is_no_more_has_nothing_unread() -> None:
+    claim = Claim(job=job(kind=PushKind.REMOVED), device=device(), account=account(unread=17, unread_conversations=4))
+    shown: Any = request(claim, "token", ALONE, replace(WORDING, badge=True)).payload
+    assert shown["aps"]["badge"] == 0
 
 
 def test_an_app_says_it_in_words_of_its_own_unless_told() -> None:
     words = Wording()
-    found = (words.message, words.call, words.missed, words.update, words.sound)
-    assert found == ("message.new", "call.incoming", "call.missed", "conversation.updated", "default")
+    found = (words.message, words.call, words.missed, words.update, words.sound, words.ring, words.badge)
+    assert found == ("message.new", "call.incoming", "call.missed", "conversation.updated", "default", "default", False)
+    assert (words.invited, words.subscription, words.removed) == (
+        "invitation.new",
+        "contact.request",
+        "account.removed",
+    )
 
 
 @pytest.mark.parametrize("kind", PushKind)
