@@ -127,6 +127,7 @@ async def _checked(config: "Config") -> int:
     """Print each finding as soon as it is there; the number of faults."""
     from sync.adapters import checks  # noqa: PLC0415
     from sync.adapters.postgres.migrate import VERSION  # noqa: PLC0415
+    from sync.app.apns import signing_key, targets  # noqa: PLC0415
 
     faults = 0
 
@@ -147,9 +148,7 @@ async def _checked(config: "Config") -> int:
     if config.apns is None:
         click.echo("note  apns: not configured: nobody is pushed to")
         return faults
-    apps = [(app.name, *app.address, app.ca_file) for app in config.apns.apps]
-    key = config.apns
-    show(await checks.apns(team_id=key.team_id, key_id=key.key_id, key_file=key.key_file, apps=apps))
+    show(await checks.apns(signing_key(config.apns), targets(config.apns)))
     return faults
 
 

@@ -218,6 +218,9 @@ class ApnsApp(Section):
     time_sensitive: bool = False
     server: Annotated[str, AfterValidator(forms.address)] | None = None
     ca_file: SecretFile | None = None
+    certificate_file: SecretFile | None = None
+    certificate_password: SecretStr | None = None
+    certificate_password_file: SecretFile | None = None
     sound: str = Field(default="default", min_length=1, max_length=64)
     loc_message: str = Field(default="message.new", min_length=1, max_length=128)
     loc_call: str = Field(default="call.incoming", min_length=1, max_length=128)
@@ -229,6 +232,26 @@ class ApnsApp(Section):
     sound_call: str = Field(default="default", min_length=1, max_length=64)
     badge: bool = False  # Apple then sees how many messages are unread
 
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if self.certificate_password is not None or self.certificate_password_file is not None:
+            if self.certificate_file is None:
+                raise ValueError("certificate_password needs certificate_file")
+            forms.exactly_one(
+                "certificate_password",
+                self.certificate_password,
+                "certificate_password_file",
+                self.certificate_password_file,
+            )
+        return self
+
+    @property
+    def password(self) -> str | None:
+        """Of the certificate's file, from wherever it is kept."""
+        if self.certificate_password is not None:
+            return self.certificate_password.get_secret_value()
+        return self.certificate_password_file.read_text().strip() if self.certificate_password_file else None
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to push to."""
@@ -238,17 +261,28 @@ class ApnsApp(Section):
 
 
 class Apns(Section):
-    """Apple's push service: the team's key, and its apps."""
+    """Apple's push service: the team's key, and its apps. An app with a certificate of its own needs no key."""
 
-    team_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{10}$")]
-    key_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{10}$")]
-    key_file: SecretFile
+    team_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{10}$")] | None = None
+    key_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{10}$")] | None = None
+    key_file: SecretFile | None = None
+    proxy: Annotated[SecretStr, AfterValidator(forms.proxy_url)] | None = None
     apps: Annotated[tuple[ApnsApp, ...], AfterValidator(forms.some)]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if len({app.name for app in self.apps}) < len(self.apps):
             raise ValueError("apps: two apps bear the same name")
+        return self
+
+    @model_validator(mode="after")
+    def _known_to_apple(self) -> Self:
+        parts = {"team_id": self.team_id, "key_id": self.key_id, "key_file": self.key_file}
+        missing = [name for name, value in parts.items() if value is None]
+        if missing and len(missing) < len(parts):
+            raise ValueError(f"{missing[0]} is missing: team_id, key_id and key_file belong together")
+        if missing and (bare := [app.name for app in self.apps if app.certificate_file is None]):
+            raise ValueError(f"app {bare[0]} has no certificate_file, and there is no team_id, key_id and key_file")
         return self
 
 
@@ -292,7 +326,11 @@ class Config(BaseSettings):
     def warnings(self, path: Path) -> tuple[str, ...]:
         """What is no fault but should not stay: secrets that every user of the machine can read."""
         files = {"component.secret_file": self.component.secret_file, "secrets.keys_file": self.secrets.keys_file}
-        files["apns.key_file"] = self.apns.key_file if self.apns else None
+        if self.apns is not None:
+            files["apns.key_file"] = self.apns.key_file
+            for number, app in enumerate(self.apns.apps, 1):
+                files[f"apns.apps.{number}.certificate_file"] = app.certificate_file
+                files[f"apns.apps.{number}.certificate_password_file"] = app.certificate_password_file
         files["the configuration file"] = path
         return tuple(
             f"{field}: every user of this machine can read {file}; chmod o-r it"

@@ -63,6 +63,18 @@ def redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def proxy_url(value: SecretStr) -> SecretStr:
+    """An HTTP proxy, by which others are reached with CONNECT."""
+    parts = urlsplit(value.get_secret_value())
+    try:
+        good = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        good = False
+    if not good or parts.path.strip("/") or parts.query:
+        raise ValueError("wanted is a URL: http://host:port or http://user:password@host:port")
+    return value
+
+
 def fernet_key(value: SecretStr) -> SecretStr:
     """32 bytes in URL-safe base64."""
     try:

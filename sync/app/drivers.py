@@ -9,20 +9,18 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sync.adapters.apns.gate import ApnsApp, ApnsGate
-from sync.adapters.apns.provider_key import ProviderKey
 from sync.adapters.memory import MemoryBus, MemoryPresence
 from sync.adapters.metrics import Metrics
 from sync.adapters.postgres import migrate
 from sync.adapters.postgres.feed import PostgresLeases
 from sync.adapters.postgres.pool import Pool
-from sync.adapters.postgres.provider_tokens import PostgresProviderTokens
 from sync.adapters.postgres.statements import sql
 from sync.adapters.redis.bus import RedisBus
 from sync.adapters.redis.link import Link as RedisLink
 from sync.adapters.redis.presence import RedisPresence
 from sync.adapters.sealing import Sealer
 from sync.adapters.xmpp.link import Tls
+from sync.app.apns import open_apns
 from sync.config import Config
 from sync.model.errors import StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, Verdict
@@ -142,26 +140,7 @@ async def open_gate(config: Config, pool: Pool, sealer: Sealer, stack: AsyncExit
     """Apple's push service, with warm connections."""
     if config.apns is None:
         return NoGate()
-    try:
-        pem = config.apns.key_file.read_text(encoding="ascii")
-        key = ProviderKey(team_id=config.apns.team_id, key_id=config.apns.key_id, pem=pem)
-    except (OSError, ValueError) as error:
-        raise CannotStart(f"[apns] key_file: this is no signing key ({type(error).__name__}).") from None
-    tokens = PostgresProviderTokens(pool.raw, key=key, seal=sealer, clock=SystemClock())
-    apps = [
-        ApnsApp(
-            name=app.name,
-            bundle_id=app.bundle_id,
-            environment=app.environment,
-            server=app.server and f"https://{app.server}",
-            ca_file=app.ca_file,
-        )
-        for app in config.apns.apps
-    ]
-    gate = ApnsGate(apps, tokens)
-    await gate.open()
-    stack.push_async_callback(gate.close)
-    return gate
+    return await open_apns(config.apns, pool, sealer, SystemClock(), stack)
 
 
 def open_shared(config: Config, metrics: Metrics, stack: AsyncExitStack) -> tuple[Presence, Bus]:

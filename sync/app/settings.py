@@ -127,10 +127,11 @@ def apps(config: Config) -> dict[str, App]:
 
 
 def keys(config: Config) -> dict[str, str]:
-    """The key that each queue's pushes are signed with."""
+    """What each queue's pushes are known by: the team's key, or a certificate of the app's own."""
     if config.apns is None:
         return {}
-    return {f"{Route.APNS}:{app.name}": f"{config.apns.team_id}/{config.apns.key_id}" for app in config.apns.apps}
+    key = f"{config.apns.team_id}/{config.apns.key_id}"
+    return {f"{Route.APNS}:{app.name}": app.name if app.certificate_file else key for app in config.apns.apps}
 
 
 def wordings(config: Config) -> dict[str, Wording]:

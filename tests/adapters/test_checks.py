@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha1
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sync.adapters import checks
 from sync.adapters.checks import Level
+from sync.adapters.checks.apns import SigningKey, Target
 from sync.adapters.postgres.migrate import VERSION
 from sync.model.survey import OLD, HostSurvey, Survey
 from sync.protocol.survey import decode_survey, encode_survey
@@ -331,6 +333,14 @@ def certified(folder: Path, alpn: list[str]) -> tuple[ssl.SSLContext, Path]:
     return context, pem
 
 
+def target(port: int, **more: Any) -> Target:
+    return Target(name="chat", bundle_id="org.example.chat", host="127.0.0.1", port=port, **more)
+
+
+def key_in(file: Path) -> SigningKey:
+    return SigningKey(team_id="T" * 10, key_id="K" * 10, file=file)
+
+
 async def reached(folder: Path, alpn: list[str], *, trusted: bool = True) -> checks.Finding:
     context, pem = certified(folder, alpn)
 
@@ -339,8 +349,7 @@ async def reached(folder: Path, alpn: list[str], *, trusted: bool = True) -> che
         writer.close()
 
     async with serving(wait, context) as port:
-        apps = [("chat", "127.0.0.1", port, pem if trusted else None)]
-        return (await checks.apns(team_id="T" * 10, key_id="K" * 10, key_file=pem, apps=apps))[1]
+        return (await checks.apns(None, [target(port, ca_file=pem if trusted else None)]))[0]
 
 
 async def test_an_apns_host_is_reached(tmp_path: Path) -> None:
@@ -358,8 +367,7 @@ async def test_an_untrusted_certificate_names_the_ca(tmp_path: Path) -> None:
 
 
 async def test_nobody_at_the_apns_port(tmp_path: Path) -> None:
-    apps = [("chat", "127.0.0.1", free_port(), None)]
-    found = (await checks.apns(team_id="T" * 10, key_id="K" * 10, key_file=tmp_path / "no", apps=apps))[1]
+    found = (await checks.apns(key_in(tmp_path / "no"), [target(free_port())]))[1]
     assert (found.level, found.field) == (Level.FAULT, "apns.apps.1.server")
 
 
@@ -375,6 +383,6 @@ async def test_nobody_at_the_apns_port(tmp_path: Path) -> None:
 async def test_a_key_that_cannot_sign_is_named(tmp_path: Path, content: bytes, level: Level) -> None:
     key = tmp_path / "AuthKey.p8"
     key.write_bytes(content)
-    (found,) = await checks.apns(team_id="T" * 10, key_id="K" * 10, key_file=key, apps=[])
+    (found,) = await checks.apns(key_in(key), [])
     assert found.level is level
     assert found.field == (None if level is Level.OK else "apns.key_file")

@@ -77,7 +77,7 @@ def read_certificate(file: Path, password: str | None) -> ClientCertificate:
 
 def certificate_refused(wrong: BaseException | None) -> bool:
     """True where the other side ended TLS because of our certificate, or for want of one."""
-    return isinstance(wrong, ssl.SSLError) and _REFUSED.search(wrong.reason or "") is not None
+    return isinstance(wrong, ssl.SSLError) and _REFUSED.search(getattr(wrong, "reason", None) or "") is not None
 
 
 def _pem(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
