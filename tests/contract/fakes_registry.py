@@ -16,9 +16,9 @@ class MemoryRegistry:
         mine = [device for (owner, _), device in self.tables.devices.items() if owner == account]
         mine.sort(key=lambda device: device.device_id)
         mine.sort(key=lambda device: device.registered_at, reverse=True)
-        return [self._listed(device) for device in mine]
+        return [self._with_ledger(device) for device in mine]
 
-    def _listed(self, device: Device) -> ListedDevice:
+    def _with_ledger(self, device: Device) -> ListedDevice:
         where = device.account, device.device_id
         done = [
             (job.done_at, job.outcome, job.reason)

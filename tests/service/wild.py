@@ -93,6 +93,17 @@ REQUESTS: dict[str, Request] = {
         f"<enable xmlns='{PUSH}' jid='sync.example.org' node='node of phone'>"
         f"{form(FORM_TYPE=PUBLISH_OPTIONS, secret='secret')}</enable>",
     ),
+    "enable with wishes": Request(
+        "set",
+        f"<enable xmlns='{PUSH}' jid='sync.example.org' node='node of phone' away='true'>"
+        "<muted xmlns='tigase:push:filter:muted:0'><item jid='bob@example.net'/></muted>"
+        "<ignore-unknown xmlns='tigase:push:filter:ignore-unknown:0'/>"
+        "<groupchat xmlns='tigase:push:filter:groupchat:0'>"
+        "<room jid='tea@rooms.example.org' allow='mentioned' nick='Ann'/></groupchat>"
+        "<priority xmlns='tigase:push:priority:0'/><jingle xmlns='tigase:push:jingle:0'/>"
+        "<encrypt xmlns='tigase:push:encrypt:0' alg='aes-128-gcm' max-size='3000'>MDEyMzQ1Njc4OWFiY2RlZg==</encrypt>"
+        "</enable>",
+    ),
     "disable": Request("set", f"<disable xmlns='{PUSH}' jid='sync.example.org' node='node of phone'/>"),
     "register": Request(
         "set",
@@ -121,6 +132,26 @@ REQUESTS: dict[str, Request] = {
         f"{form(FORM_TYPE=PUBLISH_OPTIONS, secret='secret')}</publish-options></pubsub>",
         component=True,
     ),
+    "register by its older name": Request(
+        "set",
+        f"<command xmlns='{COMMANDS}' node='register-push-apns' action='execute'>"
+        + form(token=TOKEN, device__id="phone", device__name="Ann's phone", application__id="chat")
+        + "</command>",
+        component=True,
+    ),
+    "register elsewhere": Request(
+        "set",
+        f"<command xmlns='{COMMANDS}' node='register-push-fcm'>{form(token='t', device__id='phone')}</command>",
+        component=True,
+    ),
+    "devices": Request("set", f"<command xmlns='{COMMANDS}' node='list-push-registrations'/>", component=True),
+    "which to log out": Request("set", f"<command xmlns='{COMMANDS}' node='unregister-push'/>", component=True),
+    "log out": Request(
+        "set",
+        f"<command xmlns='{COMMANDS}' node='unregister-push'>{form(nodes='node of phone', device__id='phone')}"
+        "</command>",
+        component=True,
+    ),
     "cancel": Request("set", f"<command xmlns='{COMMANDS}' node='register-device' action='cancel'/>", component=True),
     "info": Request("get", f"<query xmlns='{DISCO_INFO}' node='{COMMANDS}'/>", component=True),
     "delegated info": Request(
@@ -135,6 +166,8 @@ WORDS = (
     *(str(2**31), str(2**32), str(2**63 - 1), str(2**63), str(2**64), "999999999999999999"),
     *("true", "false", "yes", "null", "None", "NaN", "chat", "group", "active", "deleted", "forever", "no", "default"),
     *("execute", "prev", "next", "cancel", "result", "error", "register-device", "unregister-device"),
+    *("register-push-apns", "register-push-wns", "list-push-registrations", "unregister-push", "node of eve"),
+    *("always", "mentioned", "never", "aes-128-gcm", "MDEyMzQ1Njc4OWFiY2RlZg=="),
     *("2026-03-04T05:06:07Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30T00:00:00Z"),
     *("@", "/", "@/", "a@b/c", "ann@example.org", "eve@example.org", "vault@example.net", "bob@example.net/x"),
     *("urn:xabber:chat", "http://jabber.org/protocol/muc", "urn:xmpp:omemo:2", "https://xabber.com/protocol/groups"),
@@ -143,6 +176,7 @@ WORDS = (
 ATTRIBUTES = (
     *("stamp", "jid", "type", "pinned", "mute", "status", "version", "less-than", "unread-only", "messages", "kind"),
     *("if-version", "muted", "muted-until", "marked-unread", "notify", "since", "max", "node", "action", "sessionid"),
+    *("away", "alg", "max-size", "allow", "nick"),
     *("id", "from", "to", "var", "token", "read", "sid", "live", "device", "at-least", "changes", "unread"),
     *("unknown", "{urn:example}other"),
     "{http://www.w3.org/XML/1998/namespace}lang",
@@ -150,6 +184,7 @@ ATTRIBUTES = (
 _FIELDS = (
     *("FORM_TYPE", "pinned_first", f"{{{SYNC}}}pinned_first", "filter_pinned", "filter_archived", "secret"),
     *("provider", "device-token", "device-second-token", "device-id", "device-name", "unknown", ""),
+    *("token", "application-id", "nodes"),
 )
 _NAMESPACES = (SYNC, REWRITE, INBOX, CONVSYNC, PUSH, COMMANDS, DISCO_INFO, RSM, DATA, "urn:example", "")
 _LOCALS = (
