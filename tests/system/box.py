@@ -179,6 +179,10 @@ class Box:
         self._people.append(found)
         return found
 
+    def joins(self, session: Person) -> None:
+        """A session that a test made itself ends with the test, too."""
+        self._people.append(session)
+
     async def friends(self, *resources: str, **options: Any) -> list[Person]:
         """So many people, each a friend of each, and the component knows it."""
         found = [await self.person(resource=resource, **options) for resource in resources]
