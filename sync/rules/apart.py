@@ -110,6 +110,8 @@ def read_everywhere(event: MessageEvent, view: View) -> tuple[tuple[Conversation
     content = event.content
     if not isinstance(content, Displayed) or event.stanza or event.kind is Kind.GROUP or not is_own(event):
         return ()
+    if event.blocked or not event.stored:
+        return ()
     target = marked(view, content, expected(event))
     if target is None:
         return ()

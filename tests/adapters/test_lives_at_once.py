@@ -109,7 +109,8 @@ class Crowd:
         while mine:
             size = self.random.randrange(1, 9)
             batch, mine = mine[:size], mine[size:]
-            report = await self.commit(keys(batch), lambda books, batch=batch: take(batch, books, self.policies))  # type: ignore[misc]
+            wanted = keys(batch, several=self.policies.conduct.several)
+            report = await self.commit(wanted, lambda books, batch=batch: take(batch, books, self.policies))  # type: ignore[misc]
             self.taken += report.taken
         self.feeding -= 1
 

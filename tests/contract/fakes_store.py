@@ -149,7 +149,7 @@ class MemoryStore(MemoryRooms, MemoryBootstraps, MemoryRegistry):
         return newest_call(self.tables, account, query)
 
     def _ringing(self, key: ConversationKey) -> tuple[Call, ...]:
-        calls = [c for k, c in self.tables.calls.items() if (k.account, k.peer) == (key.account, key.peer)]
+        calls = [c for k, c in self.tables.calls.items() if line(k) == key]
         return tuple(sorted((c for c in calls if c.state is CallState.RINGING), key=lambda c: c.proposed_at)[::-1])
 
     def _mention(self, c: Conversation) -> str | None:

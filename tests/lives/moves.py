@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from tests.lives import laws, people, phones, rooms
+from tests.lives import apart, laws, people, phones, rooms
 from tests.lives.clients import READERS, Clients
 from tests.lives.world import ACCOUNTS, World
 
@@ -16,6 +16,7 @@ ABROAD: tuple[Move, ...] = (people.club, people.club, people.speak_in_club)
 AT_HOME: tuple[Move, ...] = (rooms.say, rooms.say, rooms.say, rooms.change, rooms.read, rooms.come_and_go)
 TO_MEMBERS: tuple[Move, ...] = (rooms.fan, rooms.fan, rooms.fan, rooms.fan, rooms.catch_up)
 OWNERS: tuple[Move, ...] = (people.ask, people.block, people.set_some, people.set_some)
+TURNS: tuple[Move, ...] = (apart.turn_the_option,)
 TIME: tuple[Move, ...] = (people.pass_time, people.pass_time, people.trim, people.delete_and_bury)
 FEED: tuple[Move, ...] = (people.repeat_the_feed, people.quarantine, people.lose_events, people.remove_account)
 SELDOM: tuple[Move, ...] = (rooms.list_members, rooms.destroy)
@@ -35,7 +36,7 @@ COMINGS: tuple[Move, ...] = (
     rooms.tell_all,
 )
 OFTEN = (*CHATS, *CALLS, *TALKS, *ABROAD, *AT_HOME, *TO_MEMBERS, *OWNERS, *TIME, *PHONES)
-MOVES = (*OFTEN, *OFTEN, *OFTEN, *FEED, *SELDOM, *COMINGS)
+MOVES = (*OFTEN, *OFTEN, *OFTEN, *FEED, *SELDOM, *COMINGS, *TURNS)
 
 
 def some(random: Random) -> tuple[Move, ...]:
@@ -51,7 +52,7 @@ def some(random: Random) -> tuple[Move, ...]:
         OWNERS,
         TIME,
         PHONES,
-        (*FEED, *SELDOM),
+        (*FEED, *SELDOM, *TURNS),
         (*COMINGS, *COMINGS),
     )
     chosen = random.sample(topics, 3)

@@ -44,6 +44,7 @@ from sync.rules.properties import keys_of, set_properties
 from sync.rules.times import instant
 from sync.rules.wanted import indexes
 from tests.contract.samples import ANN, BOB, CAT, EVE
+from tests.lives.apart import all_are_read, one_has_changed, some_text
 from tests.lives.world import ACCOUNTS, CLUB, DAY, KEEPS, PEERS, RESOURCES, ROOMS, World, in_order
 
 SIDS = ("s1", "s2", "s3")
@@ -82,7 +83,7 @@ def content_for(w: World, key: ConversationKey) -> Content:
     """Something to say in a one-to-one chat."""
     target = w.target(key)
     makes: Sequence[Callable[[], Content]] = (
-        Body,
+        lambda: some_text(w),
         lambda: Correction(target),
         lambda: Retraction(target),
         lambda: Reaction(target, w.pick(((), ("👍",)))),
@@ -98,9 +99,11 @@ def content_for(w: World, key: ConversationKey) -> Content:
 def talk(w: World) -> None:
     """Somebody says something to somebody, or about it."""
     account, peer = w.pick(w.folk), w.pick(w.peers)
+    before = w.tables.conversations
     w.feed(
         message(w, account, peer, content_for(w, ConversationKey(account, peer)), w.pick(("in", "in", "out", "self")))
     )
+    one_has_changed(w, before)
 
 
 def change(w: World) -> None:
@@ -213,8 +216,9 @@ def read_mds(w: World) -> None:
     account, peer = w.pick(w.folk), w.pick((*w.peers, CLUB, *w.halls))
     kind = Kind.GROUP if peer in (CLUB, *ROOMS) else Kind.CHAT
     index = ConversationKey(peer, peer, kind) if peer in ROOMS else ConversationKey(account, peer, kind)
-    content = Displayed(w.target(index))
+    content, before = Displayed(w.target(index)), w.tables.conversations
     w.feed(message(w, account, peer, content, "out", kind=kind, stanza="", message_id=None, archive_id=None))
+    all_are_read(w, ConversationKey(account, peer, kind), before)
 
 
 def ask(w: World) -> None:
@@ -292,7 +296,7 @@ def set_some(w: World) -> None:
         requests.append(SetProperties(peer="nobody@example.net", pinned=1))
     requests = [replace(one, read=place(w, ConversationKey(account, one.peer, one.kind))) for one in requests]
     rule = partial(set_properties, account, requests, resource=w.pick(RESOURCES), policies=w.policies)
-    w.transact(keys_of(account, requests), rule)
+    w.transact(keys_of(account, requests, several=w.policies.conduct.several), rule)
 
 
 def place(w: World, key: ConversationKey) -> str | None:

@@ -7,8 +7,9 @@ from sync.model.conversation import ConversationKey
 from sync.model.device import JobState, PushJob, conversation_of
 from sync.model.push import Environment, PushOutcome, Verdict
 from sync.model.query import App, EnablePush, RegisterDevice
-from sync.rules.claims import claim, settle
+from sync.rules.claims import claim
 from sync.rules.devices import NewPhone, enable, fetched, register
+from sync.rules.outcomes import settle
 from tests.contract.samples import token
 from tests.lives.world import ACCOUNTS, DAY, RESOURCES, World, in_order
 

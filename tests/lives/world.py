@@ -87,9 +87,9 @@ class Pass:
 
 def policies_of(random: Random) -> Policies:
     """Any that an operator may set."""
-    flags = [random.random() < 0.5 for _ in range(5)]
+    flags = [random.random() < 0.5 for _ in range(6)]
     return Policies(
-        conduct=Conduct(calls=CallPolicy(missed_counts=flags[0]), sending_reads=flags[1]),
+        conduct=Conduct(calls=CallPolicy(missed_counts=flags[0]), sending_reads=flags[1], encrypted_apart=flags[5]),
         wakes=WakePolicy(
             filtering_apps=frozenset({"chat"}), reactions=flags[2], muted_mentions=flags[3], muted_calls=flags[4]
         ),
@@ -149,7 +149,9 @@ class World:
         return self.fold(events)
 
     def fold(self, events: Sequence[Event]) -> Report:
-        report = self.transact(keys(events), lambda books: take(events, books, self.policies))
+        policies = self.policies
+        wanted = keys(events, several=policies.conduct.several)
+        report = self.transact(wanted, lambda books: take(events, books, policies))
         assert report is not None
         return report
 
@@ -190,8 +192,8 @@ class World:
         return tuple(Session(resource, self.pick(states)) for resource in RESOURCES if self.chance(25))
 
     def known(self, index: ConversationKey) -> list[IndexedMessage]:
-        """What the index of a conversation has."""
-        return [message for message in in_order(self.tables.messages) if message.conversation == index]
+        """What the index of a conversation has, and of those that are encrypted and kept apart from it."""
+        return [message for message in in_order(self.tables.messages) if message.conversation.plain == index.plain]
 
     def target(self, index: ConversationKey, of: Callable[[IndexedMessage], bool] = lambda _: True) -> str:
         """An id of a message: mostly of one in the index that fits, now and then of another, or of none."""
