@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from slixmpp.exceptions import IqError, IqTimeout
 
-from sync.client.errors import BadAnswer, NoAnswer, NotConnected, TryLater, failure
+from sync.client.errors import BadAnswer, NoAnswer, NotConnected, NotSupported, RequestFailed, TryLater, failure
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 60.0
 
@@ -27,6 +27,7 @@ class Requests:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._end: asyncio.Future[None] | None = None
+        self._served: set[tuple[str | None, str]] = set()
 
     def open(self) -> None:
         self.close()
@@ -54,12 +55,23 @@ class Requests:
         failures = 0
         while True:
             try:
-                return await self._once(kind, payload, to, seconds)
-            except TryLater:
+                answer = await self._once(kind, payload, to, seconds)
+            except RequestFailed as error:
                 failures += 1
-                if failures >= attempts:
+                if failures >= attempts or not self._passes(error, to, payload):
                     raise
+            else:
+                self._served.add((to, payload.tag))
+                return answer
             await self.pause(pause_seconds(failures))
+
+    def _passes(self, error: RequestFailed, to: str | None, payload: Element) -> bool:
+        """True where asking again helps. While a component is away the server says in its place that there is no such
+        service (XEP-0355); whoever was served before knows better.
+        """
+        if isinstance(error, NotSupported) and error.condition == "service-unavailable":
+            return (to, payload.tag) in self._served
+        return isinstance(error, TryLater)
 
     async def _once(self, kind: str, payload: Element, to: str | None, seconds: float) -> Element:
         if self._end is None or self._end.done():

@@ -11,6 +11,7 @@ from slixmpp import ClientXMPP
 from slixmpp.stanza import Iq
 
 from sync.client import (
+    BadAnswer,
     Cache,
     CallEnded,
     CallRings,
@@ -18,6 +19,7 @@ from sync.client import (
     Convsync,
     NoAnswer,
     NotConnected,
+    NotSupported,
     Settings,
     TotalsChanged,
     TryLater,
@@ -156,6 +158,23 @@ async def test_it_asks_again_where_it_is_told_to_wait_and_gives_up(app: App, mon
     with pytest.raises(TryLater) as caught:
         await asking_
     assert caught.value.condition == "internal-server-error"
+
+
+async def test_who_was_served_waits_for_a_component_that_is_away(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "FIRST_PAUSE_SECONDS", 0.001)
+    app.begin()
+    for served in (False, True):
+        asking_ = asyncio.create_task(app.plugin.conversation("bob@example.net"))
+        app.answer(await app.asked(), "service-unavailable", "cancel")
+        if served:
+            app.answer(await app.asked())
+        with pytest.raises(BadAnswer if served else NotSupported):
+            await asking_
+        if not served:
+            first = asyncio.create_task(app.plugin.conversation("bob@example.net"))
+            app.answer(await app.asked())
+            with pytest.raises(BadAnswer):
+                await first
 
 
 async def test_no_answer_is_an_error_and_is_not_asked_again(app: App) -> None:
