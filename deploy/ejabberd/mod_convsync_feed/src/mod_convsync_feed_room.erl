@@ -68,10 +68,10 @@ ask(Process, Jid, Request) ->
                sub_els = [#xmlel{name = <<"look">>, attrs = [{<<"xmlns">>, ?NS_FEED}]}]},
     mod_muc_room:route(Process, Look).
 
-%% A session left the room; the room may say why in a moment.
+%% A session left the room; the room may say why in a moment. Why it did so before does not count any more.
 -spec gone(jid()) -> ok.
 gone(#jid{luser = U, lserver = S}) ->
-    change(fun(Room) -> Room#room{gone = {U, S}} end),
+    change(fun(#room{reasons = Reasons} = Room) -> Room#room{gone = {U, S}, reasons = maps:remove({U, S}, Reasons)} end),
     hint().
 
 -spec reason(mod_convsync_feed_members:why()) -> ok.
