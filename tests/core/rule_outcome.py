@@ -7,6 +7,7 @@ from sync.model.call import Call
 from sync.model.conversation import ENCRYPTED, Account, Conversation, Kind
 from sync.model.device import JobState, PushJob
 from sync.model.room import Room, RoomMember
+from sync.rules.reasons import Why
 from tests.contract.fakes_tables import Tables, recount
 from tests.contract.samples import ANN, NOW
 from tests.core.rule_feed import LONG
@@ -32,6 +33,7 @@ def rows(tables: Tables) -> dict[str, Any]:
         },
         "calls": {call.key.sid: state_of(call) for call in tables.calls.values()},
         "jobs": sorted(line(job) for job in tables.jobs.values()),
+        "lives": sorted(f"{job.kind} {job.device_id} {seconds(job.deadline)}" for job in tables.jobs.values()),
         "devices": sorted(name + (" voip" if d.voip_token else "") for (_, name), d in tables.devices.items()),
         "quarantined": [aside.why for aside in tables.quarantine.values()],
         "reset": bool(owner and owner.epoch > 1 and owner.floor == owner.version),
@@ -137,6 +139,7 @@ def line(job: PushJob) -> str:
     due = f"{(job.not_before - NOW).total_seconds():g}"
     flags = [name for name, on in (("voip", job.voip), ("silent", job.silent), ("joined", job.peer == "")) if on]
     again = [f"repeat={job.repeat}"] if job.repeat else []
+    again += ["kept"] if job.reason == Why.QUIET else []
     return " ".join([job.kind, device, str(state), due, *filter(None, [job.collapse]), *flags, *again])
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from sync.adapters.zones import zone
 from sync.model.books import Books, Keys, LanePosition
 from sync.model.conversation import ConversationKey, Kind, Notify, Status
 from sync.model.device import JobState, PushJob
@@ -42,6 +43,7 @@ from tests.contract.samples import ANN, BOB, NOW, after, device, seeing, token
 from tests.core.rule_feed import LONG, VERBS, Feed, Options, far, near, own, sessions, yes
 from tests.core.rule_history import Archive
 from tests.core.rule_outcome import rows, short, wrong
+from tests.core.rule_wishes import part, quiet, wishes
 
 T = TypeVar("T")
 
@@ -66,7 +68,8 @@ def policies(named: dict[str, bool]) -> Policies:
     """What an operator has set, by the names of the settings."""
     of = lambda kind: {f.name: named[f.name] for f in fields(kind) if f.name in named}  # noqa: E731
     conduct = Conduct(calls=CallPolicy(**of(CallPolicy)), **of(Conduct))
-    return Policies(conduct=conduct, wakes=WakePolicy(filtering_apps=frozenset({"chat"}), **of(WakePolicy)))
+    wakes = WakePolicy(filtering_apps=frozenset({"chat"}), zones=zone, **of(WakePolicy))
+    return Policies(conduct=conduct, wakes=wakes)
 
 
 class World:
@@ -246,6 +249,7 @@ class World:
             voip_token=token(f"voip {named[0]}") if yes(options, "voip") else None,
             bound_to=options.get("bound"),
             enabled=yes(options, "enabled", "yes"),
+            wishes=wishes(options),
             registered_at=self.clock.now(),
         )
         tables = self.store.tables
@@ -347,6 +351,8 @@ OTHERS: dict[str, Callable[[World, list[str], Options], None]] = {
     "read": World.read,
     "device": World.device,
     "fetch": World.fetch,
+    "part": part,
+    "quiet": quiet,
     "claim": World.claim,
     "answer": World.answer,
 }
