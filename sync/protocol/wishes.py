@@ -28,11 +28,11 @@ NAMES = {
     name: f"tigase:push:{name}:0"
     for name in ("filter:muted", "filter:ignore-unknown", "filter:groupchat", "priority", "jingle", "encrypt")
 }
-AWAY = "tigase:push:away:0"
 AES_128_GCM = "aes-128-gcm"
 ENCRYPTION = f"tigase:push:encrypt:{AES_128_GCM}"  # what disco says beside the namespace of encrypt
-# What an account's server is to announce for the wishes that are understood.
-FEATURES = (*NAMES.values(), AWAY, ENCRYPTION)
+# What an account's server is to announce: the wishes that take effect. `away` (tigase:push:away:0) is kept and does
+# nothing: whether somebody who is online is away, the feed does not tell.
+FEATURES = (*NAMES.values(), ENCRYPTION)
 
 MAX_LISTED = 1000  # chats of one list: they are read with every push that is decided
 KEY_BYTES = 16
