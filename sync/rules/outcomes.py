@@ -14,6 +14,7 @@ from sync.model.push import PushOutcome, Verdict
 from sync.rules.fold import Policies
 from sync.rules.jobs import WAKES, ended, job_id, shared
 from sync.rules.publish_budget import counted
+from sync.rules.reasons import Why
 
 RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
 
@@ -154,7 +155,7 @@ def throttled(
     others = [job for job in later if job is not kept]
     for job in others:
         kept = replace(standing_in(kept, job, again), version=max(kept.version, job.version))
-    return [kept, *(ended(job, "throttled", books.now) for job in others)]
+    return [kept, *(ended(job, Why.THROTTLED, books.now) for job in others)]
 
 
 def is_dead(device: Device, job: PushJob, outcome: PushOutcome) -> bool:

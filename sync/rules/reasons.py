@@ -31,6 +31,7 @@ class Why(StrEnum):
     READ = "read"
     RUNG_BEFORE = "rung-before"
     SHOWS_ALL = "shows-all"
+    THROTTLED = "throttled"
     WOKEN_SINCE = "woken-since"
 
 
@@ -57,5 +58,6 @@ SENTENCES: Mapping[str, str] = {
     Why.READ: "it was read before it could be sent",
     Why.RUNG_BEFORE: "a VoIP push of a call with this session id went out before, and there is one at most",
     Why.SHOWS_ALL: "the app has no filtering entitlement and would show it, though nobody asked to see it",
+    Why.THROTTLED: "the push service had enough of the device for a while, and kept is the newest wake only",
     Why.WOKEN_SINCE: "a later wake had told the device all of it",
 }

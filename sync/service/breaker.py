@@ -70,7 +70,7 @@ class Breaker:
         elif outcome.verdict in TAKES_NOTHING:
             self._failed(outcome.reason, now)
         elif outcome.status is not None:
-            self._close()
+            self.close()
         else:
             self.leave(turn)
 
@@ -90,6 +90,7 @@ class Breaker:
             # A probe that finds nobody tells nothing about credentials.
             self.open(self.why or UNREACHABLE, self.reason if self.why == CREDENTIALS else reason, now)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Pushes go as they come."""
         self.why = self.reason = self.again_at = self._failing_since = None
         self.probing, self._failures = False, 0

@@ -89,6 +89,8 @@ class Queues:
         if was != CREDENTIALS and breaker.why == CREDENTIALS and outcome.reason in OF_THE_KEY:
             self._stop_kin(place.queue, outcome, now)
         self._changed(place.queue, was)
+        if was == CREDENTIALS and not breaker.is_open:
+            self._free_kin(place.queue)
 
     def release(self, place: Place) -> None:
         """It is over, or nothing left."""
@@ -107,15 +109,25 @@ class Queues:
             if breaker.is_open
         }
 
+    def _kin(self, queue: str) -> list[str]:
+        """The other queues whose pushes are signed with the same key."""
+        return [other for other, key in self._keys.items() if other != queue and key == self._keys.get(queue)]
+
     def _stop_kin(self, queue: str, outcome: PushOutcome, now: datetime) -> None:
-        """What is signed with the same key need not be refused, too, before it waits."""
-        for other, key in self._keys.items():
-            if other == queue or key != self._keys.get(queue):
-                continue
+        """They need not be refused, too, before they wait."""
+        for other in self._kin(queue):
             breaker = self._breakers.setdefault(other, Breaker())
             if not breaker.is_open:
                 breaker.open(CREDENTIALS, outcome.reason, now)
                 self._changed(other, None)
+
+    def _free_kin(self, queue: str) -> None:
+        """The key is good again."""
+        for other in self._kin(queue):
+            breaker = self._breakers.get(other)
+            if breaker is not None and breaker.why == CREDENTIALS and breaker.reason in OF_THE_KEY:
+                breaker.close()
+                self._changed(other, CREDENTIALS)
 
     def _changed(self, queue: str, was: str | None) -> None:
         breaker = self._breakers[queue]

@@ -181,3 +181,14 @@ def test_a_refusal_that_may_be_about_the_app_stops_that_app() -> None:
     found, _ = queues(a="T/K", b="T/K")
     stopped(found, "apns:a", REFUSED)
     assert found.stopped(after(1)) == {"apns:a"}
+
+
+def test_a_key_that_is_good_again_frees_all_that_it_signs() -> None:
+    found, observer = queues(a="T/K", b="T/K", c="T/K")
+    stopped(found, "apns:c", REFUSED)
+    stopped(found, "apns:a", FOREIGN)
+    assert found.stopped(after(1)) == {"apns:a", "apns:b", "apns:c"}
+    probe = admitted(found, "apns:b", 5)
+    found.told(probe, TAKEN, after(5))
+    assert set(found.troubles()) == {"apns:c"}  # that was about the app
+    assert observer.told("breaker")[-2:] == [{"name": f"apns:{app}", "is_open": False} for app in "ba"]

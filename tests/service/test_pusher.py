@@ -1,0 +1,441 @@
+"""The workers that push: queues that stand still, refused credentials, storms, abandoned attempts, the end of a
+process. The store and the gate are in memory.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind
+from sync.model.errors import StoreUnavailable
+from sync.model.push import PushOutcome, PushRequest, Verdict
+from sync.rules.fold import Policies, Report, Ring
+from sync.rules.wishes import WakePolicy
+from sync.service.ledger import AGAIN_SECONDS
+from sync.service.pusher import ABANDONED_AFTER
+from sync.service.sender import CLAIM_HOLDS
+from sync.service.storms import MANY, WINDOW
+from tests.adapters.pushing import Desk, desk, phone
+from tests.contract.apns_server import ALERT, APP, VOIP, numbered
+from tests.contract.fakes_push import RecordingPushGate
+from tests.contract.samples import ANN, call
+
+REFUSED = PushOutcome(verdict=Verdict.CREDENTIALS, status=403, reason="InvalidProviderToken")
+UNSENT = PushOutcome(verdict=Verdict.NOT_SENT)
+DEAD = PushOutcome(verdict=Verdict.DEAD_TOKEN, status=400, reason="BadDeviceToken")
+
+
+def gate() -> RecordingPushGate:
+    return RecordingPushGate({"chat": APP, "other": APP})
+
+
+def office(**more: Any) -> tuple[Desk, RecordingPushGate]:
+    doors = gate()
+    return desk(doors, **more), doors
+
+
+def elsewhere(found: Desk) -> Device:
+    """A second phone, of the other app."""
+    other = phone(found.clock.now(), numbered(7), None, device_id="elsewhere", app="other")
+    found.register(phone(found.clock.now()), other)
+    return other
+
+
+# ---- refused credentials ---------------------------------------------------------------------------------------------
+
+
+async def test_after_a_refusal_jobs_wait_untouched_and_one_tries_again(caplog: pytest.LogCaptureFixture) -> None:
+    found, doors = office()
+    first = found.message("first")
+    doors.answer_next(REFUSED)
+    await found.round("messages")
+    assert (found.now(first).state, found.now(first).attempts) == (JobState.QUEUED, 1)
+    call_ = found.ring()
+    others = [found.message(f"{n}", kind=kind) for n, kind in enumerate((PushKind.INVITED, PushKind.SUBSCRIPTION))]
+    found.later(4.9)
+    await found.all_lanes()
+    assert len(doors.sent) == 1
+    assert {found.now(job).attempts for job in (call_, *others)} == {0}
+    why = "pushes wait: credentials (InvalidProviderToken)"
+    assert found.pusher.troubles() == {"apns:chat": why, "apns:other": why}
+    assert found.told("breaker") == [
+        {"name": "apns:other", "is_open": True},
+        {"name": "apns:chat", "is_open": True},
+    ]
+    found.later(0.1)
+    await found.all_lanes()  # a call is what tries first, and then everything goes
+    assert [request.push_type.value for request in doors.sent] == ["alert", "voip", "alert", "alert", "alert"]
+    assert found.pusher.troubles() == {}
+    assert {"name": "apns:chat", "is_open": False} in found.told("breaker")
+    assert found.device() is not None
+    assert [one.message for one in caplog.records if one.levelno >= logging.ERROR] == [
+        "the push service refuses our credentials"
+    ] * 2
+
+
+async def test_one_probe_at_a_time() -> None:
+    found, doors = office()
+    for number in range(20):
+        found.message(f"{number}", device_id="phone", not_before=found.clock.now() + timedelta(milliseconds=number))
+    doors.outcome_of = lambda _: REFUSED
+    for _ in range(10):
+        await found.all_lanes()
+    sent = len(doors.sent)
+    found.later(5)
+    for _ in range(10):
+        await found.all_lanes()
+    assert len(doors.sent) == sent + 1
+    found.later(5)  # now the pause is ten seconds
+    await found.all_lanes()
+    assert len(doors.sent) == sent + 1
+    found.later(5)
+    await found.all_lanes()
+    assert len(doors.sent) == sent + 2
+
+
+async def test_a_call_that_waits_for_its_queue_ends_with_its_time() -> None:
+    found, doors = office()
+    doors.outcome_of = lambda _: REFUSED
+    made = found.ring()
+    await found.round("calls")
+    waiting = found.ring("second", sid="s2")
+    found.later(4)
+    await found.pusher.expire()
+    assert found.now(waiting).state is JobState.QUEUED
+    doors.outcome_of = lambda _: None
+    found.later(56.1)
+    found.pusher._queues._breakers["apns:chat"].again_at = found.clock.now() + timedelta(seconds=1)
+    await found.pusher.expire()
+    assert {found.now(one).outcome for one in (made, waiting)} == {"suppressed:expired"}
+    assert len(doors.sent) == 1
+
+
+async def test_a_ring_that_begins_while_its_queue_is_stopped_waits_in_the_store() -> None:
+    found, doors = office()
+    doors.answer_next(REFUSED)
+    found.message()
+    await found.round("messages")
+    made = found.ring()
+    owner = found.store.tables.accounts[ANN]
+    device = found.device()
+    assert device is not None
+    ring = Ring(job=made, device=device, account=owner, call=call("s1"))
+    found.pusher.committed(Report(rings=[ring], jobs=[made]))
+    await found.quiet()
+    assert found.now(made).attempts == 0
+    found.later(5)
+    await found.round("calls")
+    assert found.now(made).outcome == "accepted"
+
+
+# ---- one that stands still stalls no other ---------------------------------------------------------------------------
+
+
+async def test_an_app_whose_service_is_silent_takes_its_own_places_only() -> None:
+    found, doors = office(in_flight=4)
+    elsewhere(found)
+    silence = asyncio.Event()
+
+    async def send(request: PushRequest) -> PushOutcome:
+        if request.app == "chat":
+            await silence.wait()
+        return await RecordingPushGate.send(doors, request)
+
+    doors.send = send  # type: ignore[method-assign]
+    for number in range(10):
+        found.message(f"silent {number}", kind=list(PushKind)[4 + number % 6])
+    made = [
+        found.message(f"other {n}", device_id="elsewhere", queue="apns:other", kind=PushKind.INVITED) for n in (1, 2)
+    ]
+    for _ in range(4):
+        await found.pusher.round("messages")
+    async with asyncio.timeout(5):
+        while not all(found.now(one).state is JobState.DONE for one in made):  # noqa: ASYNC110 - as a poller would
+            await asyncio.sleep(0)
+    waiting = [job for job in found.store.tables.jobs.values() if job.state is JobState.ATTEMPTED]
+    assert len(waiting) == 4
+    assert not await found.pusher.round("messages")
+    silence.set()
+    await found.quiet()
+    for _ in range(3):
+        await found.round("messages")
+    assert {job.state for job in found.store.tables.jobs.values() if not job.repeat} == {JobState.DONE}
+
+
+async def test_an_outage_of_one_app_is_that_apps(caplog: pytest.LogCaptureFixture) -> None:
+    found, doors = office()
+    elsewhere(found)
+    doors.outcome_of = lambda request: UNSENT if request.app == "chat" else None
+    for number in range(12):
+        found.message(f"{number}")
+        await found.round("messages")
+        found.later(0.1)
+    assert "unreachable" in found.pusher.troubles()["apns:chat"]
+    assert caplog.records[-1].message == "the push service takes nothing"
+    made = found.message("other", device_id="elsewhere", queue="apns:other")
+    await found.round("messages")
+    assert found.now(made).outcome == "accepted"
+
+
+# ---- storms and throttling -------------------------------------------------------------------------------------------
+
+
+async def test_when_very_many_tokens_are_called_dead_no_more_are_removed() -> None:
+    found, doors = office()
+    now = found.clock.now()
+    phones = [phone(now, numbered(n), None, device_id=f"{n}") for n in range(MANY + 10)]
+    found.register(*phones)
+    doors.outcome_of = lambda _: DEAD
+    for one in phones:
+        found.message(one.device_id, device_id=one.device_id)
+    while await found.round("messages"):
+        pass
+    left = [key for key in found.store.tables.devices if key[0] == ANN]
+    assert len(left) == len(phones) - (MANY - 1) + 1  # and one that was not pushed
+    assert "many tokens" in found.pusher.troubles()["chat"]
+    assert {"app": "chat", "many": True} in found.told("dying")
+    found.later(WINDOW.total_seconds() + 1)
+    await found.pusher.measure(found.clock.now())
+    assert found.pusher.troubles() == {}
+    assert found.told("dying")[-1] == {"app": "chat", "many": False}
+
+
+def limited(_: PushRequest) -> PushOutcome:
+    return PushOutcome(verdict=Verdict.THROTTLED, status=429, reason="TooManyRequests")
+
+
+async def test_a_device_that_gets_too_much_keeps_one_wake_and_waits() -> None:
+    found, doors = office()
+    doors.outcome_of = limited
+    sent = found.message("sent", version=5)
+    await found.pusher.round("messages")
+    later = {"not_before": found.clock.now() + timedelta(seconds=1)}
+    read = found.message("read", kind=PushKind.READ, lane=Lane.UPDATES, version=7, **later)
+    missed = found.message("missed", kind=PushKind.MISSED, lane=Lane.CALLS, sid="s9", version=6, **later)
+    await found.quiet()
+    kept = found.now(sent)
+    assert (kept.state, kept.version) == (JobState.QUEUED, 7)
+    assert kept.not_before > found.clock.now() + timedelta(seconds=1.4)
+    assert found.now(read).outcome == "suppressed:throttled"
+    assert found.now(missed) == missed  # it shows something of its own
+
+
+async def test_an_app_that_shows_everything_keeps_each_kind() -> None:
+    found, doors = office(policies=Policies(wakes=WakePolicy()))
+    doors.outcome_of = limited
+    sent = found.message("sent")
+    await found.pusher.round("messages")
+    later = found.clock.now() + timedelta(seconds=1)
+    invited = found.message("invited", kind=PushKind.INVITED, not_before=later)
+    await found.quiet()
+    assert found.now(sent).state is found.now(invited).state is JobState.QUEUED
+    assert found.now(invited).not_before == found.now(sent).not_before > later
+
+
+# ---- attempts without an end -----------------------------------------------------------------------------------------
+
+
+def left_behind(found: Desk, made: PushJob, age: timedelta) -> PushJob:
+    """The process that attempted it is gone."""
+    left = replace(made, state=JobState.ATTEMPTED, attempts=1, attempted_at=found.clock.now() - age)
+    found.put(jobs=[left])
+    return left
+
+
+async def test_what_a_dead_worker_left_is_uncertain() -> None:
+    found, doors = office()
+    wake, ring = found.message(), found.ring()
+    await found.round("calls")  # queues the alert for later
+    doors.sent.clear()
+    left_behind(found, wake, ABANDONED_AFTER + timedelta(seconds=1))
+    left_behind(found, ring, ABANDONED_AFTER + timedelta(seconds=1))
+    await found.pusher.recover()
+    assert (found.now(wake).state, found.now(wake).reason) == (JobState.QUEUED, "worker-died")
+    assert (found.now(ring).outcome, found.now(ring).reason) == ("uncertain", "worker-died")
+    await found.round("calls")
+    found.later(3)
+    await found.round("messages")
+    assert [(one.push_type.value, one.token) for one in doors.sent] == [("alert", ALERT)] * 2  # shown, and the wake
+    assert VOIP not in [one.token for one in doors.sent]
+
+
+async def test_what_a_living_worker_may_still_be_at_is_left_alone() -> None:
+    found, _ = office()
+    left = left_behind(found, found.message(), ABANDONED_AFTER - timedelta(seconds=1))
+    await found.pusher.recover()
+    assert found.now(left) == left
+
+
+async def test_a_late_answer_does_not_settle_the_next_attempt() -> None:
+    found, doors = office()
+    doors.released.clear()
+    made = found.message()
+    await found.pusher.round("messages")
+    found.put(jobs=[replace(found.now(made), attempts=2)])  # taken for abandoned, and claimed by another process
+    doors.released.set()
+    await found.quiet()
+    assert (found.now(made).state, found.now(made).attempts) == (JobState.ATTEMPTED, 2)
+
+
+async def test_a_claim_that_is_old_is_decided_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process stood still between claim and send."""
+    found, doors = office()
+    made = found.ring()
+    claimed = found.store.transact
+
+    async def slow(keys: Any, rule: Any) -> Any:
+        value = await claimed(keys, rule)
+        found.clock.instant += CLAIM_HOLDS + timedelta(seconds=0.1)
+        return value
+
+    monkeypatch.setattr(found.store, "transact", slow)
+    await found.round("calls")
+    assert doors.sent == []
+    assert found.now(made).state is JobState.QUEUED
+
+
+class Away:
+    """The database is away for some transactions."""
+
+    def __init__(self, found: Desk, times: int) -> None:
+        self.transact, self.times = found.store.transact, times
+
+    async def __call__(self, keys: Any, rule: Any) -> Any:
+        self.times -= 1
+        if self.times >= 0:
+            raise StoreUnavailable("away")
+        return await self.transact(keys, rule)
+
+
+async def test_an_outcome_is_recorded_when_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, doors = office()
+    doors.released.clear()
+    made = found.message()
+    await found.pusher.round("messages")
+    monkeypatch.setattr(found.store, "transact", Away(found, 3))
+    began = found.clock.now()
+    doors.released.set()
+    await found.quiet()
+    assert found.now(made).outcome == "accepted"
+    assert found.clock.now() - began == timedelta(seconds=3 * AGAIN_SECONDS)
+    assert len(doors.sent) == 1
+
+
+async def test_an_outcome_that_cannot_be_recorded_keeps_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found, doors = office()
+    doors.released.clear()
+    bad, good = found.message("bad"), found.message("good", kind=PushKind.INVITED)
+    await found.pusher.round("messages")
+    transact = found.store.transact
+
+    async def stumbling(keys: Any, rule: Any) -> Any:
+        def ruled(books: Any) -> Any:
+            ruling = rule(books)
+            if any(job.job_id == bad.job_id for job in ruling.writes.jobs):
+                raise ValueError(ALERT)
+            return ruling
+
+        return await transact(keys, ruled)
+
+    monkeypatch.setattr(found.store, "transact", stumbling)
+    doors.released.set()
+    await found.quiet()
+    assert found.now(good).outcome == "accepted"
+    assert found.now(bad).state is JobState.ATTEMPTED
+    assert "the outcome of a push cannot be recorded" in caplog.text
+    assert ALERT not in caplog.text
+
+
+# ---- the end of a process --------------------------------------------------------------------------------------------
+
+
+async def test_who_drains_claims_nothing_more_and_waits_for_answers() -> None:
+    found, doors = office()
+    doors.released.clear()
+    under_way = found.message()
+    running = asyncio.ensure_future(found.pusher.run())
+    async with asyncio.timeout(5):
+        while not doors.sent:  # noqa: ASYNC110 - the fake has no event for it
+            await asyncio.sleep(0)
+        draining = asyncio.ensure_future(found.pusher.drain())
+        await asyncio.sleep(0)
+        waiting = found.message("waiting", kind=PushKind.INVITED)
+        found.pusher.committed(Report(jobs=[waiting]))
+        assert not draining.done()
+        doors.released.set()
+        await draining
+    assert found.now(under_way).outcome == "accepted"
+    assert (found.now(waiting).state, found.now(waiting).attempts) == (JobState.QUEUED, 0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_is_being_claimed_when_the_drain_begins_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, doors = office()
+    made, claiming, go_on = found.message(), asyncio.Event(), asyncio.Event()
+    transact = found.store.transact
+
+    async def slow(keys: Any, rule: Any) -> Any:
+        claiming.set()
+        await go_on.wait()
+        return await transact(keys, rule)
+
+    monkeypatch.setattr(found.store, "transact", slow)
+    running = asyncio.ensure_future(found.pusher.run())
+    async with asyncio.timeout(5):
+        await claiming.wait()
+        draining = asyncio.ensure_future(found.pusher.drain())
+        await asyncio.sleep(0)
+        go_on.set()
+        await draining
+    assert found.now(made).outcome == "accepted"
+    assert len(doors.sent) == 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_job_that_cannot_be_claimed_does_not_keep_a_worker_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = office()
+    found.message()
+
+    async def stumbling(keys: Any, rule: Any) -> Any:
+        raise ValueError
+
+    monkeypatch.setattr(found.store, "transact", stumbling)
+    await found.round("messages")
+    looks = 0
+    look = found.store.due_jobs
+
+    async def counted(*asked: Any) -> Sequence[Any]:
+        nonlocal looks
+        looks += 1
+        return await look(*asked)
+
+    monkeypatch.setattr(found.store, "due_jobs", counted)
+    running = asyncio.ensure_future(found.pusher.run())
+    await asyncio.sleep(0.3)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert looks <= 6
+
+
+async def test_tokens_of_accounts_are_settled_together() -> None:
+    """Two devices of one account called dead in one batch: both go, and the account has none left."""
+    found, doors = office()
+    now = found.clock.now()
+    found.register(*[phone(now, numbered(n), None, device_id=f"{n}") for n in (1, 2)])
+    found.store.tables.devices.pop((ANN, "phone"))
+    doors.outcome_of = lambda _: DEAD
+    for n in (1, 2):
+        found.message(f"{n}", device_id=f"{n}")
+    await found.round("messages")
+    assert found.store.tables.devices == {}
+    assert found.store.tables.accounts[ANN].devices == 0
+    assert found.told("token_removed") == [{"reason": "BadDeviceToken"}] * 2
