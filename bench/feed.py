@@ -1,27 +1,26 @@
-"""What the feed costs the XMPP server: messages a second with and without the module, and a component that is away.
+"""What the feed costs the XMPP server: with and without the module, at its limit and below; a component that is away.
 
 Two servers run side by side, one without the module, and take turns, so that both see the same machine. People write to
-each other as fast as the server takes it; the component is a bare socket that acknowledges what it gets, so that the
-figures are the server's and its module's. Refuses to know what is in the events.
+each other as fast as the server takes it, or at a part of that; the component is a bare socket, so that the figures are
+the server's and its module's. Refuses to know what is in the events.
 """
 
 import asyncio
 import json
-import re
-import socket
 import statistics
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha1
 from pathlib import Path
 
 from bench.client import Client
-from bench.report import spread, table
+from bench.fetcher import DOMAIN, SECRET, Component
+from bench.pace import Paced, pace
+from bench.report import milliseconds, spread, table
 from sync.sandbox import launch
 from sync.sandbox.ejabberd import CONFIGURATION, ejabberd
 from sync.sandbox.parts import Part
@@ -29,15 +28,13 @@ from sync.sandbox.ports import hold, number
 from sync.sandbox.prosody import prosody
 
 ROOT = Path(__file__).parents[1]
-DOMAIN, COMPONENT, SECRET = "localhost", "sync.localhost", "secret"
 SERVERS = ("prosody", "ejabberd")
 PEOPLE, BURST = 8, 25
 SECONDS, ROUNDS, AWAY_SECONDS = 2.0, 8, 10.0
 QUICK_SECONDS, QUICK_ROUNDS, QUICK_AWAY_SECONDS = 1.0, 1, 2.0
-START_SECONDS, ANSWER_SECONDS = 30.0, 60.0
+SHARES = (0.25, 0.5)  # of what the server without the module takes
+START_SECONDS = 30.0
 MB = 2**20
-
-_FEED = re.compile(rb"<feed [^>]*?stream='([^']+)'[^>]*?last='(\d+)'[^>]*?behind='(\d+)'")
 
 
 @dataclass(slots=True)
@@ -171,124 +168,148 @@ def rate(on: Server, persons: Sequence[Person], seconds: float) -> tuple[float, 
 
 
 @dataclass(slots=True)
-class Component:
-    """Subscribes with what it acknowledged before and acknowledges every batch as it comes, in a thread of its own."""
+class Pair:
+    """Two servers of a kind, without and with the module, each with people who are online."""
 
-    port: int
-    acked: dict[str, int] = field(default_factory=dict)
-    events: int = 0
-    behind: int = -1
-    _socket: socket.socket | None = None
-    _thread: threading.Thread | None = None
+    servers: dict[bool, Server]
+    crowds: dict[bool, list[Person]]
+    component: Component
 
-    def connect(self) -> None:
-        """Returns when it has subscribed."""
-        self._socket = socket.create_connection(("127.0.0.1", self.port), timeout=ANSWER_SECONDS)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._say(
-            f"<stream:stream to='{COMPONENT}' xmlns='jabber:component:accept' "
-            "xmlns:stream='http://etherx.jabber.org/streams'>"
-        )
-        found = re.search(rb"<stream:stream[^>]*? id=['\"]([^'\"]+)['\"]", self._until(b"stream:stream", b">"))
-        assert found is not None
-        digest = sha1(found[1] + SECRET.encode()).hexdigest()  # noqa: S324 - XEP-0114
-        self._say(f"<handshake>{digest}</handshake>")
-        self._until(b"handshake")
-        streams = "".join(f"<stream id='{stream}' n='{n}'/>" for stream, n in self.acked.items())
-        self._say(
-            f"<iq type='set' id='s' from='{COMPONENT}' to='{DOMAIN}'>"
-            f"<subscribe xmlns='urn:convsync:feed:0' versions='1' buckets='0-255'>{streams}</subscribe></iq>"
-        )
-        rest = self._until(b"</hello>")
-        self.behind = -1
-        self._thread = threading.Thread(target=self._read, args=(rest.partition(b"</hello>")[2],), daemon=True)
-        self._thread.start()
+    @classmethod
+    @contextmanager
+    def start(cls, name: str) -> Iterator["Pair"]:
+        """The component has subscribed."""
+        with ExitStack() as stack:
+            servers = {w: stack.enter_context(server(name, with_module=w)) for w in (False, True)}
+            crowds = {w: stack.enter_context(people(on)) for w, on in servers.items()}
+            component = Component(servers[True].component_port)
+            component.connect()
+            yield cls(servers, crowds, component)
 
-    def cut(self) -> None:
-        """Leaves without a word."""
-        assert self._socket is not None
-        assert self._thread is not None
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._socket.close()
+    def full(self, with_module: bool, seconds: float) -> tuple[float, float]:
+        """As `rate`."""
+        found = rate(self.servers[with_module], self.crowds[with_module], seconds)
+        self.component.caught_up()
+        return found
 
-    def caught_up(self) -> None:
-        """Waits until nothing is behind."""
-        end = time.monotonic() + ANSWER_SECONDS
-        while self.behind != 0:
-            if time.monotonic() > end:
-                raise TimeoutError("the feed did not catch up")
-            time.sleep(0.005)
-
-    def _say(self, xml: str) -> None:
-        assert self._socket is not None
-        self._socket.sendall(xml.encode())
-
-    def _until(self, *texts: bytes) -> bytes:
-        assert self._socket is not None
-        seen = b""
-        while not all(text in seen for text in texts):
-            data = self._socket.recv(262_144)
-            if not data:
-                raise ConnectionError("the server ended the component's connection")
-            seen += data
-        return seen
-
-    def _read(self, seen: bytes) -> None:
-        assert self._socket is not None
-        while True:
-            end, before = 0, dict(self.acked)
-            for found in _FEED.finditer(seen):
-                stream, last, end = found[1].decode(), int(found[2]), found.end()
-                self.events += last - self.acked.get(stream, 0)
-                self.acked[stream], self.behind = last, int(found[3])
-            for stream in self.acked:
-                if self.acked[stream] != before.get(stream):
-                    with suppress(OSError):  # it may have been cut
-                        self._say(
-                            f"<message from='{COMPONENT}' to='{DOMAIN}'>"
-                            f"<ack xmlns='urn:convsync:feed:0' stream='{stream}' n='{self.acked[stream]}'/></message>"
-                        )
-            seen = seen[end:][-4096:]
-            data = b""
-            with suppress(OSError):
-                data = self._socket.recv(1_048_576)
-            if not data:
-                return
-            seen += data
+    def paced(self, with_module: bool, messages: float, seconds: float) -> tuple[Paced, float]:
+        """As `pace`, and µs of the server's processor time for each message."""
+        on, crowd = self.servers[with_module], self.crowds[with_module]
+        cpu = on.cpu()
+        found = pace([(person.client.socket, person.to) for person in crowd], messages, seconds)
+        return found, (on.cpu() - cpu) / found.sent * 1e6
 
 
-def overhead(name: str, *, seconds: float, rounds: int, away: float) -> tuple[list[str], list[str]]:
-    """A row of each table; blocks."""
+def turns(rounds: int) -> Iterator[bool]:
+    """There and back: what drifts falls on both."""
+    for turn in range(2 * rounds):
+        yield turn % 4 in (1, 2)
+
+
+def change(without: Sequence[float], with_module: Sequence[float]) -> str:
+    """Median of the rounds' own ratios."""
+    return f"{statistics.median(b / a for a, b in zip(without, with_module, strict=True)) - 1:+.0%}"
+
+
+def at_the_limit(name: str, pair: Pair, *, seconds: float, rounds: int) -> tuple[list[str], float]:
+    """A row, and the messages a second without the module."""
     figures: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
-    with ExitStack() as stack:
-        servers = {with_module: stack.enter_context(server(name, with_module=with_module)) for with_module in figures}
-        crowds = {with_module: stack.enter_context(people(on)) for with_module, on in servers.items()}
-        component = Component(servers[True].component_port)
-        component.connect()
-        for with_module in figures:  # what a server does for the first time is slow
-            rate(servers[with_module], crowds[with_module], seconds / 2)
-        for turn in range(2 * rounds):
-            with_module = turn % 4 in (1, 2)  # there and back: what drifts falls on both
-            figures[with_module].append(rate(servers[with_module], crowds[with_module], seconds))
-            component.caught_up()
-        on, persons = servers[True], crowds[True]
-        component.cut()
-        before, sent = on.resident(), sum(p.sent for p in persons)
-        rate(on, persons, away)
-        after, events = on.resident(), 2 * (sum(p.sent for p in persons) - sent)
-        known, began = component.events, time.monotonic()
-        component.connect()
-        component.caught_up()
-        took = time.monotonic() - began
-        component.cut()
-    cells = [spread([f[i] for f in figures[w]]) for i in (0, 1) for w in figures]
-    change = statistics.median(f[0] for f in figures[True]) / statistics.median(f[0] for f in figures[False]) - 1
+    for with_module in figures:  # what a server does for the first time is slow
+        pair.full(with_module, seconds / 2)
+    stanzas, events = pair.component.stanzas, pair.component.events
+    for with_module in turns(rounds):
+        figures[with_module].append(pair.full(with_module, seconds))
+    rates, cpu = ({w: [f[i] for f in figures[w]] for w in figures} for i in (0, 1))
+    cells = [
+        *(spread(rates[w]) for w in rates),
+        change(rates[False], rates[True]),
+        *(spread(cpu[w]) for w in cpu),
+        change(cpu[False], cpu[True]),
+        f"{(pair.component.events - events) / (pair.component.stanzas - stanzas):.1f}",
+    ]
+    return [name, *cells], statistics.median(rates[False])
+
+
+def below(name: str, pair: Pair, limit: float, *, seconds: float, rounds: int) -> list[list[str]]:
+    """A row for each share of the limit, messages a second."""
+    rows = []
+    for share in SHARES:
+        found: dict[bool, list[tuple[Paced, float]]] = {False: [], True: []}
+        for with_module in turns(rounds):
+            found[with_module].append(pair.paced(with_module, limit * share, seconds))
+            pair.component.caught_up()
+        cells = []
+        for runs in found.values():
+            taken = milliseconds([latency for run, _ in runs for latency in run.latencies], 50, 99)
+            cells.append([spread([run.rate for run, _ in runs]), *taken, spread([cpu for _, cpu in runs])])
+        rows.append([f"{name}, {share:.0%}", *(cell for both in zip(*cells, strict=True) for cell in both)])
+    return rows
+
+
+def absence(name: str, pair: Pair, seconds: float) -> list[str]:
+    """A row: the component goes, people go on, it comes back."""
+    on, persons, component = pair.servers[True], pair.crowds[True], pair.component
+    component.cut()
+    before, sent = on.resident(), sum(p.sent for p in persons)
+    rate(on, persons, seconds)
+    after, events = on.resident(), 2 * (sum(p.sent for p in persons) - sent)
+    known, stanzas, began = component.events, component.stanzas, time.monotonic()
+    component.connect()
+    component.caught_up()
+    took = time.monotonic() - began
+    component.cut()
     caught = component.events - known
-    return (
-        [name, *cells, f"{change:+.0%}"],
-        [name, f"{events:,}", f"{before:.0f}", f"{after:.0f}", f"{caught:,}", f"{caught / took:,.0f}"],
-    )
+    each = caught / max(1, component.stanzas - stanzas)
+    return [name, f"{events:,}", f"{before:.0f}", f"{after:.0f}", f"{caught:,}", f"{caught / took:,.0f}", f"{each:.1f}"]
+
+
+@dataclass(slots=True)
+class Tables:
+    """Rows of the section's tables."""
+
+    limits: list[list[str]] = field(default_factory=list)
+    shares: list[list[str]] = field(default_factory=list)
+    absences: list[list[str]] = field(default_factory=list)
+
+    def measure(self, name: str, *, seconds: float, rounds: int, away: float) -> None:
+        """Adds those of a server; blocks."""
+        with Pair.start(name) as pair:
+            row, limit = at_the_limit(name, pair, seconds=seconds, rounds=rounds)
+            self.limits.append(row)
+            self.shares += below(name, pair, limit, seconds=seconds, rounds=rounds)
+            self.absences.append(absence(name, pair, away))
+
+
+LIMIT_HEAD = [
+    "",
+    "without, messages/s",
+    "with",
+    "change",
+    "without, µs of processor",
+    "with",
+    "change",
+    "events a stanza",
+]
+SHARE_HEAD = [
+    "",
+    "without, messages/s",
+    "with",
+    "without, p50 ms",
+    "with",
+    "without, p99 ms",
+    "with",
+    "without, µs of processor",
+    "with",
+]
+AWAY_HEAD = [
+    "",
+    "events meanwhile",
+    "server before, MB",
+    "after, MB",
+    "events caught up",
+    "events/s",
+    "events a stanza",
+]
 
 
 async def run(*, quick: bool, say: Callable[[str], None], servers: Sequence[str] = SERVERS) -> str:
@@ -296,26 +317,23 @@ async def run(*, quick: bool, say: Callable[[str], None], servers: Sequence[str]
     seconds, rounds, away = (
         (QUICK_SECONDS, QUICK_ROUNDS, QUICK_AWAY_SECONDS) if quick else (SECONDS, ROUNDS, AWAY_SECONDS)
     )
-    costs, absences, missing = [], [], []
+    tables, missing = Tables(), []
     for name in servers:
         say(f"feed: {name}")
         try:
-            cost, absence = await asyncio.to_thread(overhead, name, seconds=seconds, rounds=rounds, away=away)
+            await asyncio.to_thread(tables.measure, name, seconds=seconds, rounds=rounds, away=away)
         except launch.LaunchError as error:
             missing.append(str(error))
-            continue
-        costs.append(cost)
-        absences.append(absence)
-    head = ["", "without, messages/s", "with", "without, µs of processor", "with", "messages/s"]
-    away_head = ["", "events meanwhile", "server before, MB", "after, MB", "events caught up", "events/s"]
     return "\n\n".join(
         [
             f"{PEOPLE} people write to each other as fast as the server takes it, archived on both sides. Two servers, "
-            f"one without the module, take turns of {seconds:.0f} s, {rounds} each: median (lowest–highest). The "
-            "component acknowledges at once whatever comes in one piece.",
-            table(head, costs),
-            f"The component is away for {away:.0f} s of such traffic and comes back:",
-            table(away_head, absences),
+            f"one without the module, take turns of {seconds:.0f} s, {rounds} each: median (lowest–highest), change: "
+            "median of the rounds' own. The component acknowledges at once whatever comes in one piece.",
+            table(LIMIT_HEAD, tables.limits),
+            "At a part of that, at even times; from when a message is due until its recipient has it:",
+            table(SHARE_HEAD, tables.shares),
+            f"The component is away for {away:.0f} s of traffic at the limit and comes back:",
+            table(AWAY_HEAD, tables.absences),
             *missing,
         ]
     )
