@@ -188,6 +188,7 @@ class OtherServers(Section):
 
     served: tuple[HostOrAny, ...] = ()  # a device costs rows and pushes
     publishers: tuple[Host, ...] = ()
+    token_apps: tuple[str, ...] = ()  # a publish to a token needs no secret: who knows the token may wake the phone
 
 
 class Retention(Section):
@@ -310,6 +311,12 @@ class Config(BaseSettings):
     other_servers: OtherServers = OtherServers()
     retention: Retention = Retention()
     apns: Apns | None = None
+
+    @model_validator(mode="after")
+    def _token_apps_are_apps(self) -> Self:
+        if not {*self.other_servers.token_apps} <= {app.name for app in (self.apns.apps if self.apns else ())}:
+            raise ValueError("other_servers.token_apps names an app that is not among apns.apps")
+        return self
 
     @classmethod
     def settings_customise_sources(

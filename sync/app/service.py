@@ -240,6 +240,7 @@ class Service:
                 store=store,
                 sealer=self._drivers.sealer,
                 terms=settings.terms(self._config),
+                token_apps=settings.token_apps(self._config),
                 policies=self._policies,
                 due=self._pusher.hint,
                 observer=metrics,

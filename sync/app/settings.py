@@ -66,6 +66,11 @@ def terms(config: Config) -> Terms:
     )
 
 
+def token_apps(config: Config) -> dict[str, App]:
+    """The apps, by name, whose tokens may be published to."""
+    return {name: app for name, app in apps(config).items() if name in config.other_servers.token_apps}
+
+
 def retention(config: Config) -> Retention:
     """How much is kept."""
     keep = config.retention

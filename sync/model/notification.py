@@ -18,13 +18,14 @@ class Urgency(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """A publish: by whom (a JID as the stream vouches for it), to which node, with which secret of the
-    publish-options.
+    """A publish: by whom (a JID as the stream vouches for it), to which node; of the publish-options the secret, and
+    fpush's `pushModule`, the name of an app.
     """
 
     publisher: str
-    node: str
+    node: str = field(repr=False)  # a push token, perhaps
     secret: str | None = field(default=None, repr=False)
+    module: str | None = None
     urgency: Urgency = Urgency.MESSAGE
 
 

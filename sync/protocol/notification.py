@@ -38,7 +38,7 @@ def decode_notification(payload: Element, *, kind: str, sender: str) -> Notifica
     return Notification(
         publisher=sender,
         node=short(node, "node"),
-        secret=_secret(options[0]) if options else None,
+        **(_options(options[0]) if options else {}),
         urgency=_urgency(_notification(publish)),
     )
 
@@ -57,18 +57,23 @@ def _notification(publish: Element) -> Element:
     return item[0]
 
 
-def _secret(options: Element) -> str | None:
+def _options(options: Element) -> dict[str, str | None]:
     found = options.findall(forms.FORM)
     if len(found) > 1:
         raise BadRequest("There is more than one form of publish-options.")
     fields = forms.read(found[0]) if found else {}
     # XEP-0357 §5: "a data form of FORM_TYPE http://jabber.org/protocol/pubsub#publish-options", handed on in a publish
     if fields.get(forms.FORM_TYPE) != (PUBLISH_OPTIONS,):
-        return None
-    values = fields.get("secret", ())
+        return {}
+    # fpush's README: `pushModule` says which app the node, a push token, is of.
+    return {"secret": _single(fields, "secret"), "module": _single(fields, "pushModule")}
+
+
+def _single(fields: forms.Fields, var: str) -> str | None:
+    values = fields.get(var, ())
     if len(values) > 1:
-        raise BadRequest("'secret' must have one value.")
-    return short(values[0], "secret") if values and values[0] else None
+        raise BadRequest(f"'{var}' must have one value.")
+    return short(values[0], var) if values and values[0] else None
 
 
 def _urgency(notification: Element) -> Urgency:

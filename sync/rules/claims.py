@@ -225,8 +225,6 @@ def reason_not_to(
         return Why.FETCHED if fetched_since(device, job) else None
     if job.kind in CALL_KINDS:
         return reason_not_to_ring(job, device, sessions, books)
-    if job.published:
-        return None  # what was read or fetched, and who is looking, only the account's own server knows
     if job.kind is PushKind.MESSAGE and (
         account.unread == 0 or (conversation is not None and conversation.unread == 0)
     ):

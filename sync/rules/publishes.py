@@ -7,20 +7,23 @@ that server knows, so no VoIP push comes of it (who gets one has to ring): it is
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hmac import compare_digest
 
 from sync.model.books import Books, Ruling, Writes
-from sync.model.device import Device, JobState, PushJob, PushKind, Route
+from sync.model.device import Device, JobState, PushJob, PushKind, Route, SealedToken
 from sync.model.errors import Forbidden, InternalServerError, ItemNotFound
 from sync.model.jid import domain
 from sync.model.notification import Notification, Published, Urgency
+from sync.model.query import App
 from sync.rules.jobs import job_id, new_job
-from sync.rules.times import microseconds
+from sync.rules.times import instant, microseconds, next_version
 from sync.rules.wakes import MESSAGE_LIFE, UPDATE_LIFE
 from sync.rules.wishes import WakePolicy
 
 EVERYBODY = "*"
+# So long a token that died is no node. Then it is tried again: it may have died of a wrong setting of ours.
+FORGOTTEN_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,18 @@ class Terms:
     def admit(self, host: str) -> bool:
         """True where this host's users may have devices here."""
         return host in self.fed or host in self.served or EVERYBODY in self.served
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A phone that never registered: its server publishes to its token (fpush). `account` and `node` are made of the
+    token, so that each token has one of its own, whichever servers publish to it.
+    """
+
+    account: str
+    node: str
+    token: SealedToken
+    app: App
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +81,55 @@ def publish(
         raise InternalServerError
     if told.urgency is Urgency.REST and device.app not in policy.filtering_apps:
         return Ruling(writes=Writes(), value=Outcome(published=Published.UNIMPORTANT))
-    queued = wake_of(device, books)
-    fresh = wake(told, device, policy, books.now)
-    job = joined(queued, fresh) if queued else fresh
-    writes = Writes(jobs=[job])
+    writes, outcome = woken(told, device, policy, books)
     if not device.enabled:
         # Whoever knows the secret was told to push: by `enable`, which went to the user's own server.
         writes.devices.append(replace(device, enabled=True))
-    return Ruling(writes=writes, value=Outcome(published=Published.JOINED if queued else Published.QUEUED, job=job))
+    return Ruling(writes=writes, value=outcome)
+
+
+def publish_to_token(told: Notification, guest: Guest, policy: WakePolicy, books: Books) -> Ruling[Outcome]:
+    """The rule for a publish to a token; the books hold the guest's account and whoever has the token. Who may publish
+    was asked before: the account was made for it.
+    """
+    devices = [device for found in books.devices.values() for device in found]
+    holder = next((device for device in devices if device.alert_token == guest.token), None)
+    owner = books.accounts[guest.account]
+    if holder is not None and holder.account != guest.account:
+        raise ItemNotFound("There is no such node.")  # it registered: its node is another, and has a secret
+    if holder is None and owner.version > owner.floor and books.now - instant(owner.version) < FORGOTTEN_AFTER:
+        raise ItemNotFound("There is no such node.")  # its token is dead, or somebody else's
+    if told.urgency is Urgency.REST and guest.app.name not in policy.filtering_apps:
+        return Ruling(writes=Writes(), value=Outcome(published=Published.UNIMPORTANT))
+    device = holder or device_of(guest, books.now)
+    writes, outcome = woken(told, device, policy, books)
+    if holder is None:
+        writes.devices.append(device)
+        writes.retokened.append(device)
+        writes.accounts.append(replace(owner, devices=owner.devices + 1, version=next_version(owner, books.now)))
+    return Ruling(writes=writes, value=outcome)
+
+
+def device_of(guest: Guest, now: datetime) -> Device:
+    """A guest's device. No secret has its digest, so that nobody publishes to its node but by the token."""
+    return Device(
+        account=guest.account,
+        device_id="token",
+        app=guest.app.name,
+        environment=guest.app.environment,
+        alert_token=guest.token,
+        node=guest.node,
+        enabled=True,
+        registered_at=now,
+    )
+
+
+def woken(told: Notification, device: Device, policy: WakePolicy, books: Books) -> tuple[Writes, Outcome]:
+    """The device's wake for this publish: a new one, or the queued one, which speaks for it, too."""
+    queued = wake_of(device, books)
+    fresh = wake(told, device, policy, books.now)
+    job = joined(queued, fresh) if queued else fresh
+    return Writes(jobs=[job]), Outcome(published=Published.JOINED if queued else Published.QUEUED, job=job)
 
 
 def may_publish(publisher: str, account: str, terms: Terms) -> bool:
@@ -82,6 +138,11 @@ def may_publish(publisher: str, account: str, terms: Terms) -> bool:
     """
     home = domain(account)
     return terms.admit(home) and publisher in {home, account, *terms.publishers}
+
+
+def may_publish_to_tokens(publisher: str, terms: Terms) -> bool:
+    """Any server that is served, for whom it likes: a token names no account. Its users' bare JIDs are its own, too."""
+    return "/" not in publisher and (terms.admit(domain(publisher)) or publisher in terms.publishers)
 
 
 def wake_of(device: Device, books: Books) -> PushJob | None:

@@ -24,7 +24,8 @@ format = "json"
 
 # Whatever host the server has besides.
 [other_servers]
-served = ["*"]"""
+served = ["*"]
+token_apps = ["org.example.chat"]"""
 
 # -P: the current folder is not a place to import from.
 PYTHON = (sys.executable, "-P", "-m")

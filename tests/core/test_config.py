@@ -105,6 +105,7 @@ def test_all_faults_are_told_at_once_with_file_and_place(tmp_path: Path) -> None
         (SMALLEST + APNS.format(key="key.p8"), "apns.key_file: key.p8 is a relative path"),
         (SMALLEST + '[other_servers]\nserved = ["*", "a b"]\n', "other_servers.served.2: 'a b' is not a host name"),
         (SMALLEST + '[other_servers]\npublishers = ["*"]\n', "other_servers.publishers.1: '*' is not a host name"),
+        (SMALLEST + '[other_servers]\ntoken_apps = ["chat"]\n', "the file: other_servers.token_apps names an app"),
         ("[component", "is not valid TOML: "),
     ],
 )

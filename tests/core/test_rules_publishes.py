@@ -19,14 +19,23 @@ from sync.model.device import Device, JobState, PushJob, PushKind, Route
 from sync.model.errors import Forbidden, InternalServerError, ItemNotFound
 from sync.model.event import Session, SessionState
 from sync.model.notification import Notification, Published, Urgency
-from sync.model.push import PushOutcome, Verdict
+from sync.model.push import Environment, PushOutcome, Verdict
+from sync.model.query import App
 from sync.rules.claims import Claimed, claim
 from sync.rules.fold import Policies
 from sync.rules.outcomes import settle
-from sync.rules.publishes import EVERYBODY, Outcome, Terms, publish
+from sync.rules.publishes import (
+    EVERYBODY,
+    Guest,
+    Outcome,
+    Terms,
+    may_publish_to_tokens,
+    publish,
+    publish_to_token,
+)
 from sync.rules.wishes import WakePolicy
 from tests.contract.fakes_store import MemoryStore, SetClock
-from tests.contract.samples import NOW, account, device, owned, storing
+from tests.contract.samples import NOW, account, device, owned, storing, token
 
 ANN, EVE = "ann@far.example", "eve@example.org"
 SECRET = b"secret"
@@ -230,6 +239,104 @@ def test_a_dead_token_takes_the_node_with_it() -> None:
     service.answered(service.claim()[0], Verdict.DEAD_TOKEN)
     with pytest.raises(ItemNotFound):
         service.publish()
+
+
+# ---- tokens as nodes (fpush) -----------------------------------------------------------------------------------------
+
+GUEST = Guest(
+    account="0f3c@sync.example.org",
+    node="0f3c",
+    token=token("a phone of Monal's"),
+    app=App(name="chat", bundle_id="org.example.chat", environment=Environment.SANDBOX, filtering=True),
+)
+
+
+class Inn(Service):
+    """A phone that never registered, beside two that did."""
+
+    def knock(self, urgency: Urgency = Urgency.MESSAGE, guest: Guest = GUEST) -> Outcome:
+        told = Notification(publisher="far.example", node="a token", urgency=urgency)
+        keys = Keys(accounts=frozenset({guest.account, ANN, EVE}), create=True, devices=True)
+        return self.store.apply(keys, lambda books: publish_to_token(told, guest, POLICY, books))
+
+    @property
+    def guests(self) -> list[Device]:
+        return [one for one in self.store.tables.devices.values() if one.account == GUEST.account]
+
+    def leave(self, verdict: Verdict = Verdict.ACCEPTED) -> None:
+        keys = Keys(accounts=frozenset({GUEST.account}), devices=True)
+        ids = [job.job_id for job in self.jobs]
+        claimed: Claimed = self.store.apply(keys, lambda books: claim(ids, {}, books, POLICIES))
+        for one in claimed.claims:
+            rule = partial(settle, one.job.job_id, GUEST.account, PushOutcome(verdict=verdict), policies=POLICIES)
+            self.store.apply(keys, rule)
+
+
+def test_a_token_has_a_device_of_its_own_from_its_first_publish_on() -> None:
+    inn = Inn()
+    assert [inn.knock().published for _ in range(2)] == [Published.QUEUED, Published.JOINED]
+    (guest,) = inn.guests
+    assert (guest.enabled, guest.secret_digest, guest.app, guest.alert_token) == (True, b"", "chat", GUEST.token)
+    owner = inn.store.tables.accounts[GUEST.account]
+    assert (owner.devices, owner.unread) == (1, 0)
+    inn.leave()
+    assert [job.outcome for job in inn.jobs] == ["accepted"]
+    inn.after(5)
+    inn.knock()
+    assert due(inn.jobs) == [(20, 0, False)]
+    assert len(inn.guests) == 1
+
+
+@pytest.mark.parametrize("secret", [None, b"", b"x" * 32])
+def test_its_made_up_node_is_nobodys(secret: bytes | None) -> None:
+    inn = Inn()
+    inn.knock()
+    keys = Keys(accounts=frozenset({GUEST.account}), devices=True)
+    told = Notification(publisher="far.example", node=GUEST.node)
+    with pytest.raises(Forbidden):
+        inn.store.apply(keys, lambda books: publish(told, secret, TERMS, POLICY, books))
+
+
+def test_a_token_that_registered_is_published_to_by_its_node() -> None:
+    inn = Inn()
+    inn.store.apply(owned(ANN), storing(devices=[replace(inn.phone, alert_token=GUEST.token)]))
+    with pytest.raises(ItemNotFound):
+        inn.knock()
+    assert inn.guests == inn.jobs == []
+
+
+def test_a_dead_token_is_no_node_for_a_day() -> None:
+    inn = Inn()
+    inn.knock()
+    inn.leave(Verdict.DEAD_TOKEN)
+    assert inn.guests == []
+    for hours in (0, 23.9):
+        inn.clock.instant = NOW + timedelta(hours=hours)
+        with pytest.raises(ItemNotFound):
+            inn.knock()
+    inn.after(600)
+    assert inn.knock().published is Published.QUEUED
+    inn.leave(Verdict.DEAD_TOKEN)
+    with pytest.raises(ItemNotFound):
+        inn.knock()
+
+
+def test_of_what_is_not_to_be_read_an_app_that_must_show_something_hears_nothing() -> None:
+    inn, plain = Inn(), replace(GUEST, app=replace(GUEST.app, name="plain"))
+    assert inn.knock(Urgency.REST, plain).published is Published.UNIMPORTANT
+    assert inn.guests == []
+    assert inn.knock(Urgency.REST).published is Published.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("by", "may"),
+    [
+        *(("far.example", True), (ANN, True), ("push.example", True), ("example.org", True)),
+        *((f"{ANN}/phone", False), ("evil.example", False), ("", False), ("eve@evil.example", False)),
+    ],
+)
+def test_who_may_publish_to_tokens(by: str, may: bool) -> None:
+    assert may_publish_to_tokens(by, TERMS) is may
 
 
 # ---- how urgent it is ------------------------------------------------------------------------------------------------

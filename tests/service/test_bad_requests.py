@@ -161,6 +161,7 @@ class House:
                 store=self.store,
                 sealer=SEALER,
                 terms=Terms(fed={HOST}, served={"far.example"}, apps={"chat"}),
+                token_apps={},
                 policies=Policies(),
                 due=lambda _: None,
                 observer=observer,

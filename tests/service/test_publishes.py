@@ -63,7 +63,9 @@ class Nothing:
 class House:
     """A component that serves far.example besides its own host."""
 
-    def __init__(self, stores: Bench, *, served: frozenset[str] = frozenset({SERVER}), apps: bool = True) -> None:
+    def __init__(
+        self, stores: Bench, *, served: frozenset[str] = frozenset({SERVER}), apps: bool = True, tokens: bool = False
+    ) -> None:
         self.stores, self.wire, self.observer = stores, Wire(), RecordingObserver()
         self.due: list[PushJob] = []
         self.nodes = iter(f"random {n}" for n in range(99))
@@ -92,6 +94,7 @@ class House:
                 store=stores.store,
                 sealer=SEALER,
                 terms=Terms(fed={HOME}, served=served, apps=frozenset(known)),
+                token_apps={"chat": APP} if tokens else {},
                 policies=Policies(wakes=WakePolicy(filtering_apps=frozenset({"chat"}))),
                 due=self.due.extend,
                 observer=self.observer,
@@ -123,11 +126,14 @@ class House:
 
     async def publish(self, node: str, secret: str, by: str = SERVER, summary: str = SUMMARY) -> str:
         """`result`, or type/condition of the error."""
+        return await self._told(node, form(FORM_TYPE=PUBLISH_OPTIONS, secret=secret), by, summary)
+
+    async def _told(self, node: str, options: str, by: str, summary: str) -> str:
         answer = await self.ask(
             by,
             f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{node}'><item>"
             f"<notification xmlns='urn:xmpp:push:0'>{summary}</notification></item></publish><publish-options>"
-            f"{form(FORM_TYPE=PUBLISH_OPTIONS, secret=secret)}</publish-options></pubsub>",
+            f"{options}</publish-options></pubsub>",
         )
         if answer.get("type") == "result":
             assert len(answer) == 0
@@ -135,6 +141,11 @@ class House:
         (error,) = answer
         condition = next(one.tag.rpartition("}")[2] for one in error if one.tag.startswith(f"{{{STANZAS}}}"))
         return f"{error.get('type')}/{condition}"
+
+    async def publish_to(self, token: str, module: str | None = "chat", by: str = SERVER) -> str:
+        """As a server of a client of fpush's."""
+        options = form(FORM_TYPE=PUBLISH_OPTIONS, **({"pushModule": module} if module is not None else {}))
+        return await self._told(token, options, by, SUMMARY)
 
     async def held(self, owner: str = ANN) -> tuple[list[Device], list[PushJob]]:
         books = await self.stores.store.transact(Keys(accounts=frozenset({owner}), devices=True), seeing())
@@ -260,3 +271,68 @@ async def once(house: House, node: str, secret: str) -> None:
         f"{form(FORM_TYPE=PUBLISH_OPTIONS, secret=secret)}</publish-options></pubsub>"
     )
     await house.door._publishes.take(payload, kind="set", sender=SERVER)
+
+
+# ---- tokens as nodes (fpush) -----------------------------------------------------------------------------------------
+
+TOKEN = "cd" * 32
+
+
+async def test_a_token_is_published_to_without_a_registration(stores: Bench) -> None:
+    house = House(stores, tokens=True)
+    for one in (TOKEN, TOKEN.upper(), TOKEN):  # hexadecimal digits have no case
+        assert await house.publish_to(one) == "result"
+    assert await house.publish_to(TOKEN, None, "push.far.example") == "auth/forbidden"
+    assert await house.publish_to(TOKEN, None, ANN) == "result"  # of the only app, by another user of the server
+    (owner,) = {job.account for job in house.due}
+    assert owner.endswith(f"@{SYNC}")
+    (guest,), (job,) = await house.held(owner)
+    assert SEALER.open(guest.alert_token.sealed) == TOKEN
+    assert job.joined == 3
+    assert TOKEN not in repr((guest, job, owner))
+
+
+@pytest.mark.parametrize(
+    ("token", "module", "by", "told"),
+    [
+        (TOKEN, "another", SERVER, "cancel/item-not-found"),
+        ("no token", "chat", SERVER, "cancel/item-not-found"),
+        ("ab" * 15, "chat", SERVER, "cancel/item-not-found"),
+        ("ab" * 101, "chat", SERVER, "cancel/item-not-found"),
+        (TOKEN, "chat", "evil.example", "auth/forbidden"),
+        (TOKEN, "chat", f"{ANN}/phone", "auth/forbidden"),
+    ],
+)
+async def test_what_is_no_token_of_ours(token: str, module: str, by: str, told: str, stores: Bench) -> None:
+    house = House(stores, tokens=True)
+    assert await house.publish_to(token, module, by) == told
+    assert house.due == []
+    assert await stores.store.token_owners("chat", APP.environment, [SEALER.digest(token)]) == frozenset()
+
+
+async def test_where_that_is_not_configured_a_token_is_no_node(stores: Bench) -> None:
+    house = House(stores)
+    assert await house.publish_to(TOKEN) == await house.publish_to(TOKEN, None) == "cancel/item-not-found"
+
+
+async def test_a_token_that_registers_is_published_to_by_its_node_from_then_on(stores: Bench) -> None:
+    house = House(stores, tokens=True)
+    assert await house.publish_to(TOKEN) == "result"
+    (owner,) = {job.account for job in house.due}
+    node, secret = await house.register(token=TOKEN)
+    assert await house.publish_to(TOKEN) == "cancel/item-not-found"
+    assert await house.publish(node, secret) == "result"
+    assert (await house.held(owner))[0] == []
+
+
+async def test_two_servers_that_publish_to_one_token_at_once(stores: Bench) -> None:
+    house = House(stores, tokens=True)
+    payload = parse(
+        f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{TOKEN}'><item>"
+        "<notification xmlns='urn:xmpp:push:0'/></item></publish></pubsub>"
+    )
+    take = house.door._publishes.take
+    await asyncio.gather(*(take(payload, kind="set", sender=by) for by in (SERVER, HOME) * 10))
+    (owner,) = {job.account for job in house.due}
+    _, (job,) = await house.held(owner)
+    assert job.joined == 19

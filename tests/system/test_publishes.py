@@ -116,6 +116,40 @@ async def test_a_dead_token_ends_the_registration(box: Box) -> None:
     assert [job["outcome"] for job in await box.jobs(ann.account)] == ["dead-token"]
 
 
+async def test_a_client_of_fpush_is_pushed_by_its_token(box: Box) -> None:
+    """It registers nowhere: it enables the token itself, with the name of its app, as Monal does."""
+    ann, bob = await stranger(box), await stranger(box, "desk")
+    token, component = "a" + secrets.token_hex(32)[1:], box.ready["component"]
+    options = form({"FORM_TYPE": OPTIONS, "pushModule": box.ready["apns"]["app"]})
+    await ann.iq("set", f"<enable xmlns='urn:xmpp:push:0' jid='{component}' node='{token}'>{options}</enable>")
+    await ann.close()
+    bob.write(ann.account, "the secret plan")
+    (push,) = await box.pushed(token)
+    assert push["payload"]["x"]["k"] == "message"
+    (device,) = await box.sql("SELECT * FROM device WHERE account LIKE '%@' || $1", component)
+    assert token not in repr(device)
+    await box.settled(device["account"])
+    await box.sound(device["account"])
+    # The app is removed: the token dies, and the node with it.
+    await box.fault(kind="status", token=token, status=410, reason="Unregistered", timestamp=4_000_000_000_000)
+    await box.sql("UPDATE device SET woken_at = NULL WHERE account = $1", device["account"])
+    bob.write(ann.account, "again")
+
+    async def gone() -> bool:
+        return await box.sql("SELECT FROM device WHERE account = $1", device["account"]) == []
+
+    await eventually(gone)
+    before = await box.metric("convsync_publishes_received_total")
+    bob.write(ann.account, "and again")
+
+    async def came() -> bool:
+        return await box.metric("convsync_publishes_received_total") > before
+
+    await eventually(came)
+    await box.settled(device["account"])
+    assert len(box.pushes(token, status=None)) == 2
+
+
 # ---- strangers -------------------------------------------------------------------------------------------------------
 
 
