@@ -21,7 +21,7 @@ VirtualHost "example.org"
 	modules_enabled = {
 		-- pep and bookmarks tell it of displayed markers and of settings, blocklist of blocked peers.
 		"mam"; "carbons"; "pep"; "bookmarks"; "smacks"; "csi"; "csi_simple"; "blocklist"; "offline";
-		"delegation"; "privilege";
+		"delegation";
 		"convsync_feed";
 	}
 
@@ -42,20 +42,6 @@ VirtualHost "example.org"
 		["urn:convsync:0"] = { jid = "sync.example.org" };
 	}
 
-	-- What the component may do in a user's name (XEP-0356): read the archive, the roster, bookmarks and the blocklist,
-	-- mark conversations as displayed.
-	privileged_entities = {
-		["sync.example.org"] = {
-			roster = "get";
-			message = "outgoing";
-			iq = {
-				["urn:xmpp:mam:2"] = "both";
-				["http://jabber.org/protocol/pubsub"] = "both";
-				["urn:xmpp:blocking"] = "get";
-			};
-		};
-	}
-
 -- The rooms -----------------------------------------------------------------------------------------------------------
 
 -- Leave this out where there are no rooms. With it a room's message is known once, and for members who are not in the
@@ -72,5 +58,5 @@ Component "sync.example.org"
 	component_secret = "replace this"
 	-- A component that was cut off may come back at once; the default would lock it out until the old connection is noticed.
 	component_conflict_resolve = "kick_old"
-	-- Both are needed here too, or nothing is delegated and nothing is granted.
-	modules_enabled = { "delegation"; "privilege" }
+	-- Needed here too, or nothing is delegated.
+	modules_enabled = { "delegation" }
