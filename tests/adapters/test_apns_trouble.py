@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sync.sandbox.apns.bodies import read_device, read_token, read_wanted
 from sync.sandbox.apns.fleet import told_of
-from sync.sandbox.apns.senders import Environment
+from sync.sandbox.apns.senders import Environment, Senders, Wanted, read
 from tests.adapters.apns_sender import Sender, sender
 from tests.contract.apns_server import ALERT, APP, VOIP, Apns, apns
 
@@ -240,6 +242,22 @@ async def test_what_a_certificate_is_good_for(
         told = await connection.push(ALERT, headers={"apns-topic": topic})
     assert (told.status, told.reason) == answer
     assert server.log()[0]["topic"] == (topic or (APP if answer[0] == 200 else None))
+
+
+def test_topics_are_written_as_apple_writes_them(tmp_path: Path) -> None:
+    """In DER by hand: of each topic its text, then the sequence of its kinds; long lengths have a byte of their own."""
+    long = "o" * 200
+    wanted = Wanted(app=APP, topics=("a.b", "a.b.voip", long))
+    pem = Senders(tmp_path, Environment.PRODUCTION).issue(wanted)
+    found = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_oid(
+        x509.ObjectIdentifier("1.2.840.113635.100.6.3.6")
+    )
+    kinds = b"\x0c\x03a.b" + b"0\x05\x0c\x03app" + b"\x0c\x08a.b.voip" + b"0\x06\x0c\x04voip"
+    kinds += b"\x0c\x81\xc8" + long.encode() + b"0\x05\x0c\x03app"
+    assert isinstance(found.value, x509.UnrecognizedExtension)
+    assert found.value.value == b"0\x81" + bytes([len(kinds)]) + kinds
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    assert read(der).topics == wanted.topics
 
 
 async def test_a_simulated_sandbox_takes_sandbox_certificates(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ BAD: list[tuple[Any, Any, str]] = [
     (read_device, [], "the body"),
     (read_device, {**PHONE, "colour": "red"}, "colour: "),
     (read_device, {**PHONE, "id": ""}, "id: "),
+    (read_device, {**PHONE, "id": "a/b"}, "id: "),
     (read_device, {"id": "phone", "alert_token": ALERT}, "app: "),
     (read_device, {"id": "phone", "app": APP}, "alert_token: "),
     (read_device, {**PHONE, "alert_token": "xyz"}, "alert_token: "),

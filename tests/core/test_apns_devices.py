@@ -195,12 +195,26 @@ def test_three_background_pushes_an_hour_then_the_newest_is_held() -> None:
     assert phone.counts["delivered"] == 4
 
 
-def test_what_is_held_is_lost_when_the_app_is_killed() -> None:
+@pytest.mark.parametrize(("told", "after"), [(CallState.ENDED, 0), (None, 5)])
+def test_what_is_held_is_lost_when_the_app_is_killed(told: CallState | None, after: float) -> None:
     phone = device(background_per_hour=0)
     phone.arrive(background("1"), None, NOW)
-    phone.arrive(voip(), CallState.ENDED, NOW)
+    phone.arrive(voip(), told, NOW)
+    phone.advance(NOW + after)
     assert phone.held is None
     assert phone.counts["lost"] == 1
+
+
+def test_what_is_held_waits_while_the_phone_is_offline() -> None:
+    phone = device(background_per_hour=1)
+    phone.arrive(background("1"), None, NOW)
+    phone.arrive(background("2"), None, NOW)
+    phone.change(OFFLINE, {}, NOW)
+    phone.advance(NOW + 7200)
+    assert phone.held is not None
+    phone.change(ONLINE, {}, NOW + 7200)
+    phone.advance(NOW + 7200)
+    assert (phone.held, phone.counts["delivered"]) == (None, 2)
 
 
 # ---- calls -----------------------------------------------------------------------------------------------------------
@@ -291,7 +305,8 @@ def test_devices_are_found_by_token_and_replaced_by_id() -> None:
     assert found.description.id == "phone"
     with pytest.raises(NotSo, match=r"^voip_token: belongs to the device phone"):
         fleet.describe(Description(id="other", app=APP, voip_token=VOIP))
-    fleet.describe(Description(id="phone", app=APP, alert_token="22"))
+    for token in (VOIP, None):
+        fleet.describe(Description(id="phone", app=APP, alert_token="22", voip_token=token))
     assert [fleet.of(token) is None for token in (ALERT, VOIP, "22", "11")] == [True, True, False, False]
     fleet.forget()
     assert [one["id"] for one in fleet.described(NOW)] == ["given"]

@@ -117,7 +117,10 @@ def read_device(body: object) -> Description:
     given["background_per_hour"] = whole(told, "background_per_hour", 0, 1_000_000)
     given["grace"] = seconds(told, "grace", 5.0)
     given = {name: value for name, value in given.items() if value is not None}
-    return Description(id=some_text(told, "id"), app=some_text(told, "app"), **given)
+    name = some_text(told, "id")
+    if "/" in name:
+        raise BadBody("id: it is part of a path, so / cannot be in it")
+    return Description(id=name, app=some_text(told, "app"), **given)
 
 
 def read_change(body: object) -> Change:
