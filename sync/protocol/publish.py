@@ -99,7 +99,7 @@ def letter(notice: Notice, max_bytes: int) -> bytes:
         told["nickname"] = notice.nickname
     if notice.sid is not None:
         told |= {"sid": notice.sid, "media": list(notice.media)}  # there even when empty: else the call has ended
-    room = (max_bytes - HEADER_BYTES) * 3 // 4 - TAG_BYTES  # base64 makes four bytes of three
+    room = (max_bytes - HEADER_BYTES) // 4 * 3 - TAG_BYTES  # base64 makes four bytes of each three
     text = notice.text
     while text and (over := len(_json(told | {"message": text})) - room) > 0:
         text = clip(text, len(text.encode()) - over)

@@ -70,6 +70,13 @@ def test_of_a_long_text_the_beginning_fits(text: str, size: int) -> None:
     assert text.startswith(said.get("message", ""))
 
 
+@pytest.mark.parametrize("size", range(256, 280))
+def test_it_fills_the_size_and_no_more(size: int) -> None:
+    letter = publish.letter(Notice(about=About.CHAT, sender="bob@ex.org", text="x" * 5000), size)
+    assert size - publish.HEADER_BYTES - 4 < len(base64.b64encode(aes_128_gcm(KEY, letter).text))
+    assert len(base64.b64encode(aes_128_gcm(KEY, letter).text)) <= size - publish.HEADER_BYTES
+
+
 def test_a_text_that_fits_is_whole() -> None:
     told = Notice(about=About.CHAT, sender="bob@ex.org", text="é" * 500)
     assert json.loads(publish.letter(told, 3000))["message"] == "é" * 500
