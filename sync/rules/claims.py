@@ -21,7 +21,7 @@ from sync.model.event import Session
 from sync.model.jid import bare
 from sync.rules.backlog import fresh_wake
 from sync.rules.fold import Policies, Ring
-from sync.rules.jobs import CALL_KINDS, WAKES, Case, attentive, ended, fetched_since
+from sync.rules.jobs import CALL_KINDS, MARKED, WAKES, Case, attentive, ended, fetched_since
 from sync.rules.quiet import held, hush
 from sync.rules.reasons import Why
 from sync.rules.ring import fallback, unwelcome
@@ -123,11 +123,13 @@ class Round:
     ) -> Why | None:
         if why := reason_not_to(job, device, account, sessions, self._books):
             return why  # what was read mentions nobody any more: the ledger says the former
+        filtering = device.app in self._policies.wakes.filtering_apps
+        if not filtering and (why := would_show(job)):
+            return why
         key = job.conversation
         conversation = self._books.conversations.get(key) if key else None
         if conversation is None:
             return None
-        filtering = device.app in self._policies.wakes.filtering_apps
         case = Case(conversation, self._policies.wakes, self._books.now)
         return unwanted_now(job, device, case, filtering=filtering)
 
@@ -209,6 +211,13 @@ def unwanted_now(job: PushJob, device: Device, case: Case, *, filtering: bool) -
     if conversation.notify is Notify.NEVER and job.kind is not PushKind.CORRECTED:
         return Why.NOTIFY_NEVER
     return Why.DEVICE_MUTED if bare(conversation.key.peer) in wishes.muted else None
+
+
+def would_show(job: PushJob) -> Why | None:
+    """Why an app that shows whatever it gets does not get this: the phone may have registered for another one since."""
+    if job.kind not in MARKED:
+        return Why.SHOWS_ALL
+    return Why.NO_FILTER if job.kind is PushKind.CALL and not job.voip else None
 
 
 def reason_not_to(

@@ -18,6 +18,10 @@ from sync.rules.wishes import WakePolicy
 SUPPRESSED = "suppressed:"
 CALL_KINDS = frozenset({PushKind.CALL, PushKind.CALL_FALLBACK})
 # What a fetch answers; the others ring, end a ringing, or are an operator's.
+# PUSH §5, the marked rows: what an app without the filtering entitlement gets, which shows whatever it gets.
+MARKED = frozenset(
+    {PushKind.MESSAGE, PushKind.CALL, PushKind.MISSED, PushKind.INVITED, PushKind.SUBSCRIPTION, PushKind.TEST}
+)
 WAKES = frozenset(set(PushKind) - {PushKind.CALL, PushKind.CALL_FALLBACK, PushKind.CALL_END, PushKind.TEST})
 
 

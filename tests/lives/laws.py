@@ -11,6 +11,7 @@ from sync.model.conversation import Change, ChangeKind, ConversationKey
 from sync.model.device import JobState, PushKind
 from tests.contract.fakes_tables import Tables, recount
 from tests.contract.readers import shown
+from tests.lives.policy import every_ring_is_in_the_ledger
 from tests.lives.world import ROOMS, World
 
 WITHDRAWN = (ChangeKind.RETRACTED, ChangeKind.MODERATED)
@@ -25,6 +26,7 @@ def hold(world: World, former: Tables) -> None:
     what_was_retracted_says_nothing(tables, chain(*world.history.values()))
     nobody_is_woken_twice(tables)
     what_is_over_never_rings(tables, former)
+    every_ring_is_in_the_ledger(tables, former)
     a_token_belongs_to_one_device(tables)
 
 

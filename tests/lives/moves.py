@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from tests.lives import apart, laws, people, phones, rooms
+from tests.lives import apart, laws, people, phones, policy, rooms
 from tests.lives.clients import READERS, Clients
 from tests.lives.world import ACCOUNTS, World
 
@@ -26,6 +26,8 @@ PHONES: tuple[Move, ...] = (
     phones.claim_jobs,
     phones.answer_push,
     phones.fetch,
+    policy.keep_still,
+    policy.ask_in_part,
 )
 COMINGS: tuple[Move, ...] = (
     rooms.come_and_go,

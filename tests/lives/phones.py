@@ -11,6 +11,7 @@ from sync.rules.claims import claim
 from sync.rules.devices import NewPhone, enable, fetched, register
 from sync.rules.outcomes import settle
 from tests.contract.samples import token
+from tests.lives.policy import nothing_leaves_against_a_wish, wishes
 from tests.lives.world import ACCOUNTS, DAY, RESOURCES, World, in_order
 
 NOT_TAKEN = {Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS}
@@ -38,7 +39,7 @@ def registered(w: World, account: str, name: str, *, alert: str, voip: str | Non
     )
     entered = w.transact(of_devices(*ACCOUNTS), partial(register, request, made, phone))
     assert entered is not None
-    enabling = EnablePush(account=account, resource=None, jid="", node=entered.node)
+    enabling = EnablePush(account=account, resource=None, jid="", node=entered.node, wishes=wishes(w))
     w.transact(of_devices(account), partial(enable, enabling, None))
 
 
@@ -62,9 +63,11 @@ def claim_jobs(w: World) -> None:
     now = w.clock.now()
     due = [job for job in in_order(w.tables.jobs) if job.state is JobState.QUEUED and job.not_before <= now]
     names, presence = [job.job_id for job in due], dict.fromkeys(ACCOUNTS, w.pick((None, None, w.sessions())))
+    former = w.tables
     claimed = w.transact(wanted_by(due), lambda books: claim(names, presence, books, w.policies))
     assert claimed is not None
-    assert len(claimed.claims) + len(claimed.suppressed) == len(due)
+    assert len(claimed.claims) + len(claimed.suppressed) + claimed.kept == len(due)
+    nothing_leaves_against_a_wish(w, former, claimed.claims)
     for found in claimed.claims:
         if found.job.voip:
             assert found.call is not None

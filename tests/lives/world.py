@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
 
+from sync.adapters.zones import zone
 from sync.model.books import Keys, Rule
 from sync.model.call import CallKey
 from sync.model.conversation import Change, Conversation, ConversationKey, IndexedMessage, Status
@@ -91,7 +92,11 @@ def policies_of(random: Random) -> Policies:
     return Policies(
         conduct=Conduct(calls=CallPolicy(missed_counts=flags[0]), sending_reads=flags[1], encrypted_apart=flags[5]),
         wakes=WakePolicy(
-            filtering_apps=frozenset({"chat"}), reactions=flags[2], muted_mentions=flags[3], muted_calls=flags[4]
+            filtering_apps=frozenset({"chat"}),
+            reactions=flags[2],
+            muted_mentions=flags[3],
+            muted_calls=flags[4],
+            zones=zone,
         ),
     )
 
