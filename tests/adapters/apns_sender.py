@@ -3,7 +3,7 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ class Answer:
 
 class Sender(asyncio.Protocol):
     def __init__(self, authorization: str | None) -> None:
-        self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
         self.answers: dict[int, Answer] = {}
         self.goaway: ConnectionTerminated | None = None
         self.closed = asyncio.Event()
@@ -74,7 +74,7 @@ class Sender(asyncio.Protocol):
         if isinstance(event, ConnectionTerminated):
             self.goaway = event
         if isinstance(event, ResponseReceived):
-            self.answers[event.stream_id].status = int(dict(event.headers)[":status"])
+            self.answers[event.stream_id].status = int(dict(event.headers)[b":status"])
         elif isinstance(event, DataReceived):
             answer = self.answers[event.stream_id]
             answer.body += event.data
@@ -104,7 +104,7 @@ class Sender(asyncio.Protocol):
         if data and not self.transport.is_closing():
             self.transport.write(data)
 
-    def begin(self, token: str, *, payload: Any = None, headers: dict[str, str | None] | None = None) -> int:
+    def begin(self, token: str, *, payload: Any = None, headers: Mapping[str, str | None] | None = None) -> int:
         """Send a push, of type alert unless `headers` say otherwise; the stream's number."""
         stream_id = self.h2.get_next_available_stream_id()
         fields: dict[str, str | None] = {
@@ -123,7 +123,7 @@ class Sender(asyncio.Protocol):
         self._pump()
         return stream_id
 
-    async def push(self, token: str, *, payload: Any = None, headers: dict[str, str | None] | None = None) -> Answer:
+    async def push(self, token: str, *, payload: Any = None, headers: Mapping[str, str | None] | None = None) -> Answer:
         """Send a push and wait for the end of its stream, or of the connection."""
         return await self.answer(self.begin(token, payload=payload, headers=headers))
 

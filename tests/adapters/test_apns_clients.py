@@ -96,7 +96,7 @@ async def test_node_apn(tmp_path: Path, told: tuple[str, ...]) -> None:
 @with_node_apn
 async def test_node_apn_with_a_certificate(tmp_path: Path, told: tuple[str, ...]) -> None:
     async with running(tmp_path, *told) as (address, control), aiohttp.ClientSession() as session:
-        pushes = [{"token": ALERT, "type": "alert"}, {"token": VOIP, "type": "voip", "payload": CALL}]
+        pushes: list[Any] = [{"token": ALERT, "type": "alert"}, {"token": VOIP, "type": "voip", "payload": CALL}]
         good = await by_node_apn(address, tmp_path, *pushes, certificate=tmp_path / f"certificate-{APP}.pem")
         assert [one["sent"] for one in good] == [1, 1]
         async with session.post(f"{control}/certificates", json={"app": APP, "environments": ["sandbox"]}) as answer:

@@ -12,11 +12,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sync.model.push import Verdict
 from sync.sandbox.apns.bodies import read_device, read_token, read_wanted
 from sync.sandbox.apns.fleet import told_of
 from sync.sandbox.apns.senders import Environment, Senders, Wanted, read
 from tests.adapters.apns_sender import Sender, sender
-from tests.contract.apns_server import ALERT, APP, VOIP, Apns, apns
+from tests.contract.apns_server import ALERT, APP, VOIP, Apns, alert, apns
 
 CALL: dict[str, Any] = {"x": {"k": "call", "c": "6f9a0c3e-0000-4000-8000-000000000001"}}
 TO_VOIP = {"apns-topic": f"{APP}.voip", "apns-push-type": "voip", "apns-expiration": "0"}
@@ -62,6 +63,17 @@ async def test_a_stranger_s_certificate_is_shown(server: Apns) -> None:
                 pass
     async with connected(server) as connection:
         assert (await connection.push(ALERT)).status == 200
+
+
+@pytest.mark.parametrize("reason", [None, "untrusted"])
+async def test_our_sender_has_not_sent_what_no_connection_took(server: Apns, reason: str | None) -> None:
+    server.fault("tls", **({"reason": reason} if reason else {}))
+    async with server.gate() as gate:
+        assert (await gate.send(alert())).verdict is Verdict.NOT_SENT
+    async with server.gate() as gate:
+        assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
+    stats = server.simulator.stats()
+    assert (stats["faults_met"], stats["requests"]) == ({"tls": 1}, 1)
 
 
 async def test_a_fault_of_connections_waits_while_requests_meet_theirs(server: Apns) -> None:
