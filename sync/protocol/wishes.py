@@ -34,7 +34,8 @@ ENCRYPTION = f"tigase:push:encrypt:{AES_128_GCM}"  # what disco says beside the 
 # nothing: whether somebody who is online is away, the feed does not tell.
 FEATURES = (*NAMES.values(), ENCRYPTION)
 
-MAX_LISTED = 1000  # chats of one list: they are read with every push that is decided
+# Of one list, since it is read with every push that is decided: chats, and bytes of their JIDs and nicks together.
+MAX_LISTED, MAX_LISTED_BYTES = 1000, 65_536
 KEY_BYTES = 16
 # tigase-server's default; its payload may be as small as its 64 bytes of header and one block of text.
 DEFAULT_MAX_SIZE, MIN_MAX_SIZE, MAX_MAX_SIZE = 3000, 128, 65_536
@@ -74,6 +75,8 @@ def _listed(parent: Element, child: str, name: str) -> list[Element]:
     items = parent.findall(parent.tag[: parent.tag.index("}") + 1] + child)
     if len(items) > MAX_LISTED:
         raise BadRequest(f"'{name}' lists more than {MAX_LISTED} chats.")
+    if sum(len(text.encode(errors="replace")) for item in items for text in item.attrib.values()) > MAX_LISTED_BYTES:
+        raise BadRequest(f"'{name}' is longer than {MAX_LISTED_BYTES} bytes.")
     return items
 
 
