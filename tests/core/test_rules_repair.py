@@ -13,6 +13,7 @@ from sync.rules.times import microseconds
 ANN, BOB, CAT = "ann@example.org", "bob@example.net", "cat@example.net"
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 AT = microseconds(NOW)
+ONE = Counters(unread=1, mentions=1)
 
 
 def found(peer: str, stored: int, counted: int, version: int = 1) -> Recount:
@@ -55,6 +56,14 @@ def test_totals_that_differ_alone_change_the_account_alone() -> None:
     assert done.conversations == ()
     assert {difference.what for difference in done.differences} == {"unread", "unread conversations", "devices"}
     assert (done.account.version, done.account.devices) == (AT, 2)
+
+
+def test_mentions_and_a_single_unread_message_are_counted_too() -> None:
+    of_bob = replace(found(BOB, 1, 1), stored=ONE, counted=ONE)
+    assert repaired(replace(ann(1, 1), mentions=1), 0, [of_bob], NOW).differences == ()
+    done = repaired(ann(1, 0), 0, [of_bob], NOW)
+    assert {difference.what for difference in done.differences} == {"mentions", "unread conversations"}
+    assert (done.account.mentions, done.account.unread_conversations) == (1, 1)
 
 
 def test_an_account_is_no_older_than_its_conversations() -> None:

@@ -7,11 +7,11 @@ from datetime import timedelta
 from functools import partial
 
 from sync.model.bootstrap import Bootstrap
-from sync.model.conversation import Conversation, ConversationKey, Kind
+from sync.model.conversation import Conversation, ConversationKey, Kind, Status
 from sync.model.event import Body, Content, Correction, FeedPosition, Mentions, Retraction, RoomMessageEvent
 from sync.rules import history
 from sync.rules.fold import Policies, fan_out, take
-from sync.rules.times import microseconds
+from sync.rules.times import instant, microseconds
 from sync.rules.wanted import keys
 from sync.service.fanout import keys_of
 from tests.contract.fakes_store import MemoryStore, SetClock
@@ -139,6 +139,20 @@ def test_reading_it_again_changes_nothing() -> None:
     before = hall.store.tables.conversations
     assert hall.read(*events) == 0
     assert hall.store.tables.conversations == before
+
+
+def test_what_was_lost_before_it_was_put_away_brings_nothing_back() -> None:
+    hall = Hall()
+    hall.clock.instant += timedelta(seconds=30)
+    hall.live(hall.event("live", 0))
+    put_away = replace(hall.of(OF_EVE), status=Status.ARCHIVED)
+    hall.store.tables.conversations[OF_EVE] = put_away
+    at_that_moment = instant(put_away.version)
+    hall.read(replace(hall.event("lost", 0), at=at_that_moment))
+    assert hall.of(OF_EVE).status is Status.ARCHIVED
+    hall.clock.instant += timedelta(seconds=30)
+    hall.read(hall.event("lost later", 10))
+    assert hall.of(OF_EVE).status is Status.ACTIVE
 
 
 def test_corrections_and_retractions() -> None:
