@@ -19,7 +19,7 @@ from sync.app.drivers import SystemClock, open_gate, open_pool
 from sync.app.settings import apps, wordings
 from sync.config import Config
 from sync.model.books import Books, Keys, Ruling, Writes
-from sync.model.device import Device
+from sync.model.device import Device, Route
 from sync.model.errors import SealBroken
 from sync.model.push import PushOutcome, PushRequest, Verdict
 from sync.ports import PushGate, Store
@@ -84,6 +84,8 @@ class Trial:
         return replace(report, fetched_seconds=(device.fetched_at - left_at).total_seconds())
 
     async def _sent(self, found: Claim) -> PushOutcome:
+        if found.device.route is Route.PUBLISH:
+            return PushOutcome(verdict=Verdict.REJECTED, reason="not-ours")
         if found.device.app not in self._apps:
             return PushOutcome(verdict=Verdict.REJECTED, reason="app-not-configured")
         try:

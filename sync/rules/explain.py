@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sync.model.call import Call, CallState
 from sync.model.conversation import Conversation, ConversationKey, IndexedMessage
-from sync.model.device import Device, JobState, PushJob, PushKind
+from sync.model.device import Device, JobState, PushJob, PushKind, Route
 from sync.model.jid import bare
 from sync.model.push import Verdict
 from sync.model.quiet import Quiet
@@ -32,6 +32,14 @@ VERDICTS: Mapping[str, str] = {
     Verdict.RETRY: "not taken: APNs had a bad moment",
     Verdict.NOT_SENT: "not sent: no connection, or surely not taken",
     Verdict.UNCERTAIN: "it left, and nobody knows whether it arrived",
+}
+# Of app servers of other makers (XEP-0357).
+PUBLISHED: Mapping[str, str] = {
+    Verdict.ACCEPTED: "taken by the app server",
+    Verdict.DEAD_TOKEN: "refused: the app server has no such node, and is not told any more",
+    Verdict.REJECTED: "refused by the app server; too many of these, and it is not told any more",
+    Verdict.RETRY: "not taken: the app server is to be asked later, or cannot be reached",
+    Verdict.NOT_SENT: "not sent: no connection to the XMPP server",
 }
 TRIED_AGAIN = "a wake that is tried again goes with the newer one"
 
@@ -99,11 +107,12 @@ def at_enqueue(job: PushJob) -> list[str]:
     """What was decided when it happened."""
     if decided_at_once(job):
         return [f"no push: {why_of(job)}"]
-    words = ["a VoIP push" if job.voip else "an alert"]
+    words = [named(job)]
     if job.kind is PushKind.TEST:
         return [f"{words[0]} as a test, by an operator"]
     if job.kind is PushKind.CALL and not job.voip:
-        words = ["an alert in place of VoIP: " + ("a stranger called" if job.silent else "there was no VoIP token")]
+        lacks = "the client did not ask for calls" if abroad(job) else "there was no VoIP token"
+        words = [f"{named(job)} in place of VoIP: " + ("a stranger called" if job.silent else lacks)]
     if job.published:
         words.append("its server published it (XEP-0357)")
     if job.silent and not job.voip:
@@ -122,6 +131,18 @@ def at_enqueue(job: PushJob) -> list[str]:
     return words
 
 
+def abroad(job: PushJob) -> bool:
+    """True for a push by an app server of somebody else."""
+    return job.queue.startswith(f"{Route.PUBLISH}:")
+
+
+def named(job: PushJob) -> str:
+    """What kind of push it is."""
+    if abroad(job):
+        return "a publish that rings" if job.voip else "a publish"
+    return "a VoIP push" if job.voip else "an alert"
+
+
 def at_claim(job: PushJob, device: Device | None, now: datetime) -> list[str]:
     """What became of it."""
     if decided_at_once(job):
@@ -132,14 +153,16 @@ def at_claim(job: PushJob, device: Device | None, now: datetime) -> list[str]:
         return ["it left; no answer is recorded yet"]
     if by_us(job):
         return [*attempts(job), f"not sent: {why_of(job)}"]
-    words = [VERDICTS.get(job.outcome or "", job.outcome or "") + answer(job)]
+    outcome = job.outcome or ""
+    said = PUBLISHED.get(outcome) if abroad(job) else None
+    words = [(said or VERDICTS.get(outcome, outcome)) + answer(job)]
     if job.attempts > 1:
         words.append(f"at attempt {job.attempts}")
     again = job.outcome in (Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED) and job.kind is not PushKind.TEST
     if again and job.deadline > now:
         words.append(TRIED_AGAIN)
     if job.outcome == Verdict.UNCERTAIN and job.voip and job.kind is PushKind.CALL:
-        words.append("never sent twice; the alert for the call followed")
+        words.append("never sent twice" + ("" if abroad(job) else "; the alert for the call followed"))
     if job.outcome in (Verdict.ACCEPTED, Verdict.UNCERTAIN):
         words.append(fetch(job, device))
     return words

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from sync.model.books import Books, Ruling, Writes
 from sync.model.call import Call, CallKey, CallState
-from sync.model.device import Device, JobState, Lane, PushJob, PushKind
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind, Route
 from sync.model.errors import ItemNotFound
 from sync.model.push import Environment, PushOutcome, Verdict
 from sync.rules.claims import Claim
@@ -93,6 +93,8 @@ def finish(job_id: str, account: str, outcome: PushOutcome, books: Books) -> Rul
 
 def diagnosis(outcome: PushOutcome, device: Device, twin: Twin | None, *, voip: bool) -> str | None:
     """What an operator should look at; None where there is nothing to say."""
+    if device.route is Route.PUBLISH:
+        return f"App server {device.app} tells it; only the running service can publish there: write it a message."
     environment, other = device.environment.value, others(device.environment).value
     if outcome.reason == "BadDeviceToken":
         return mixed_up(device, twin, environment, other)

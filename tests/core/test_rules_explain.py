@@ -112,6 +112,20 @@ def test_calls_in_words() -> None:
     assert said(quiet) == ("no push: a session of the device was active: the user had it before the eyes", "")
 
 
+def test_publishes_in_words() -> None:
+    """Of app servers of other makers: Apple has no part in them."""
+    abroad = {"queue": "publish:push.example.com"}
+    asleep_ = device(fetched_at=after(-2))
+    assert said(job(**done("accepted"), **abroad), asleep_)[0] == "a publish"
+    assert said(job(**done("accepted"), **abroad), asleep_)[1].startswith("taken by the app server; ")
+    assert said(job(**done("rejected", reason="forbidden"), **abroad))[1].startswith("refused by the app server; ")
+    assert said(call_job(**done("uncertain", reason="no-answer"), **abroad), asleep_)[1].count("alert") == 0
+    assert said(call_job(**abroad))[0] == "a publish that rings"
+    assert said(call_job(voip=False, **abroad))[0] == "a publish in place of VoIP: the client did not ask for calls"
+    for outcome in Verdict:
+        assert "APNs" not in said(job(**done(outcome.value), **abroad))[1] or outcome is Verdict.CREDENTIALS
+
+
 def test_latency_is_that_of_an_answer() -> None:
     assert told(job(**done("accepted")), None, LATER).seconds == pytest.approx(0.031)
     assert told(job(**done(f"{SUPPRESSED}read")), None, LATER).seconds is None

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sync.model.books import Books
-from sync.model.device import JobState, PushKind
+from sync.model.device import JobState, PushKind, Route
 from sync.model.errors import ItemNotFound
 from sync.model.push import Environment, PushOutcome, Verdict
 from sync.rules.fold import Policies
@@ -113,6 +113,12 @@ BAD = {"verdict": Verdict.DEAD_TOKEN, "status": 400, "reason": "BadDeviceToken"}
 )
 def test_what_an_answer_means(outcome: dict[str, Any], twin: Twin | None, words: str) -> None:
     assert words in (diagnosis(PushOutcome(**outcome), device(environment=Environment.SANDBOX), twin, voip=False) or "")
+
+
+def test_an_app_server_of_somebody_else_is_not_tested() -> None:
+    abroad = device(route=Route.PUBLISH, app="push.example.com")
+    words = diagnosis(PushOutcome(verdict=Verdict.REJECTED, reason="not-ours"), abroad, None, voip=False)
+    assert "App server push.example.com" in (words or "")
 
 
 def test_what_needs_no_words() -> None:
