@@ -64,18 +64,25 @@ def _info(node: str | None, identities: Iterable[tuple[str, str, str]], features
 
 
 def info(
-    payload: Element, *, commands: Mapping[str, str], pushes: bool | None = None, version: str | None = None
+    payload: Element,
+    *,
+    commands: Mapping[str, str],
+    providers: Iterable[str] = (),
+    pushes: bool | None = None,
+    version: str | None = None,
 ) -> Element:
     """The answer to disco#info at the component; `commands` are names by node, none where no app is configured.
-    `pushes`: push can be enabled, with app servers of others too; None = where there are commands. `version`: of the
-    program, where it is to be said.
+    `providers`: the apps' names. `pushes`: push can be enabled, with app servers of others too; None = where there are
+    commands. `version`: of the program, where it is to be said.
     """
     node = payload.get("node")
     hidden = frozenset[str]() if commands else _PUSHING
     if not node:
         # XEP-0357 §4.1: an app server is a pubsub/push; some clients enable push only where they find that.
         pushing = [("pubsub", "push", _NAME)] if commands else []
-        query = _info(None, [*pushing, ("component", "generic", _NAME)], _without(hidden, _COMPONENT_FEATURES))
+        # Siskin looks for the component that has its provider's name among the features, as Tigase's has.
+        features = (*_without(hidden, _COMPONENT_FEATURES), *sorted(providers))
+        query = _info(None, [*pushing, ("component", "generic", _NAME)], features)
         if version is not None:
             query.append(_software(version))
         return query

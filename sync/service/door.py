@@ -253,7 +253,8 @@ class Door:
         offered = commands.offered(self._registrations.offered)
         if kind == "get" and payload.tag == disco.INFO:
             pushes = self._registrations.pushes
-            return disco.info(payload, commands=offered, pushes=pushes, version=self._version)
+            providers = self._registrations.providers
+            return disco.info(payload, commands=offered, providers=providers, pushes=pushes, version=self._version)
         if kind == "get" and payload.tag == disco.ITEMS:
             return disco.items(payload, component=self._component, commands=offered)
         if kind == "get" and payload.tag == disco.VERSION_QUERY:

@@ -1,6 +1,6 @@
 """The device registry's service side: seals tokens, makes nodes and secrets, and runs the registry's rules."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -54,6 +54,11 @@ class Registrations:
     def offered(self) -> frozenset[Vendor]:
         """The vendors of the apps that a phone can register with."""
         return frozenset({Vendor.APNS} if self._apps else ())
+
+    @property
+    def providers(self) -> Collection[str]:
+        """The names of those apps."""
+        return self._apps.keys()
 
     async def register(self, request: RegisterDevice) -> Registration:
         """`register-device` and its older names (PUSH §4)."""

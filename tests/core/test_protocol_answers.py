@@ -63,7 +63,7 @@ ANSWERS = {
 
 def discovered(payload: Element) -> Element:
     if payload.tag == disco.INFO:
-        return disco.info(payload, commands=OFFERED, version="0.1.0")
+        return disco.info(payload, commands=OFFERED, providers=["org.example.chat"], version="0.1.0")
     if payload.tag == disco.ITEMS:
         return disco.items(payload, component=COMPONENT, commands=OFFERED)
     return disco.version("0.1.0")

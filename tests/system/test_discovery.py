@@ -59,7 +59,7 @@ async def test_the_component_says_what_it_is_and_which_commands_it_has(box: Box)
     ann, component = await box.person(), box.ready["component"]
     said = await info(ann, component)
     assert identities(said) == [("pubsub", "push"), ("component", "generic")]
-    assert {INFO, ITEMS, COMMANDS, DATA, PUSH, VERSION} == features(said)
+    assert {INFO, ITEMS, COMMANDS, DATA, PUSH, VERSION, box.ready["apns"]["app"]} == features(said)
     form = {field.get("var"): field.findtext(f"{{{DATA}}}value") for field in said.iter(f"{{{DATA}}}field")}
     number = version("convsync")
     assert form == {
