@@ -34,7 +34,7 @@ def test_a_missing_server_says_what_to_install(monkeypatch: pytest.MonkeyPatch, 
         find_prosody()
 
 
-async def test_the_sample_configuration_delegates_and_grants(tmp_path: Path) -> None:
+async def test_the_sample_configuration_delegates(tmp_path: Path) -> None:
     prosody = Prosody(tmp_path)
     config = tmp_path / "prosody.cfg.lua"
     sandbox = "".join(  # an option that is set twice keeps Prosody 0.12 from starting
@@ -57,8 +57,6 @@ async def test_the_sample_configuration_delegates_and_grants(tmp_path: Path) -> 
         advertised = await feed.wait_for(lambda e: e.find("{urn:xmpp:delegation:2}delegation") is not None, past=True)
         namespaces = {d.get("namespace") for d in advertised.iter("{urn:xmpp:delegation:2}delegated")}
         assert namespaces == set(DELEGATED)
-        granted = await feed.wait_for(lambda e: e.find("{urn:xmpp:privilege:2}privilege") is not None, past=True)
-        assert {p.get("access") for p in granted.iter("{urn:xmpp:privilege:2}perm")} == {"roster", "message", "iq"}
         await feed.subscribe()
         client = await prosody.client(f"{prosody.name()}/a")
         client.chat(prosody.name(), "works")
