@@ -19,9 +19,19 @@ from tests.system.xmpp_client import CLIENT
 OWN = "urn:convsync:0"
 FOR_EVER = "253402300799"  # §1 of docs/dialects.md
 
-Name = tuple[str, str]  # JID, chat or group
+Name = tuple[str, str]  # JID, kind
 Facts = dict[str, object]
 Story = dict[Name, Facts]
+
+
+# Client Synchronization's types by our own kinds.
+KINDS = {
+    CHAT: "chat",
+    "http://jabber.org/protocol/muc": "group",
+    "urn:xmpp:omemo:2": "omemo-2",
+    "urn:xmpp:omemo:1": "omemo-1",
+    "eu.siacs.conversations.axolotl": "axolotl",
+}
 
 
 def said(message: ET.Element | None, archive: set[str]) -> Facts:
@@ -48,7 +58,7 @@ def pointer(parent: ET.Element, tag: str, attribute: str = "id") -> str | None:
 
 
 def of_synchronization(conversation: ET.Element, account: str) -> tuple[Name, Facts]:
-    jid, kind = conversation.get("jid", ""), "chat" if conversation.get("type") == CHAT else "group"
+    jid, kind = conversation.get("jid", ""), KINDS[conversation.get("type", "")]
     facts: Facts = {"status": conversation.get("status")}
     nodes = {node.get("node"): node for node in conversation}
     main = nodes.get(SYNC)
