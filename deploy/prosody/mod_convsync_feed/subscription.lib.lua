@@ -1,7 +1,7 @@
 -- One component's subscription: which events it has been sent, which it has acked, and what it may be sent next.
 --
 -- Decides: the window, the batches, which acks count, who has lost memory. Refuses to know: where events are kept
--- (the outbox) and what they say. An event leaves at once while the window is open; only a backlog is batched.
+-- (the outbox) and what they say. What is there leaves at once while the window is open, in as few batches as it fits into.
 
 local st = require "util.stanza";
 local xml = module:require "eventxml";
