@@ -1,5 +1,6 @@
 """Phones: they register, are woken, ring and fetch; the vendor answers."""
 
+from datetime import datetime
 from functools import partial
 
 from sync.model.books import Keys
@@ -85,10 +86,30 @@ def answer_push(w: World) -> None:
         return
     job, verdict = w.pick(left), w.pick(list(Verdict))
     since = w.pick((None, w.clock.now() - DAY, w.clock.now() + DAY))
+    answered(w, job, verdict, since)
+
+
+def answered(w: World, job: PushJob, verdict: Verdict, since: datetime | None) -> None:
     outcome = PushOutcome(verdict=verdict, dead_since_at=since)
     w.transact(wanted_by([job]), lambda books: settle(job.job_id, job.account, outcome, books, w.policies))
     if job.voip and job.sid and verdict in NOT_TAKEN:
         w.rung[job.account, job.device_id, job.peer, job.sid] -= 1
+
+
+def refuse_rings(w: World) -> None:
+    """The vendor takes no call's push now; what becomes of the call meanwhile is another move's."""
+    for job in in_order(w.tables.jobs):
+        if job.state is JobState.ATTEMPTED and job.sid and w.chance(60):
+            answered(w, job, Verdict.RETRY, None)
+
+
+def enable_anew(w: World) -> None:
+    """A phone that is registered says all its wishes anew."""
+    known = in_order(w.tables.devices)
+    if known:
+        device = w.pick(known)
+        enabling = EnablePush(account=device.account, resource=None, jid="", node=device.node, wishes=wishes(w))
+        w.transact(of_devices(device.account), partial(enable, enabling, None))
 
 
 def fetch(w: World) -> None:

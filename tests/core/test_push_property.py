@@ -1,0 +1,60 @@
+"""Random histories of calls, messages and phones through the real rules: what rings, what wakes, what is left alone.
+
+The moves and most laws are those of `tests.lives`: a VoIP push leaves for a call that rings, once for a call and
+device; every call that begins to ring has a row in the ledger for every device; nobody is woken for what was fetched,
+against a wish or in quiet hours; what may take an unfetched wake's place at the push service says as much. Here they
+meet in small circles: few peers, phones that come, ask and go, and a vendor that refuses.
+"""
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sync.model.device import JobState, PushKind
+from sync.rules.jobs import SUPPRESSED
+from sync.rules.reasons import Why
+from tests.lives import laws, moves, people, phones
+from tests.lives.moves import Move
+from tests.lives.world import World
+
+CALLS: tuple[Move, ...] = (
+    *moves.CALLS,
+    *moves.CALLS,
+    *moves.PHONES,
+    phones.answer_push,
+    people.pass_time,
+    people.pass_time,
+)
+WAKES: tuple[Move, ...] = (
+    *moves.CHATS,
+    *moves.PHONES,
+    phones.answer_push,
+    people.pass_time,
+    people.ask,
+    people.set_some,
+)
+ROOMS: tuple[Move, ...] = (*moves.AT_HOME, *moves.TO_MEMBERS, *moves.PHONES, people.pass_time)
+TOPICS = (CALLS, WAKES, ROOMS, (*CALLS, *WAKES))
+STEPS = 100
+
+
+def reasons_are_words(world: World) -> None:
+    """What the ledger says of a push that did not leave, `explain` can say in a sentence."""
+    for job in world.tables.jobs.values():
+        outcome = job.outcome or ""
+        assert not outcome.startswith(SUPPRESSED) or outcome.removeprefix(SUPPRESSED) in set(Why), outcome
+        assert job.state is JobState.DONE or not outcome
+        assert job.kind is not PushKind.REMOVED
+
+
+@settings(deadline=None)
+@given(random=st.randoms(use_true_random=False), topic=st.sampled_from(TOPICS))
+def test_histories(random: Random, topic: tuple[Move, ...]) -> None:
+    world = moves.begun(random)
+    former = world.tables
+    for _ in range(STEPS):
+        random.choice(topic)(world)
+        laws.hold(world, former)
+        reasons_are_words(world)
+        former = world.tables
