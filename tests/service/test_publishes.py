@@ -336,3 +336,19 @@ async def test_two_servers_that_publish_to_one_token_at_once(stores: Bench) -> N
     (owner,) = {job.account for job in house.due}
     _, (job,) = await house.held(owner)
     assert job.joined == 19
+
+
+@pytest.mark.parametrize(("lost", "told"), [(1, "cancel/item-not-found"), (99, "wait/resource-constraint")])
+async def test_a_token_that_changes_hands_meanwhile(
+    lost: int, told: str, stores: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, looked = House(stores, tokens=True), iter(range(100))
+    await house.register(token=TOKEN)
+    owners = stores.store.token_owners
+
+    async def late(*asked: Any) -> frozenset[str]:
+        return frozenset() if next(looked) < lost else await owners(*asked)
+
+    monkeypatch.setattr(stores.store, "token_owners", late)
+    assert await house.publish_to(TOKEN) == told
+    assert house.due == []
