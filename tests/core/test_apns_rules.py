@@ -166,6 +166,8 @@ REQUESTS: list[tuple[dict[str, str | None], bytes, str | None]] = [
     ({}, b"{}", "PayloadEmpty"),
     ({}, b"[1]", "PayloadEmpty"),
     ({}, b"{oops", "PayloadEmpty"),
+    ({}, b'{"a":' + b"[" * 499 + b"]" * 499 + b"}", None),
+    *(({}, b'{"a":' + b"[" * depth + b"]" * depth + b"}", "PayloadEmpty") for depth in (501, 974, 1_500)),
     ({}, b'{"a":"' + b"x" * 4088 + b'"}', None),
     ({}, b'{"a":"' + b"x" * 4089 + b'"}', "PayloadTooLarge"),
     (VOIP, b'{"a":"' + b"x" * 5112 + b'"}', None),

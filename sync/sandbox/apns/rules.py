@@ -15,6 +15,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _HEX = re.compile(r"([0-9a-fA-F]{2})+")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _COLLAPSE_ID = re.compile(r".{1,64}")  # header values are read as Latin-1, so a character is a byte
+_DEEPEST = 500  # levels; Python's own limit lies at about twice that
 _BUNDLE_ID = re.compile(r"[A-Za-z0-9.-]+")
 # What a type puts behind the bundle id; Apple's list of apns-push-type values.
 TOPIC_SUFFIX = {
@@ -79,14 +80,26 @@ class Push:
         return isinstance(aps, dict) and aps.get("alert") is not None
 
 
+def _loaded(body: bytes) -> object:
+    """The JSON value, None where it is none or is nested so deeply that the log could not hold it."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if body.count(b"[") + body.count(b"{") <= _DEEPEST:
+        return value  # the usual case, without a look
+    level, depth = [value], 0
+    while level and depth <= _DEEPEST:
+        inside = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level, depth = [each for one in inside for each in one], depth + 1
+    return None if level else value
+
+
 def read(headers: list[tuple[bytes, bytes]], body: bytes) -> Push:
     """The request made of these header pairs (pseudo-headers included) and this body."""
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
     first = dict(reversed(pairs))
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        payload = None
+    payload = _loaded(body)
     return Push(
         method=first.get(":method", ""),
         path=first.get(":path", ""),
