@@ -8,7 +8,7 @@ meet in small circles: few peers, phones that come, ask and go, and a vendor tha
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync.model.device import JobState, PushKind
@@ -36,7 +36,7 @@ WAKES: tuple[Move, ...] = (
 )
 ROOMS: tuple[Move, ...] = (*moves.AT_HOME, *moves.TO_MEMBERS, *moves.PHONES, people.pass_time)
 TOPICS = (CALLS, WAKES, ROOMS, (*CALLS, *WAKES))
-STEPS = 100
+STEPS = 60
 
 
 def reasons_are_words(world: World) -> None:
@@ -48,7 +48,7 @@ def reasons_are_words(world: World) -> None:
         assert job.kind is not PushKind.REMOVED
 
 
-@settings(deadline=None)
+@settings(suppress_health_check=list(HealthCheck))  # a history draws thousands of choices
 @given(random=st.randoms(use_true_random=False), topic=st.sampled_from(TOPICS))
 def test_histories(random: Random, topic: tuple[Move, ...]) -> None:
     world = moves.begun(random)
