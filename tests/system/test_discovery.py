@@ -95,6 +95,7 @@ async def nothing_but(client: XmppClient, *namespaces: str) -> None:
 
 
 SECOND = "second.localhost"
+NOBODYS = "[push]\napp_servers = []"
 FEW = f"""
 VirtualHost "{SECOND}"
   modules_enabled = {{ "mam"; "delegation"; "roster"; "saslauth"; "disco"; "ping"; "convsync_feed" }}
@@ -104,12 +105,13 @@ VirtualHost "{SECOND}"
 
 
 async def test_prosody_lists_nothing_that_is_not_delegated_or_does_not_work(installed: str, tmp_path: Path) -> None:
-    """This service has no app: push is delegated, and not listed."""
+    """This service has no app and pushes to no other app servers: push is delegated, and not listed."""
     async with prosody_with(tmp_path / "server", more=FEW) as server:
         folder = server.folder / "data" / "second%2elocalhost" / "accounts"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "eva.dat").write_text('return { ["password"] = "secret" };\n')
-        it = Station(tmp_path, dsn=installed, port=server.component_port, secret=SECRET, hosts=[DOMAIN, SECOND])
+        at = {"port": server.component_port, "secret": SECRET, "hosts": [DOMAIN, SECOND]}
+        it = Station(tmp_path, dsn=installed, more=NOBODYS, **at)  # type: ignore[arg-type]
         async with it.serving():
             await it.until(set())
             eva = await XmppClient.connect(f"eva@{SECOND}/x", "secret", server.c2s_port)
@@ -129,7 +131,7 @@ async def test_ejabberd_lists_nothing_that_is_not_delegated_or_does_not_work(ins
     edited(server, few)
     await server.start()
     try:
-        it = station(tmp_path, server, installed)
+        it = station(tmp_path, server, installed, more=NOBODYS)
         async with it.serving():
             await it.until(set())
             eva = await server.client(f"{server.name().split('@')[0]}@{DOMAIN}/x")
