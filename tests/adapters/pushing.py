@@ -1,13 +1,12 @@
 """Pushes from the outbox to the simulator, by the service's own workers: a store in memory, one phone, one call."""
 
 import asyncio
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
-
-from cryptography.fernet import Fernet
 
 from sync.adapters.apns import ApnsApp, ApnsGate, GateLimits
 from sync.adapters.memory import MemoryBus, MemoryPresence
@@ -26,7 +25,7 @@ from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, account, call, call_job, device, job, owned, storing
 
 POLICIES = Policies(wakes=WakePolicy(filtering_apps=frozenset({"chat", "other"})))
-SEALER = Sealer([Fernet.generate_key().decode()])
+SEALER = Sealer([urlsafe_b64encode(bytes(32)).decode()])  # the same in every process of a test
 DAY = timedelta(days=1)
 
 
