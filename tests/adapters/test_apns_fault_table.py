@@ -3,8 +3,9 @@ connection. The table is `apns_faults.toml`.
 """
 
 import asyncio
+import logging
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sync.model.device import JobState, PushJob
 from sync.protocol.apns import TABLE
 from sync.sandbox.apns.faults import FaultKind
 from tests.adapters.pushing import Desk, desk_at
-from tests.contract.apns_server import Apns, apns
+from tests.contract.apns_server import ALERT, VOIP, Apns, apns
 
 ROWS: list[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("apns_faults.toml").read_text())["fault"]
 SEND_SECONDS = 0.4
@@ -32,6 +33,14 @@ def faults() -> list[Any]:
             told = " ".join(str(value) for key, value in post.items() if key != "times")
             found.append(pytest.param(row, post, id=f"{told}: {row['name']}" if "name" in row else told))
     return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Neither tokens nor what was sent, whatever came back."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    assert not any(secret in caplog.text for secret in (ALERT, VOIP, "bearer", "message.new", "eyJ"))
 
 
 @pytest.fixture

@@ -94,9 +94,9 @@ async def test_a_long_queue_is_drained_in_the_order_of_lanes(database: str) -> N
     await connection.close()
     await pool.close()
     print(
-        f"\n{QUEUED} jobs in {seconds:.1f} s, {QUEUED / seconds:.0f}/s, {QUEUED / busy:.0f}/s of our own CPU; ", end=""
+        f"\n{QUEUED} jobs in {seconds:.1f} s, {QUEUED / seconds:.0f}/s, {QUEUED / busy:.0f}/s of our own CPU;",
+        f"{first / 1e6:.0f} MB after a tenth, {peak / 1e6:.0f} MB at most",
     )
-    print(f"{first / 1e6:.0f} MB after a tenth, {peak / 1e6:.0f} MB at most")
     assert left == 0
     assert len(gate.kinds) == QUEUED
     # Calls have workers of their own, so they are done when the others have hardly begun; updates come last.
