@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from sync.model.books import Books
-from sync.model.conversation import Base, Behind, Conversation, ConversationKey, Direction, IndexedMessage, Pointer
+from sync.model.conversation import (
+    Base,
+    Behind,
+    Conversation,
+    ConversationKey,
+    Direction,
+    IndexedMessage,
+    Kind,
+    Pointer,
+)
 from tests.contract.fakes_tables import Tables, behind, recount
 from tests.contract.samples import (
     ANN,
@@ -231,3 +240,30 @@ async def test_the_statement_counts_as_the_definition_does(postgres: Bench, seed
     marks = [(key, rank) for key in tables.conversations for rank in range(14)]
     books = await loaded(postgres, *tables.conversations, marks=marks)
     assert books.behind == {(key, rank): behind(tables, key, rank) for key, rank in marks}
+
+
+# ---- encrypted chats apart -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["ids", "archived"])
+async def test_a_place_in_one_conversation_is_a_place_in_all_with_that_peer(stores: Bench, by: str) -> None:
+    sealed, old = (replace(WITH_BOB, kind=kind) for kind in (Kind.OMEMO_2, Kind.AXOLOTL))
+    said = [message(rank, key=key) for key, ranks in ((WITH_BOB, (2, 6)), (sealed, (3, 4, 9))) for rank in ranks]
+    named = message(5, key=sealed, archive_key="here")
+    chats = [replace(conversation(n), key=key) for n, key in enumerate((WITH_BOB, sealed, old), 1)]
+    tables = tables_of([*chats, conversation(9, CAT)], [*said, named])
+    await stores.put(conversations=list(tables.conversations.values()), messages=[*said, named])
+    keys = (WITH_BOB, sealed, old)
+    books = await loaded(stores, *keys, behind=keys, **{by: [(key, "here") for key in keys]})
+    assert books.behind == {
+        (WITH_BOB, 5): Behind(1, 0, 2),
+        (sealed, 5): Behind(1, 0, 3),
+        (old, 5): Behind(0, 0),
+    }
+    books = await loaded(stores, sealed, behind=[sealed], **{by: [(sealed, "here")]})
+    assert books.behind == {(sealed, 5): Behind(1, 0, 3)}
+
+
+async def test_the_oldest_that_is_unread_is_found_behind_no_matter_how_much(stores: Bench) -> None:
+    await indexed(stores, conversation(1), *CHAT)
+    assert await marked(stores, 2**63 - 1) == Behind(0, 0, 2)

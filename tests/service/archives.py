@@ -147,7 +147,8 @@ class Telling:
 class House:
     """A bootstrapper with what is around it."""
 
-    def __init__(self, **pace: Any) -> None:
+    def __init__(self, *, policies: Policies | None = None, **pace: Any) -> None:
+        self.policies = policies or Policies()
         self.clock, self.observer, self.server = Passing(NOW), RecordingObserver(), Server()
         self.store = MemoryStore(self.clock)
         self.feeds = {HOST: Feeding(), ROOMS: Feeding(keeps_rooms=True)}
@@ -172,7 +173,7 @@ class House:
             live=cast("Live", self.live),
             clock=self.clock,
             observer=self.observer,
-            policies=Policies(),
+            policies=self.policies,
             pace=self._pace,
             leads=lambda: self.leads,
             owed=self.owe,

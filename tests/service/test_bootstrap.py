@@ -9,12 +9,14 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from sync.model.bootstrap import BootstrapState
-from sync.model.conversation import key_of
+from sync.model.conversation import Kind, key_of
 from sync.model.errors import Uncommittable
 from sync.model.event import Session, SessionState
 from sync.protocol.hello import PresentSession
 from sync.protocol.names import FEED
+from sync.rules.fold import Policies
 from sync.rules.times import microseconds
+from sync.rules.view import Conduct
 from tests.contract.samples import ANN, EVE, NOW, WITH_BOB, conversation, message, owned, storing
 from tests.service.archived import known, of_kind, talk
 from tests.service.archives import HOST, House
@@ -32,6 +34,22 @@ async def test_an_archive_is_read_page_by_page() -> None:
     assert (conversation.unread, conversation.last.archive_id, conversation.read.id) == (0, "a119", "a119")
     assert house.outcomes() == ["done"]
     assert sum(int(str(told["messages"])) for told in house.observer.told("restored")) == 120
+
+
+async def test_encrypted_chats_come_out_of_the_archive_apart() -> None:
+    house = House(policies=Policies(conduct=Conduct(encrypted_apart=True)))
+    known(house)
+    sealed = "<encrypted xmlns='urn:xmpp:omemo:2'><payload/></encrypted>"
+    talk(house, 2)
+    house.server.said(ANN, "s0", house.ago(8), f"text</body>{sealed}<body>")
+    house.server.said(ANN, "s1", house.ago(7), f"text</body>{sealed}<body>")
+    house.server.storage[ANN] = (
+        "<pep node='urn:xmpp:mds:displayed:0' item='bob@example.net'><displayed xmlns='urn:xmpp:mds:displayed:0'>"
+        f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ANN}' id='s0'/></displayed></pep>"
+    )
+    await house.until(house.done)
+    found = {key.kind: (c.unread, c.read.id) for key, c in house.store.tables.conversations.items()}
+    assert found == {Kind.CHAT: (0, "s0"), Kind.OMEMO_2: (1, "s0")}
 
 
 async def test_it_is_asked_how_far_back_and_not_up_to_now() -> None:

@@ -112,9 +112,10 @@ async def test_plain_and_encrypted_are_two_conversations(own_box: Box) -> None:
     version = (await ann.rewrites(0))[1]
     corrected = seal(bob, ann.account, f"<replace xmlns='{CORRECT}' id='{again}'/>")
     bob.retract(ann.account, old)
-    ann.react(bob.account, again, "👍")
     for client in (bob, ann):
         await client.ping()
+    ann.react(bob.account, again, "👍")
+    await ann.ping()
     assert corrected in await archive_ids(ann)
     found = await story(ann)
     assert facts(found, "unread", "id", "retracted") == {
