@@ -1,6 +1,7 @@
 """One APNs connection, fed by hand: what a real server could only do by chance."""
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from h2.events import RequestReceived
 from sync.adapters.apns.connection import Connection
 from sync.adapters.apns.exchange import Exchange
 from sync.adapters.apns.request import Notification
-from sync.model.push import Verdict
+from sync.model.push import PushOutcome, Verdict
 from tests.contract.apns_server import APP, alert
 
 
@@ -139,6 +140,53 @@ async def test_an_answer_after_goaway_still_counts(pair: Pair) -> None:
     pair.connection.data_received(goaway + pair.server.data_to_send())
     assert exchange.future.result().verdict is Verdict.ACCEPTED
     assert pair.wire.closed
+
+
+async def test_an_answer_without_end_is_cut_short(pair: Pair) -> None:
+    exchange = pair.send()
+    await pair.exchange_bytes()
+    pair.server.send_headers(1, [(":status", "503")])
+    sent = 0
+    while not exchange.done and sent < 1_000_000:
+        pair.server.send_data(1, b"x" * 1000)
+        sent += 1000
+        await pair.exchange_bytes()
+    assert exchange.future.result() == PushOutcome(verdict=Verdict.RETRY, status=503)
+    assert sent <= 6000
+    assert pair.connection.in_flight == 0
+
+
+async def test_headers_without_end_are_no_answer(pair: Pair) -> None:
+    exchange = pair.send()
+    await pair.exchange_bytes()
+    pair.server.send_headers(1, [(":status", "200"), *((f"x-{n}", "y" * 1000) for n in range(200))], end_stream=True)
+    await pair.exchange_bytes()
+    pair.connection.connection_lost(None)
+    assert exchange.future.result().verdict is Verdict.UNCERTAIN
+    assert pair.wire.closed
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        (b'{"reason":"Shutdown"}', PushOutcome(verdict=Verdict.NOT_SENT, reason="Shutdown")),
+        (b'{"reason":"BadCertificate"}', PushOutcome(verdict=Verdict.CREDENTIALS, reason="BadCertificate")),
+        (b'{"reason":"a secret!"}', PushOutcome(verdict=Verdict.NOT_SENT)),
+        (b"\xff" * 4000, PushOutcome(verdict=Verdict.NOT_SENT)),
+        (b"[" * 4000, PushOutcome(verdict=Verdict.NOT_SENT)),
+        (b"", PushOutcome(verdict=Verdict.NOT_SENT)),
+    ],
+)
+async def test_what_goaway_says(
+    pair: Pair, said: bytes, outcome: PushOutcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    exchange = pair.send()
+    await pair.exchange_bytes()
+    head = (8 + len(said)).to_bytes(3) + b"\x07\x00" + (0).to_bytes(4)
+    pair.connection.data_received(head + (0).to_bytes(4) + (0).to_bytes(4) + said)
+    assert exchange.future.result() == outcome
+    assert "secret" not in caplog.text
 
 
 async def test_what_is_not_http2_ends_the_connection_and_leaves_pushes_uncertain(pair: Pair) -> None:

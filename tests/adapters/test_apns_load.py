@@ -54,6 +54,21 @@ async def test_a_refused_token_is_asked_about_once_only(server: Apns) -> None:
         assert len(server.log()) == 3
 
 
+async def test_when_tokens_change_too_often_the_one_there_is_goes_on(server: Apns) -> None:
+    clock = SetClock(datetime.now(UTC) - timedelta(minutes=45))
+    tokens = MemoryProviderTokens(server.key.mint, clock.now)
+    async with server.gate(tokens) as gate:
+        await gate.send(alert())
+        server.fault("status", status=429, reason="TooManyProviderTokenUpdates")
+        assert (await gate.send(alert())).verdict is Verdict.RETRY
+        clock.advance(minutes=10)  # it is 55 minutes old to us, and would be replaced
+        first = await tokens.current()
+        assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
+        assert await tokens.current() == first
+        assert gate.counts().opened == 2
+    assert server.simulator.stats()["provider_tokens"] == 1
+
+
 async def test_new_connections_use_the_same_provider_token(server: Apns) -> None:
     async with server.warm_gate() as gate:
         for _ in range(3):

@@ -80,6 +80,20 @@ async def test_a_restarted_process_goes_on_with_the_same_token(bench: Bench) -> 
     assert await bench.process().current() == first
 
 
+async def test_a_token_that_changes_too_often_is_kept_while_it_may_be_used(bench: Bench) -> None:
+    tokens = bench.process()
+    first = await tokens.current()
+    bench.clock.advance(minutes=45)
+    tokens.hold()
+    bench.clock.advance(minutes=13)
+    assert await tokens.current() == first
+    bench.clock.advance(minutes=1)  # nobody takes it any more
+    second = await tokens.current()
+    assert second != first
+    bench.clock.advance(minutes=50)  # long forgotten
+    assert await tokens.current() != second
+
+
 async def test_a_refused_token_of_twenty_minutes_is_replaced(bench: Bench) -> None:
     tokens = bench.process()
     old = await tokens.current()
