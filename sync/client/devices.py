@@ -3,6 +3,8 @@
 A mixin of the plugin. Tokens are secrets: no text of an error repeats them.
 """
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
@@ -10,16 +12,14 @@ from slixmpp.exceptions import IqError, IqTimeout, XMPPError
 
 from sync.client.errors import BadAnswer, NotSupported
 from sync.client.requests import Requests
-from sync.client.values import Device
+from sync.client.values import Device, ListedDevice
 from sync.protocol.names import COMMANDS, DATA, PUBLISH_OPTIONS, PUSH, clark
 
 REGISTER, UNREGISTER = "register-device", "unregister-device"
-COMMAND, FORM, FIELD, VALUE = (
-    clark(COMMANDS, "command"),
-    clark(DATA, "x"),
-    clark(DATA, "field"),
-    clark(DATA, "value"),
-)
+LIST, LOG_OUT = "list-push-registrations", "unregister-push"
+COMMAND = clark(COMMANDS, "command")
+Fields = Mapping[str, str | tuple[str, ...] | None]
+FORM, ITEM, FIELD, VALUE = (clark(DATA, name) for name in ("x", "item", "field", "value"))
 
 
 class Devices:
@@ -64,7 +64,7 @@ class Devices:
         component = component or await self.find_component()
         fields = {"provider": app, "device-token": token, "device-second-token": voip_token}
         fields |= {"device-id": device_id, "device-name": device_name}
-        given = await self._command(component, REGISTER, fields)
+        given = _given(await self._command(component, REGISTER, fields))
         node, secret = given.get("node", ()), given.get("secret", ())
         if not node or not secret:
             raise BadAnswer("The registration names no node, or no secret.")
@@ -74,6 +74,19 @@ class Devices:
         """This phone is not to be woken any more."""
         component = component or await self.find_component()
         await self._command(component, UNREGISTER, {"provider": app, "device-token": token})
+
+    async def devices(self, *, component: str | None = None) -> tuple[ListedDevice, ...]:
+        """The account's devices, registered last first: this one, and what others of the account have registered."""
+        component = component or await self.find_component()
+        answer = await self._command(component, LIST, None)
+        return tuple(_listed(_given(item)) for item in answer.iter(ITEM))
+
+    async def log_out(self, *nodes: str, component: str | None = None) -> tuple[str, ...]:
+        """Devices of the account, this or others, are not to be woken any more: a phone that is lost. The nodes that
+        are gone; NotFound where there is none of them.
+        """
+        component = component or await self.find_component()
+        return _given(await self._command(component, LOG_OUT, {"nodes": nodes})).get("nodes", ())
 
     async def enable_push(self, device: Device) -> None:
         """Turn on the pushes of a registered device (XEP-0357)."""
@@ -86,22 +99,49 @@ class Devices:
         payload = Element(clark(PUSH, "disable"), {"jid": device.component, "node": device.node})
         await self._requests.iq("set", payload, to=None, seconds=self.timeout, attempts=self.attempts)
 
-    async def _command(self, component: str, node: str, fields: dict[str, str | None]) -> dict[str, tuple[str, ...]]:
+    async def _command(self, component: str, node: str, fields: Fields | None) -> Element:
         payload = Element(COMMAND, {"node": node, "action": "execute"})
-        payload.append(_form(fields))
+        if fields is not None:
+            payload.append(_form(fields))
         answer = await self._requests.ask("set", payload, to=component, seconds=self.timeout, attempts=self.attempts)
         if answer.get("status") != "completed":
             raise BadAnswer("The command was not completed.")
-        return {
-            field.get("var", ""): tuple(value.text or "" for value in field.iterfind(VALUE))
-            for field in answer.iter(FIELD)
-        }
+        return answer
 
 
-def _form(fields: dict[str, str | None]) -> Element:
+def _given(parent: Element) -> dict[str, tuple[str, ...]]:
+    """The values of the fields in a form or an item."""
+    return {
+        field.get("var", ""): tuple(value.text or "" for value in field.iterfind(VALUE)) for field in parent.iter(FIELD)
+    }
+
+
+def _listed(given: Mapping[str, tuple[str, ...]]) -> ListedDevice:
+    one = {name: values[0] for name, values in given.items() if values}
+    try:
+        success, failed = (
+            datetime.fromisoformat(one[name]) if name in one else None for name in ("last-success", "last-error-at")
+        )
+        return ListedDevice(
+            node=one["node"],
+            device_id=one["device-id"],
+            app=one["provider"],
+            enabled=one["state"] == "enabled",
+            name=one.get("device-name"),
+            last_success=success,
+            last_error=one.get("last-error"),
+            last_error_at=failed,
+        )
+    except (KeyError, ValueError):
+        raise BadAnswer("A device of the list is not told whole.") from None
+
+
+def _form(fields: Fields) -> Element:
     """A submitted form; what is None is not in it."""
     form = Element(FORM, {"type": "submit"})
-    for name, value in fields.items():
-        if value is not None:
-            SubElement(SubElement(form, FIELD, {"var": name}), VALUE).text = value
+    for name, given in fields.items():
+        if given is not None:
+            field = SubElement(form, FIELD, {"var": name})
+            for value in (given,) if isinstance(given, str) else given:
+                SubElement(field, VALUE).text = value
     return form

@@ -271,6 +271,22 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedDevice:
+    """A device of the account as the list of all has it. `node` names it to log it out; `last_error`: why the newest
+    push that failed did.
+    """
+
+    node: str
+    device_id: str
+    app: str
+    enabled: bool
+    name: str | None = None
+    last_success: datetime | None = None
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What to set of one conversation; None = leave as it is.
 

@@ -8,6 +8,7 @@ import pytest
 from sync.client import (
     Conflict,
     ConversationChanged,
+    ListedDevice,
     NotFound,
     Settings,
 )
@@ -84,6 +85,27 @@ async def test_a_phone_registers_is_woken_and_asks_as_that_device(box: Box) -> N
     await woken.plugin.unregister_device(box.ready["apns"]["app"], token)
     assert await box.sql("SELECT 1 FROM device WHERE account = $1", ann.account) == []
     await woken.close()
+
+
+async def test_a_phone_that_is_lost_is_logged_out(box: Box) -> None:
+    ann = await box.person()
+    app = await App.open(box, ann.account, "phone")
+    name: str = box.ready["apns"]["app"]
+    lost, kept = [
+        await app.plugin.register_device(
+            name, "a" + secrets.token_hex(32)[1:], device_id=f"d{n}", device_name=f"Phone {n}"
+        )
+        for n in (1, 2)
+    ]
+    await app.plugin.enable_push(lost)
+    two, one = await app.plugin.devices()
+    assert one == ListedDevice(node=lost.node, device_id="d1", app=name, enabled=True, name="Phone 1")
+    assert two == ListedDevice(node=kept.node, device_id="d2", app=name, enabled=False, name="Phone 2")
+    assert await app.plugin.log_out(lost.node, "nobody's") == (lost.node,)
+    assert [found.node for found in await app.plugin.devices()] == [kept.node]
+    with pytest.raises(NotFound):
+        await app.plugin.log_out(lost.node)
+    await app.close()
 
 
 async def test_it_waits_where_the_server_asks_it_to(box: Box) -> None:
