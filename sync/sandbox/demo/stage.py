@@ -141,6 +141,6 @@ async def cast(ready: dict[str, Any], screen: Screen) -> AsyncIterator[Stage]:
             carol=carol,
             phone=Phone(**known["bob"], **place),
             pushes=Pushes(Path(ready["apns"]["log"])),
-            handset=Handset(ready["apns"]["control"]),
+            handset=Handset(ready["apns"]["control"], "bob"),
             ready=ready,
         )
