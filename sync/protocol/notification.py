@@ -104,8 +104,11 @@ def _tells_of_something(summary: dict[str, str]) -> bool:
 
 
 def _values(form: Element) -> dict[str, str]:
-    """Each field's first value. Nothing is refused: who sent the summary cannot mend it, and we only look for hints."""
-    return {field.get("var", ""): field.findtext(_VALUE) or "" for field in form.iterfind(_FIELD)}
+    """The first value of each field that has one: mod_cloud_notify sends all fields, and those without a word empty.
+    Nothing is refused: who sent the summary cannot mend it, and we only look for hints.
+    """
+    fields = ((field.get("var", ""), field.find(_VALUE)) for field in form.iterfind(_FIELD))
+    return {var: value.text or "" for var, value in fields if value is not None}
 
 
 def revoked(node: str, account: str) -> Element:

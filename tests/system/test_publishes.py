@@ -4,6 +4,7 @@
 
 import asyncio
 import secrets
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,24 @@ async def test_a_message_to_somebody_offline_is_pushed(box: Box) -> None:
     for table in ("conversation", "message", "change", "call"):
         assert await box.sql(f"SELECT FROM {table} WHERE account = $1", ann.account) == []
     await box.sound(ann.account)
+
+
+@pytest.mark.without("ejabberd", "mod_push publishes nothing for what is not stored")
+async def test_what_is_not_to_be_read_waits_for_something_that_is(box: Box) -> None:
+    ann, bob, phone = await with_phone(box)
+    bob.message(ann.account, "<composing xmlns='http://jabber.org/protocol/chatstates'/>")
+
+    async def jobs() -> list[dict[str, Any]]:
+        return await box.jobs(ann.account)
+
+    (job,) = await eventually(jobs)
+    assert job["silent"]
+    assert (job["not_before"] - job["created_at"]).total_seconds() == 20
+    bob.write(ann.account, "hello")
+    (push,) = await box.pushed(phone.token)
+    assert push["payload"]["aps"]["sound"] == "default"
+    (job,) = await jobs()
+    assert job["joined"] == 1
 
 
 async def test_a_burst_is_two_pushes(box: Box) -> None:
