@@ -72,7 +72,7 @@ class Sight:
 
     def as_json(self) -> dict[str, object]:
         """Everything of it, as values for `json`."""
-        from sync.rules.explain import asleep  # noqa: PLC0415
+        from sync.rules.explain import asleep, silence  # noqa: PLC0415
 
         return {
             "account": self._jid,
@@ -86,6 +86,7 @@ class Sight:
                 }
                 for name, device in self._devices()
             ],
+            "quiet": silence(self._evidence, self._policy, self._now),
             "quiet_conversations": [
                 {"peer": key.peer, "kind": key.kind, "why": why}
                 for key, why in asleep(self._evidence, self._policy, self._now)
@@ -95,9 +96,11 @@ class Sight:
 
     def lines(self) -> Iterator[str]:
         """For a terminal."""
-        from sync.rules.explain import asleep  # noqa: PLC0415
+        from sync.rules.explain import asleep, silence  # noqa: PLC0415
 
         yield f"{cli_sheet.printable(self._jid)}: pushes since {cli_sheet.at(self._since)} (UTC)"
+        if still := silence(self._evidence, self._policy, self._now):
+            yield f"  The account wants to be left alone {still}."
         devices = self._devices()
         if not devices:
             yield "  No device is registered, and nothing was pushed: there is nobody to push to."

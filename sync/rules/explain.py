@@ -14,8 +14,9 @@ from sync.model.conversation import Conversation, ConversationKey, IndexedMessag
 from sync.model.device import Device, JobState, PushJob, PushKind, Route
 from sync.model.jid import bare
 from sync.model.push import Verdict
-from sync.model.quiet import Quiet
+from sync.model.quiet import FOR_EVER, Quiet
 from sync.rules.jobs import SUPPRESSED, fetched_since
+from sync.rules.quiet import hush
 from sync.rules.reasons import SENTENCES, Why
 from sync.rules.times import microseconds
 from sync.rules.wishes import WakePolicy, unwanted
@@ -274,6 +275,23 @@ def out_of_reach(device: Device, at: datetime) -> list[str]:
     if not device.enabled:
         words.append("the device is not enabled (now)")
     return words
+
+
+def silence(evidence: Evidence, policy: WakePolicy, now: datetime) -> str | None:
+    """When the account wants to be left alone, as it is now; None = never."""
+    wish = evidence.quiet
+    if wish is None:
+        return None
+    said = []
+    if wish.until is not None and wish.until > now:
+        said.append("until it is ended" if wish.until == FOR_EVER else f"until {wish.until:%Y-%m-%d %H:%M} UTC")
+    if (hours := wish.hours) is not None:
+        said.append(f"every day from {hours.begin:%H:%M} to {hours.end:%H:%M} in {hours.zone}")
+    if not said:
+        return None
+    calls = "calls ring all the same" if wish.calls else "calls do not ring"
+    now_so = "it is quiet now" if hush(wish, policy.zones, now) else "it is not quiet now"
+    return f"{' and '.join(said)}; {calls}; {now_so}"
 
 
 def asleep(evidence: Evidence, policy: WakePolicy, now: datetime) -> list[tuple[ConversationKey, str]]:

@@ -50,12 +50,12 @@ def unwanted(
     By default private rooms tell everything, public ones mentions. An app without the filtering entitlement shows
     whatever it gets: of a room it is told mentions, and the rest only where somebody asked for it.
     """
-    if bare(conversation.key.peer) in wishes.muted:
-        return Why.DEVICE_MUTED
     if conversation.muted(now) and not (mention and policy.muted_mentions):
         return Why.MUTED
     if conversation.notify is Notify.NEVER:
         return Why.NOTIFY_NEVER
+    if bare(conversation.key.peer) in wishes.muted:
+        return Why.DEVICE_MUTED
     group = conversation.key.kind is Kind.GROUP
     allow = wishes.allows(conversation.key.peer) if group else None
     if allow is Allow.NEVER or (allow is Allow.MENTIONED and not mention):

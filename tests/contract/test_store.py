@@ -1,6 +1,7 @@
 """What every Store promises of a transaction (sync/ports/store.py): the in-memory one, and Postgres."""
 
 from dataclasses import replace
+from datetime import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from sync.model.errors import ItemNotFound, Uncommittable
 from sync.model.event import FeedPosition
 from sync.model.push import Environment
 from sync.model.query import ListQuery
+from sync.model.quiet import Hours, Quiet
 from sync.model.wishes import NO_WISHES, Wishes
 from sync.rules.times import FOR_EVER, microseconds
 from tests.contract.samples import (
@@ -77,7 +79,10 @@ async def test_a_rule_that_raises_leaves_no_trace(stores: Bench) -> None:
 
 
 async def test_an_account_comes_back_as_it_was_stored(stores: Bench) -> None:
-    stored = account(epoch=3, floor=7, unread=5, mentions=4, unread_conversations=2, devices=1, wakes_open=True)
+    quiet = Quiet(until=after(60.5), hours=Hours(time(22), time(7, 30), "Europe/Berlin"), calls=True)
+    stored = account(
+        epoch=3, floor=7, unread=5, mentions=4, unread_conversations=2, devices=1, wakes_open=True, quiet=quiet
+    )
     await stores.put(accounts=[stored])
     assert await stores.store.account(ANN) == stored
 

@@ -2,16 +2,20 @@
 
 import re
 from dataclasses import replace
+from datetime import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sync.rules
+from sync.adapters.zones import zone
 from sync.model.call import Call, CallState
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 from sync.model.push import Verdict
-from sync.rules.explain import VERDICTS, Evidence, asleep, told, unpushed
+from sync.model.quiet import Hours, Quiet
+from sync.model.wishes import Wishes
+from sync.rules.explain import VERDICTS, Evidence, asleep, silence, told, unpushed
 from sync.rules.jobs import SUPPRESSED
 from sync.rules.reasons import SENTENCES, Why
 from sync.rules.times import FOR_EVER, microseconds
@@ -183,3 +187,37 @@ def test_a_call_without_a_row(one: Call, phone: Device, words: str) -> None:
     assert unpushed(evidence(calls=[one], jobs=[ring]), phone, POLICY, LATER) == []
     assert unpushed(evidence(calls=[replace(one, caller=f"{CAT}/me")]), phone, POLICY, LATER) == []
     assert one.key.peer == BOB
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (None, None),
+        (Quiet(until=LATER), None),
+        (Quiet(until=FOR_EVER, calls=True), "until it is ended; calls ring all the same; it is quiet now"),
+        (
+            Quiet(until=after(3600), hours=Hours(time(22), time(7), "Europe/Berlin")),
+            "until 2026-01-02 04:04 UTC and every day from 22:00 to 07:00 in Europe/Berlin; calls do not ring; "
+            "it is quiet now",
+        ),
+        (
+            Quiet(hours=Hours(time(13), time(14), "UTC")),
+            "every day from 13:00 to 14:00 in UTC; calls do not ring; it is not quiet now",
+        ),
+    ],
+)
+def test_when_the_account_wants_to_be_left_alone(wish: Quiet | None, words: str | None) -> None:
+    assert silence(evidence(quiet=wish), WakePolicy(zones=zone), LATER) == words
+
+
+def test_what_is_kept_says_so() -> None:
+    kept = job(not_before=after(3600), reason=Why.QUIET)
+    assert said(kept) == ("an alert; kept for the end of the account's quiet hours", "waits for its time")
+    read = replace(kept, state=JobState.DONE, outcome=f"{SUPPRESSED}read", done_at=after(9))
+    assert said(read)[1] == "not sent: it was read before it could be sent"
+
+
+def test_what_the_device_asked_for_is_told_of_a_message_without_a_wake() -> None:
+    books = evidence(messages=[message(VERSION)], conversations=[conversation()])
+    (found,) = unpushed(books, device(wishes=Wishes(muted=frozenset({BOB}))), POLICY, LATER)
+    assert found.why == (f"{SENTENCES[Why.DEVICE_MUTED]} (as it is now)",)

@@ -17,6 +17,7 @@ import asyncpg
 
 from sync.adapters.postgres import migrate, rows, write
 from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, meaning, session
+from sync.adapters.postgres.quiet_rows import quiet
 from sync.adapters.postgres.statements import sql
 from sync.model.conversation import ConversationKey, Kind
 from sync.model.errors import StoreUnavailable
@@ -127,6 +128,7 @@ class Dossier:
             messages = await self._connection.fetch(sql("explain_messages"), jid, rank, EXPLAINED)
             conversations = await self._connection.fetch(sql("explain_conversations"), jid, rank, EXPLAINED)
             devices = await self._connection.fetch(sql("explain_devices"), jid, device_id)
+            wish = await self._connection.fetchval(sql("explain_quiet"), jid)
         return Evidence(
             devices=[rows.device(row) for row in devices],
             jobs=[rows.job(row["job"]) for row in jobs],
@@ -134,6 +136,7 @@ class Dossier:
             calls=[rows.call(row["call"]) for row in calls],
             messages=[rows.message(row) for row in messages],
             conversations=[rows.conversation(row) for row in conversations],
+            quiet=quiet(wish),
         )
 
     async def repair(self, jid: str, now: datetime, *, dry: bool = False) -> Repair:

@@ -58,6 +58,10 @@ ORDER BY coalesce(attempted_at, created_at) DESC, job_id LIMIT $2::bigint;
 -- The account's devices, or one of them.
 SELECT * FROM device WHERE account = $1 AND ($2::text IS NULL OR device_id = $2) ORDER BY registered_at DESC, device_id;
 
+-- name: explain_quiet
+-- When the account wants to be left alone.
+SELECT quiet FROM account WHERE jid = $1;
+
 -- name: explain_jobs
 -- Pushes of the account, or of one of its devices, that are open or were made or done since an instant, the newest first.
 SELECT job, count(*) OVER () AS total FROM push_job job
