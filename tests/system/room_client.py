@@ -14,8 +14,8 @@ _numbers = itertools.count(1)
 
 
 async def enter(client: XmppClient, room: str, nick: str, *, history: int = 0) -> None:
-    """Joins, or changes the nick. Returns when the room has let the client in; who was thrown out a moment ago may be told
-    that only now, in a presence of the same nick.
+    """Joins, or changes the nick. Returns when the room has let the client in; who was thrown out a moment ago may be
+    told that only now, in a presence of the same nick.
     """
     asked = f"<x xmlns='{MUC}'><history maxstanzas='{history}'/></x>"
     client.send(f"<presence to='{room}/{nick}'>{asked}</presence>")
