@@ -99,12 +99,9 @@ async def test_a_long_queue_is_drained_in_the_order_of_lanes(database: str) -> N
     )
     assert left == 0
     assert len(gate.kinds) == QUEUED
-    # Calls have workers of their own, so they are done when the others have hardly begun; updates come last.
-    last_missed = max(n for n, kind in enumerate(gate.kinds) if kind == "missed")
-    assert gate.kinds[: last_missed + 1].count("missed") == QUEUED // 4
-    assert last_missed < QUEUED * 0.7
-    last_message = max(n for n, kind in enumerate(gate.kinds) if kind == "message")
-    assert set(gate.kinds[last_message + IN_FLIGHT :]) <= {"read", "reacted"}
-    before = [kind for kind in gate.kinds[: last_message - IN_FLIGHT] if kind in {"read", "reacted"}]
-    assert len(before) <= IN_FLIGHT
+    # Calls have workers of their own: they are a quarter, and done when about half is. Updates come last.
+    assert max(n for n, kind in enumerate(gate.kinds) if kind == "missed") < QUEUED * 0.75
+    others = [kind for kind in gate.kinds if kind != "missed"]
+    last_message = max(n for n, kind in enumerate(others) if kind == "message")
+    assert last_message <= QUEUED // 4 + IN_FLIGHT
     assert peak - first < 40e6
