@@ -134,15 +134,24 @@ def woken(told: Notification, device: Device, policy: WakePolicy, books: Books) 
 
 def may_publish(publisher: str, account: str, terms: Terms) -> bool:
     """XEP-0357 §3.2: "that publish requests are coming from the user's server": as itself (mod_cloud_notify, mod_push)
-    or on the user's behalf (the specification's examples), but never as a session, which is a client.
+    by a component of it (as we publish ourselves), or on the user's behalf (the specification's examples), but never as
+    a session, which is a client.
     """
     home = domain(account)
-    return terms.admit(home) and publisher in {home, account, *terms.publishers}
+    own = publisher in {home, account} or home in parents(publisher)
+    return terms.admit(home) and (own or publisher in terms.publishers)
+
+
+def parents(publisher: str) -> list[str]:
+    """The domains above a host: who has those has it."""
+    labels = publisher.split(".") if "@" not in publisher and "/" not in publisher else []
+    return [".".join(labels[n:]) for n in range(1, len(labels))]
 
 
 def may_publish_to_tokens(publisher: str, terms: Terms) -> bool:
     """Any server that is served, for whom it likes: a token names no account. Its users' bare JIDs are its own, too."""
-    return "/" not in publisher and (terms.admit(domain(publisher)) or publisher in terms.publishers)
+    hosts = [domain(publisher), *parents(publisher)]
+    return "/" not in publisher and (any(map(terms.admit, hosts)) or publisher in terms.publishers)
 
 
 def wake_of(device: Device, books: Books) -> PushJob | None:

@@ -98,7 +98,7 @@ def due(jobs: Sequence[PushJob]) -> list[tuple[float, int, bool]]:
 # ---- who may ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by", ["far.example", ANN, "push.example"])
+@pytest.mark.parametrize("by", ["far.example", ANN, "push.example", "sync.far.example", "a.b.far.example"])
 def test_the_users_server_as_itself_or_for_the_user_and_who_is_trusted(by: str) -> None:
     assert Service().publish(by).published is Published.QUEUED
 
@@ -106,8 +106,19 @@ def test_the_users_server_as_itself_or_for_the_user_and_who_is_trusted(by: str) 
 @pytest.mark.parametrize(
     "by",
     [
-        *(f"{ANN}/phone", "bob@far.example", "far.example/x", "example.org", "evil.example", "sub.far.example", ""),
-        *("FAR.example", "far.example.evil.example", f"{ANN}@push.example", "push.example/x", "@far.example", EVE),
+        *(f"{ANN}/phone", "bob@far.example", "far.example/x", "example.org", "evil.example", "evilfar.example", ""),
+        *(
+            "FAR.example",
+            "far.example.evil.example",
+            f"{ANN}@push.example",
+            "push.example/x",
+            "@far.example",
+            EVE,
+            "sync.far.example/x",
+            "example",
+            "eve@sync.far.example",
+            "far.example.",
+        ),
     ],
 )
 def test_nobody_else_whatever_it_knows(by: str) -> None:
@@ -331,6 +342,7 @@ def test_of_what_is_not_to_be_read_an_app_that_must_show_something_hears_nothing
 @pytest.mark.parametrize(
     ("by", "may"),
     [
+        *(("sync.far.example", True), ("sync.far.example/x", False), ("evilfar.example", False)),
         *(("far.example", True), (ANN, True), ("push.example", True), ("example.org", True)),
         *((f"{ANN}/phone", False), ("evil.example", False), ("", False), ("eve@evil.example", False)),
     ],

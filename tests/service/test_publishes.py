@@ -187,6 +187,7 @@ async def test_nothing_of_what_was_said_is_stored(stores: Bench) -> None:
     [
         (SERVER, "result"),
         (ANN, "result"),
+        (f"sync.{SERVER}", "result"),
         (f"{ANN}/phone", "auth/forbidden"),
         (f"eve@{SERVER}", "auth/forbidden"),
         ("evil.example", "auth/forbidden"),
@@ -282,7 +283,7 @@ async def test_a_token_is_published_to_without_a_registration(stores: Bench) -> 
     house = House(stores, tokens=True)
     for one in (TOKEN, TOKEN.upper(), TOKEN):  # hexadecimal digits have no case
         assert await house.publish_to(one) == "result"
-    assert await house.publish_to(TOKEN, None, "push.far.example") == "auth/forbidden"
+    assert await house.publish_to(TOKEN, None, "push.evil.example") == "auth/forbidden"
     assert await house.publish_to(TOKEN, None, ANN) == "result"  # of the only app, by another user of the server
     (owner,) = {job.account for job in house.due}
     assert owner.endswith(f"@{SYNC}")
