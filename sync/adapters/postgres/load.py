@@ -132,8 +132,11 @@ def ranks_found(keys: Keys, found: Books) -> Iterator[tuple[ConversationKey, int
     for key, identifier in keys.ids | keys.archived:
         if key.kind is Kind.GROUP and key in keys.behind:
             asking.setdefault((key.peer, identifier), []).append(key)
+    alike: dict[ConversationKey, list[ConversationKey]] = {}
+    for key in keys.behind:
+        alike.setdefault(key.plain, []).append(key)
     for where, messages in found.messages.items():
-        if asked := [key for key in where.alike if key in keys.behind]:
+        if asked := alike.get(where.plain):
             yield from ((key, message.rank) for key in asked for message in messages)
         elif where.kind is Kind.GROUP and where.account == where.peer:
             for message in messages:
