@@ -104,7 +104,7 @@ def diagnosis(outcome: PushOutcome, device: Device, twin: Twin | None, *, voip: 
         of = "PushKit's token of another app, or an alert token" if voip else "another app's"
         return f"bundle_id of app {device.app} does not fit: the token is {of}, or the key is another team's."
     if outcome.verdict is Verdict.CREDENTIALS:
-        return "APNs does not take our key: look at team_id, key_id and key_file in [apns]."
+        return "APNs does not take our key: look at team_id, key_id and key_file in [apns], or the certificate_file."
     if outcome.status == 410:
         return "The app was removed from the device, or the token has expired; the app has to register again."
     if outcome.verdict is Verdict.NOT_SENT:

@@ -17,6 +17,7 @@ PAUSES = {
     UNREACHABLE: (timedelta(seconds=0.5), timedelta(seconds=4)),
 }
 TAKES_NOTHING = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.UNCERTAIN})
+OURS = frozenset({None, "app-not-configured", "sealed"})  # reasons for which nothing left
 # One cut connection takes a hundred pushes with it, within a moment: only what lasts is an outage.
 FAILURES = 10
 LASTING = timedelta(seconds=1)
@@ -69,7 +70,7 @@ class Breaker:
             self.open(CREDENTIALS, outcome.reason, now)
         elif outcome.verdict in TAKES_NOTHING:
             self._failed(outcome.reason, now)
-        elif outcome.status is not None:
+        elif answered(outcome):
             self.close()
         else:
             self.leave(turn)
@@ -94,3 +95,12 @@ class Breaker:
         """Pushes go as they come."""
         self.why = self.reason = self.again_at = self._failing_since = None
         self.probing, self._failures = False, 0
+
+
+def answered(outcome: PushOutcome) -> bool:
+    """True where the service has spoken: it takes pushes, whatever became of this one. App servers of other makers
+    speak without a status. What was decided here says nothing about the service.
+    """
+    if outcome.status is not None or outcome.verdict in (Verdict.ACCEPTED, Verdict.DEAD_TOKEN, Verdict.THROTTLED):
+        return True
+    return outcome.verdict is Verdict.REJECTED and outcome.reason not in OURS

@@ -48,6 +48,23 @@ def test_so_does_any_answer_about_the_push_itself(status: int) -> None:
     assert not breaker.is_open
 
 
+@pytest.mark.parametrize(
+    ("outcome", "closed"),
+    [
+        (PushOutcome(verdict=Verdict.ACCEPTED), True),
+        (PushOutcome(verdict=Verdict.DEAD_TOKEN, reason="item-not-found"), True),
+        (PushOutcome(verdict=Verdict.REJECTED, reason="forbidden"), True),
+        (PushOutcome(verdict=Verdict.REJECTED, reason="sealed"), False),
+        (PushOutcome(verdict=Verdict.REJECTED, reason="app-not-configured"), False),
+        (PushOutcome(verdict=Verdict.TOO_LARGE), False),
+    ],
+)
+def test_app_servers_answer_without_a_status(outcome: PushOutcome, closed: bool) -> None:
+    breaker = refused()
+    breaker.tell(breaker.enter(), outcome, after(5))
+    assert breaker.is_clean is closed
+
+
 def test_pauses_grow_to_a_minute() -> None:
     breaker, now, pauses = Breaker(), after(0), []
     for _ in range(6):
