@@ -225,7 +225,9 @@ class Metrics:
         self._removed.labels(self._word("reason", reason)).inc()
 
     def breaker(self, name: str, is_open: bool) -> None:
-        self._breaker.labels(self._word("queue", name)).set(is_open)
+        # Users choose whom to be told by: their choices must not use up the words for our apps.
+        kind = "queue-abroad" if name.startswith("publish:") else "queue"
+        self._breaker.labels(self._word(kind, name)).set(is_open)
 
     def dying(self, app: str, many: bool) -> None:
         self._dying.labels(self._word("dying", app)).set(many)

@@ -5,6 +5,7 @@ the user itself. What harm the rest can do is bounded by the account's few devic
 """
 
 import logging
+import re
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,8 @@ from sync.rules.app_servers import device_id_of, disable, enable, give_up
 log = logging.getLogger(__name__)
 
 ANY = "*"
+# What no server takes for an address need not be kept: one "@" at most, parts that are not empty, no space.
+ADDRESS = re.compile(r"([^@/\s]{1,1023}@)?[^@/\s]{1,1023}(/[^\x00-\x1f]{1,1023})?")
 
 
 class AppServers:
@@ -88,6 +91,8 @@ class AppServers:
 
     def _check(self, request: EnablePush) -> None:
         host = domain(request.jid)
+        if not ADDRESS.fullmatch(request.jid):
+            raise BadRequest("'jid' is no address.")
         if host == self._component or request.jid in self._own:
             raise BadRequest("'jid' must be an app server's.")
         if bare(request.jid) == request.account:

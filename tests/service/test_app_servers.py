@@ -118,6 +118,14 @@ async def test_these_are_no_app_servers(jid: str) -> None:
     assert house.devices == []
 
 
+@pytest.mark.parametrize("jid", ["@", "@b.example", "a@", "a@@b.example", "a b@c.example", "push .example", "/x"])
+async def test_these_are_no_addresses(jid: str) -> None:
+    house = House()
+    with pytest.raises(BadRequest, match="'jid' is no address"):
+        await house.enable(jid)
+    assert house.devices == []
+
+
 async def test_a_neighbour_may_be_one() -> None:
     house = House()
     await house.enable(BOB)

@@ -7,6 +7,7 @@ import base64
 import json
 import secrets
 import xml.etree.ElementTree as ET
+from contextlib import suppress
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -298,6 +299,27 @@ async def test_an_address_that_leads_nowhere_costs_nothing_else(box: Box) -> Non
     bob.write(ann.account, "one")
     await server.told()
     assert len(await rows(box, ann.account)) == 2
+
+
+# These look like addresses to us.
+MALFORMED = ("x" * 1100, "x" * 1000, "a@b.example/\u2028", "\u202e", "-.-", "a&b@c.example", "\U0001f4a5.example")
+
+
+async def test_an_address_that_is_none_harms_nobody(box: Box) -> None:
+    """Whatever the server thinks of it: the component stays connected, and the others are told."""
+    ann, bob = await box.friends("phone", "desk")
+    server, before = await app_server(box), box.component_connections()
+    await enable(ann, server.jid, "good")
+    await ann.close()
+    for number, jid in enumerate(MALFORMED):
+        ann = await box.person(ann.account, "phone")
+        with suppress(StanzaError):
+            await enable(ann, jid, f"n{number}")
+        await enable(ann, server.jid, "good")
+        await ann.close()
+        bob.write(ann.account, f"number {number}")
+        await server.told(number + 1)
+    assert box.component_connections() == before
 
 
 # ---- enabling --------------------------------------------------------------------------------------------------------
