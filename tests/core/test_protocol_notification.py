@@ -6,9 +6,13 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from sync.model.errors import BadRequest, FeatureNotImplemented
+from sync.model.notification import Urgency
+from sync.model.publish import About, AppServer, Cipher, Notice
 from sync.protocol import commands, disco
+from sync.protocol.names import PUBLISH_OPTIONS
 from sync.protocol.notification import decode_notification, revoked
-from sync.protocol.serialise import parse
+from sync.protocol.publish import publish
+from sync.protocol.serialise import parse, serialise
 from tests.core.protocol_vectors import check, load, shape
 
 
@@ -58,3 +62,24 @@ def test_clients_find_a_push_service() -> None:
     identities = {(one.get("category"), one.get("type")) for one in said if one.tag.endswith("}identity")}
     assert ("pubsub", "push") in identities
     assert "urn:xmpp:push:0" in {one.get("var") for one in said}
+
+
+@pytest.mark.parametrize(
+    ("notice", "sealed", "priority", "urgency"),
+    [
+        (Notice(about=About.CHAT, sender="bob@ex.net", body="New Message!"), False, False, Urgency.MESSAGE),
+        (Notice(about=About.CHAT, sender="bob@ex.net", urgent=False), False, True, Urgency.REST),
+        (Notice(about=About.CHAT, body="hi"), False, True, Urgency.MESSAGE),
+        (Notice(requests=1), False, False, Urgency.MESSAGE),
+        (Notice(about=About.CHAT, text="hi"), True, False, Urgency.MESSAGE),
+        (Notice(about=About.CALL, sid="s1", media=("audio",)), True, True, Urgency.CALL),
+    ],
+)
+def test_what_another_convsync_publishes_is_understood(
+    notice: Notice, sealed: bool, priority: bool, urgency: Urgency
+) -> None:
+    options = (("FORM_TYPE", (PUBLISH_OPTIONS,)), ("secret", ("s3",)))
+    cipher = Cipher(b"0123456789ab", b"{}") if sealed else None
+    sent = publish(AppServer("sync.ex.org", "n1", options), notice, cipher=cipher, says_priority=priority)
+    got = decode_notification(parse(serialise(sent)), kind="set", sender="sync.ex.net")
+    assert (got.node, got.secret, got.urgency) == ("n1", "s3", urgency)
