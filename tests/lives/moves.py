@@ -26,6 +26,7 @@ PHONES: tuple[Move, ...] = (
     phones.claim_jobs,
     phones.answer_push,
     phones.fetch,
+    phones.leave,
     phones.enable_anew,
     policy.keep_still,
     policy.ask_in_part,

@@ -8,8 +8,9 @@ from sync.model.conversation import ConversationKey
 from sync.model.device import JobState, PushJob, conversation_of
 from sync.model.push import Environment, PushOutcome, Verdict
 from sync.model.query import App, EnablePush, RegisterDevice
+from sync.model.registry import LogOut, UnregisterPush
 from sync.rules.claims import claim
-from sync.rules.devices import NewPhone, enable, fetched, register
+from sync.rules.devices import NewPhone, enable, fetched, log_out, register, unregister_named
 from sync.rules.outcomes import settle
 from tests.contract.samples import token
 from tests.lives.policy import nothing_leaves_against_a_wish, wishes
@@ -42,6 +43,24 @@ def registered(w: World, account: str, name: str, *, alert: str, voip: str | Non
     assert entered is not None
     enabling = EnablePush(account=account, resource=None, jid="", node=entered.node, wishes=wishes(w))
     w.transact(of_devices(account), partial(enable, enabling, None))
+
+
+def leave(w: World) -> None:
+    """A phone is logged out by another of its account, or by itself without a login; nothing waits for it any more."""
+    if not w.tables.devices:
+        return
+    device = w.pick(in_order(w.tables.devices))
+    if w.random.randrange(2):
+        named = UnregisterPush(account=device.account, device_id="", nodes=frozenset({device.node}))
+        w.transact(of_devices(device.account), partial(unregister_named, named))
+    else:
+        alone = LogOut(node=device.node, secret="")
+        w.transact(of_devices(device.account), partial(log_out, alone, None, b"secret"))
+    where = device.account, device.device_id
+    assert where not in w.tables.devices
+    assert not any(
+        (job.account, job.device_id) == where for job in w.tables.jobs.values() if job.state is JobState.QUEUED
+    )
 
 
 def everybody_has_one(w: World) -> None:
