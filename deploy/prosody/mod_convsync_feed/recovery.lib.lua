@@ -76,6 +76,7 @@ local function recover(outbox, stream, is_last)
 	stream.high = math.max(high or 0, stream.acked);
 	for _, segment in ipairs(stream.segments) do outbox.bytes = outbox.bytes + segment.bytes; end
 	local lost = stream.high < claimed or (stream.segments[1] ~= nil and stream.segments[1].first > stream.acked + 1);
+	stream.torn = wreck[1] ~= nil;
 	if wreck[1] then
 		local told = was_told(stream, wreck, claimed, is_last);
 		local rescued = rescue(outbox, stream, wreck);
@@ -88,21 +89,26 @@ local function recover(outbox, stream, is_last)
 end
 
 -- What was in work when the server was killed: as `notes.take`, and `told`, where "account id" is true for each archived
--- message of which there is an event.
+-- message of which there is an event. What was in work was written in one go: who has an event of it has all, if nothing is torn.
 local function expected(outbox)
 	local found = notes.take(outbox.dir);
 	local from = found and outbox:find(found.stream);
 	if not from then return nil; end
-	found.told = {};
+	local told, written = {}, {};
 	for _, stream in ipairs(outbox.streams) do
 		local first = stream.segments[1] and stream.segments[1].first or math.huge;
 		for n = math.max(first, stream == from and found.n - LOOKED_AT or 1), stream.started >= from.started and stream.high or 0 do
-			local event = outbox:read(stream, n);
-			local account, id = (event or ""):match("^[^>]- account='([^']*)'[^>]- archive%-id='([^']*)'");
-			if id then found.told[account .. " " .. id] = true; end
+			local head = (outbox:read(stream, n) or ""):match("^[^>]*");
+			local account, id = head:match(" account='([^']*)'"), head:match(" archive%-id='([^']*)'");
+			if account and id then told[account .. " " .. id] = true; end
+			if account and stream == from and n >= found.n then written[account] = not from.torn; end
 		end
 	end
-	return found;
+	local missing = { since = found.since, told = told };
+	for _, noted in ipairs(found) do
+		if not written[noted.account] then table.insert(missing, noted); end
+	end
+	return missing;
 end
 
 -- Reads the folder into outbox.streams. Returns the reason for a gap that is due, or nil. reloaded: the module is being
