@@ -21,7 +21,7 @@ from sync.adapters.redis.bus import RedisBus
 from sync.adapters.redis.link import Link
 from sync.adapters.redis.presence import RedisPresence
 from sync.app.drivers import SystemClock
-from sync.model.push import Environment, PushOutcome, PushRequest
+from sync.model.push import Environment, PushOutcome, PushRequest, PushType
 from tests.adapters.pushing import SEALER, Office
 from tests.contract.apns_server import APP, KEY, TEAM
 from tests.contract.fakes_observer import RecordingObserver
@@ -30,15 +30,16 @@ TICK_SECONDS = 0.05
 
 
 class DyingGate(ApnsGate):
-    """Dies on one side of a send or the other."""
+    """Dies on one side of a send or the other, where a call is to ring."""
 
     die = ""
 
     async def send(self, request: PushRequest) -> PushOutcome:
-        if self.die == "claimed":
+        dies = self.die if request.push_type is PushType.VOIP else ""
+        if dies == "claimed":
             os.kill(os.getpid(), signal.SIGKILL)
         outcome = await super().send(request)
-        if self.die == "answered":
+        if dies == "answered":
             os.kill(os.getpid(), signal.SIGKILL)
         return outcome
 

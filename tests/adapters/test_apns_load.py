@@ -59,6 +59,7 @@ async def test_when_tokens_change_too_often_the_one_there_is_goes_on(server: Apn
     tokens = MemoryProviderTokens(server.key.mint, clock.now)
     async with server.gate(tokens) as gate:
         await gate.send(alert())
+        clock.advance(minutes=45)
         server.fault("status", status=429, reason="TooManyProviderTokenUpdates")
         assert (await gate.send(alert())).verdict is Verdict.RETRY
         clock.advance(minutes=10)  # it is 55 minutes old to us, and would be replaced
