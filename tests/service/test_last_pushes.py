@@ -7,11 +7,13 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from sync.model.device import JobState, PushKind, Route
+from sync.model.event import AccountEvent, AccountState, FeedPosition
 from sync.model.push import PushOutcome, PushType, Verdict
 from sync.protocol.convsync import decode
 from sync.protocol.serialise import parse
 from sync.rules.farewell import TRIES
-from sync.rules.fold import Policies, Report
+from sync.rules.fold import Policies, Report, take
+from sync.rules.wanted import keys
 from sync.rules.wishes import WakePolicy
 from sync.service.delta import Deltas
 from sync.service.fetches import Fetches
@@ -33,9 +35,13 @@ def office(*more: Any) -> tuple[Desk, RecordingPushGate]:
 
 
 def removed(found: Desk) -> Report:
-    """Everything of it is gone with the commit that says so."""
-    devices = list(found.store.tables.devices.values())
-    return Report(farewells=[(account(version=77), devices)])
+    """The server says that the account is gone; everything of it goes with the commit that takes this."""
+    found.message("queued")
+    position = FeedPosition("example.org", "stream", "main", 1)
+    gone = AccountEvent(position=position, account=ANN, at=found.clock.now(), state=AccountState.DELETED)
+    report: Report = found.store.apply(keys([gone]), lambda books: take([gone], books, found.policies))
+    assert found.store.tables.accounts == {}
+    return report
 
 
 async def test_the_devices_of_a_removed_account_are_told_once() -> None:
@@ -43,6 +49,7 @@ async def test_the_devices_of_a_removed_account_are_told_once() -> None:
     off = phone(now, numbered(7), None, device_id="off", enabled=False)
     other = phone(now, numbered(8), None, device_id="other", route=Route.PUBLISH, app="push.example.com")
     found, doors = office(off, other)
+    version = found.store.tables.accounts[ANN].version
     found.pusher.committed(removed(found))
     await found.quiet()
     (push,) = doors.sent
@@ -50,7 +57,7 @@ async def test_the_devices_of_a_removed_account_are_told_once() -> None:
     assert str(push.collapse_id).startswith("acct:")
     assert push.expiration == int(found.clock.now().timestamp()) + 7 * 24 * 3600
     said: Any = push.payload
-    assert (said["x"]["k"], said["x"]["v"], said["aps"]["sound"]) == ("removed", 77, "default")
+    assert (said["x"]["k"], said["x"]["v"], said["aps"]["sound"]) == ("removed", version, "default")
     assert found.store.tables.jobs == {}
 
 
