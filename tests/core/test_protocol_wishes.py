@@ -33,7 +33,8 @@ def enable(inner: str = "", **attributes: str) -> Element:
 
 
 def test_the_guides_enable_asks_for_all_of_it() -> None:
-    (example,) = re.findall(r"^<enable .*?</enable>$", GUIDE, re.MULTILINE | re.DOTALL)
+    examples = re.findall(r"^<enable .*?</enable>$", GUIDE, re.MULTILINE | re.DOTALL)
+    (example,) = [text for text in examples if "filter:muted" in text]
     wishes, key = decode_wishes(parse(example))
     assert wishes == Wishes(
         muted=frozenset({"bob@example.org"}),
