@@ -11,12 +11,36 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sync.model.call import CallState
 from sync.model.device import JobState, PushKind
+from sync.model.event import CallMessage, CallStep
 from sync.rules.jobs import SUPPRESSED
 from sync.rules.reasons import Why
+from tests.contract.samples import BOB
 from tests.lives import laws, moves, people, phones
 from tests.lives.moves import Move
-from tests.lives.world import World
+from tests.lives.world import World, in_order
+
+
+def rings(w: World) -> None:
+    """A friend calls while nobody looks."""
+    content = CallMessage(CallStep.PROPOSE, f"r{len(w.fed)}", ("audio",))
+    known = {"at": w.clock.now(), "known": True, "sessions": (), "stored": True, "blocked": False}
+    w.feed(people.message(w, w.pick(w.folk), BOB, content, "in", **known))
+
+
+def over(w: World) -> None:
+    """A call that rings is answered, or given up."""
+    ringing = [call for call in in_order(w.tables.calls) if call.state is CallState.RINGING]
+    if ringing:
+        call, (step, way) = w.pick(ringing), w.pick(((CallStep.RETRACT, "in"), (CallStep.PROCEED, "out")))
+        content = CallMessage(step, call.session_id, ())
+        w.feed(people.message(w, call.key.account, call.key.peer, content, way, blocked=False))
+
+
+def a_moment(w: World) -> None:
+    w.wait(w.pick((0.3, 1, 5, 10)))
+
 
 CALLS: tuple[Move, ...] = (
     *moves.CALLS,
@@ -25,6 +49,16 @@ CALLS: tuple[Move, ...] = (
     phones.answer_push,
     people.pass_time,
     people.pass_time,
+)
+RINGS: tuple[Move, ...] = (
+    rings,
+    rings,
+    over,
+    a_moment,
+    a_moment,
+    *moves.PHONES,
+    phones.claim_jobs,
+    phones.refuse_rings,
 )
 WAKES: tuple[Move, ...] = (
     *moves.CHATS,
@@ -35,7 +69,7 @@ WAKES: tuple[Move, ...] = (
     people.set_some,
 )
 ROOMS: tuple[Move, ...] = (*moves.AT_HOME, *moves.TO_MEMBERS, *moves.PHONES, people.pass_time)
-TOPICS = (CALLS, WAKES, ROOMS, (*CALLS, *WAKES))
+TOPICS = (RINGS, CALLS, WAKES, ROOMS, (*CALLS, *WAKES))
 STEPS = 60
 
 
