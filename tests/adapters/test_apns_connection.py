@@ -196,3 +196,17 @@ async def test_what_is_not_http2_ends_the_connection_and_leaves_pushes_uncertain
     assert pair.wire.closed
     pair.connection.connection_lost(None)
     assert exchange.future.result().verdict is Verdict.UNCERTAIN
+
+
+async def test_nothing_is_sent_between_broken_http2_and_the_end_of_the_connection(pair: Pair) -> None:
+    """One turn of the loop lies between them: what was sent then never got an outcome."""
+    waiting = pair.send()
+    await pair.exchange_bytes()
+    await pair.answer(200)
+    late = pair.send()
+    await pair.exchange_bytes()
+    pair.connection.data_received(b"\x00\x00\x04\x08" + bytes(9))  # a window update by nothing
+    assert not pair.connection.usable
+    assert not pair.connection.has_room()
+    pair.connection.abandon(late)  # its time may be up in the same turn
+    assert (waiting.future.result().verdict, late.future.result().verdict) == (Verdict.ACCEPTED, Verdict.UNCERTAIN)

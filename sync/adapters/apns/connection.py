@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._h2 = _Http2(H2Configuration(client_side=True, header_encoding=None))
         self._streams: dict[int, Exchange] = {}
         self._transport: asyncio.Transport | None = None
-        self._flush_asked = self._blocked = self._retired = False
+        self._flush_asked = self._blocked = self._retired = self._broken = False
         # PUSH §2: "With token auth one stream until the first accepted request". Any answer but 403 means that the
         # token was accepted, whatever became of the push.
         self._trusted = trusted
@@ -107,12 +107,13 @@ class Connection(asyncio.Protocol):
 
     def abandon(self, exchange: Exchange) -> None:
         """No answer in time: give the stream up, and use this connection for nothing new, since it may be dead."""
+        exchange.cut()
         for stream_id, other in self._streams.items():
             if other is exchange:
                 del self._streams[stream_id]
-                self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
+                if not self._broken:
+                    self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
                 break
-        exchange.cut()
         self._flush_soon()
         self.retire("no answer in time")
 
@@ -176,6 +177,8 @@ class Connection(asyncio.Protocol):
             events = self._h2.receive_data(data)
         except ProtocolError as wrong:
             logger.warning("apns server broke HTTP/2: %s", type(wrong).__name__)
+            # For hyper-h2 it is closed now; asyncio says so a turn of the loop later, and nothing may go in between.
+            self._broken = self._retired = True
             self._flush()
             self.abort()
             return
