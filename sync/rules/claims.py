@@ -16,7 +16,7 @@ from datetime import datetime
 from sync.model.books import Books, Ruling, Writes
 from sync.model.call import Call, CallKey
 from sync.model.conversation import Account, Conversation, Notify
-from sync.model.device import Device, JobState, PushJob, PushKind
+from sync.model.device import Device, JobState, PushJob, PushKind, Route
 from sync.model.event import Session
 from sync.model.jid import bare
 from sync.rules.backlog import fresh_wake
@@ -124,7 +124,7 @@ class Round:
         if why := reason_not_to(job, device, account, sessions, self._books):
             return why  # what was read mentions nobody any more: the ledger says the former
         filtering = device.app in self._policies.wakes.filtering_apps
-        if not filtering and (why := would_show(job)):
+        if not filtering and (why := would_show(job, device)):
             return why
         key = job.conversation
         conversation = self._books.conversations.get(key) if key else None
@@ -213,11 +213,14 @@ def unwanted_now(job: PushJob, device: Device, case: Case, *, filtering: bool) -
     return Why.DEVICE_MUTED if bare(conversation.key.peer) in wishes.muted else None
 
 
-def would_show(job: PushJob) -> Why | None:
-    """Why an app that shows whatever it gets does not get this: the phone may have registered for another one since."""
+def would_show(job: PushJob, device: Device) -> Why | None:
+    """Why an app that shows whatever it gets does not get this: the phone may have registered for another one since.
+    App servers of other makers are told of a call that does not ring there (`ring.ring`).
+    """
     if job.kind not in MARKED:
         return Why.SHOWS_ALL
-    return Why.NO_FILTER if job.kind is PushKind.CALL and not job.voip else None
+    ours = device.route is Route.APNS
+    return Why.NO_FILTER if ours and job.kind is PushKind.CALL and not job.voip else None
 
 
 def reason_not_to(

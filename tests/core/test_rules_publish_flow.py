@@ -152,6 +152,14 @@ def test_who_asks_for_no_calls_meanwhile_is_not_rung() -> None:
     assert claimed(call_job(), published()).outcome == "suppressed:no-token"
 
 
+@pytest.mark.parametrize("less", [{"jingle": False}, {"encrypt": None}])
+def test_a_call_that_waited_in_the_queue_is_a_plain_notification_too(less: dict[str, Any]) -> None:
+    elsewhere = published(wishes=replace(RINGING, **less))
+    ((made,), _) = planned(rings(), elsewhere)
+    assert claimed(made, elsewhere).state is JobState.ATTEMPTED
+    assert claimed(made, device()).outcome == "suppressed:no-filter"
+
+
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 LEFT = {"state": JobState.ATTEMPTED, "attempts": 1, "attempted_at": after(1)}
