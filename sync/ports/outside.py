@@ -13,7 +13,7 @@ class PushGate(Protocol):
     """Sends pushes of one vendor. Never raises for what the vendor or the network does: that is an outcome."""
 
     async def send(self, request: PushRequest) -> PushOutcome:
-        """Send once; answer within the gate's own time limit, at most 8 s: after 10 s a push without an outcome counts
+        """Send once; answer within the gate's own time limit, at most 8 s: after 15 s a push without an outcome counts
         as abandoned. Cancelling the caller must not disturb other pushes.
         """
         ...

@@ -17,6 +17,8 @@ PAUSES = {
     UNREACHABLE: (timedelta(seconds=0.5), timedelta(seconds=4)),
 }
 TAKES_NOTHING = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.UNCERTAIN})
+# What the sender says where the service was not asked, or we stumbled: no word about the service.
+LATE, FAILED = "late", "failed"
 OURS = frozenset({None, "app-not-configured", "sealed"})  # reasons for which nothing left
 # One cut connection takes a hundred pushes with it, within a moment: only what lasts is an outage.
 FAILURES = 10
@@ -68,7 +70,7 @@ class Breaker:
             return
         if outcome.verdict is Verdict.CREDENTIALS:
             self.open(CREDENTIALS, outcome.reason, now)
-        elif outcome.verdict in TAKES_NOTHING:
+        elif outcome.verdict in TAKES_NOTHING and outcome.reason not in (LATE, FAILED):
             self._failed(outcome.reason, now)
         elif answered(outcome):
             self.close()

@@ -40,7 +40,9 @@ KNOWN = 1024  # due jobs remembered for each lane; what falls out is found in th
 LOOK_EVERY = 8  # rounds between looks at the queue while there are hints
 LOOK_SECONDS = 2.0  # how long a worker sleeps at most
 BAD_SECONDS = 0.25
-ABANDONED_AFTER = timedelta(seconds=10)  # longer than any send takes (`PushGate.send`): its worker is dead
+BAD_FOR = timedelta(minutes=1)  # how long a job that cannot be claimed is left alone
+# Longer than a claim holds and a send takes (`sender.CLAIM_HOLDS`, `PushGate.send`): its worker is dead.
+ABANDONED_AFTER = timedelta(seconds=15)
 
 LANES: Mapping[str, tuple[Lane, ...]] = {"calls": (Lane.CALLS,), "messages": (Lane.MESSAGES, Lane.UPDATES)}
 
@@ -69,7 +71,7 @@ class Pusher:
         self._queues = Queues(each=in_flight, observer=observer, keys=keys, reaches=reaches)
         self._rounds = 0
         self._closing = False
-        self._bad: dict[str, None] = {}  # jobs that cannot be claimed, oldest first
+        self._bad: dict[str, datetime] = {}  # jobs that cannot be claimed, oldest first, and when to try them again
         self._hints = {name: asyncio.Event() for name in LANES}
         self._known: dict[str, deque[DueJob]] = {name: deque(maxlen=KNOWN) for name in LANES}
         self._sending: set[asyncio.Future[None]] = set()
@@ -145,6 +147,7 @@ class Pusher:
                 pause = 0.0 if busy else await self._until_next(name)
             except StoreUnavailable:
                 pause = LOOK_SECONDS
+                self._hints[name].clear()  # that places are free again is no news
             if pause > 0 and not self._closing:
                 await self._wait(name, pause)
 
@@ -198,7 +201,7 @@ class Pusher:
         """Those of them for which there is a place now; the others stay in the store."""
         now, found = self._clock.now(), {}
         for job in due:
-            if job.job_id in self._bad or job.job_id in found:
+            if job.job_id in found or self._bad.get(job.job_id, now) > now:
                 continue
             place = self._queues.admit(name, job.queue, now)
             if place is not None:
@@ -215,7 +218,8 @@ class Pusher:
             if len(due) > 1:
                 return [found for job in due for found in await self._claimed([job])]
             log.error("a push job cannot be claimed", extra={"job": due[0].job_id, "error": type(error).__name__})
-            self._bad[due[0].job_id] = None
+            self._bad.pop(due[0].job_id, None)
+            self._bad[due[0].job_id] = self._clock.now() + BAD_FOR
             if len(self._bad) > KNOWN:
                 del self._bad[next(iter(self._bad))]
             return []
@@ -259,8 +263,15 @@ class Pusher:
         for due in await self._store.abandoned_jobs(before, ROUND):
             outcome = PushOutcome(verdict=Verdict.UNCERTAIN, reason="worker-died")
             rule = partial(settle, due.job_id, due.account, outcome)
-            await self._store.transact(keys_of([due]), partial(self._with_policies, rule))
-            self.hint()
+            try:
+                await self._store.transact(keys_of([due]), partial(self._with_policies, rule))
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - one bad job must not keep those behind it under way
+                reason = type(error).__name__
+                log.error("the outcome of a push cannot be recorded", extra={"job": due.job_id, "error": reason})
+            else:
+                self.hint()
 
     async def expire(self) -> None:
         """End the calls that waited in vain for a queue that is stopped: nothing else looks at them."""

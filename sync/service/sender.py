@@ -20,6 +20,7 @@ from sync.ports import Clock, Observer, PushGate, Sealer
 from sync.rules.claims import Claim
 from sync.rules.payloads import Names, Wording, request, shrunk
 from sync.rules.publish_budget import SEALED
+from sync.service.breaker import FAILED, LATE
 from sync.service.publisher import Publisher
 from sync.service.storms import DeathWatch
 
@@ -56,6 +57,9 @@ class Sender:
         except SealBroken:
             log.error("a push token cannot be opened: a key is missing in [secrets]")
             outcome = PushOutcome(verdict=Verdict.REJECTED, reason=SEALED)
+        except Exception as error:  # noqa: BLE001 - whatever it stumbles over, the job must not stay under way
+            log.error("a push cannot be sent", extra={"job": found.job.job_id, "error": type(error).__name__})
+            outcome = PushOutcome(verdict=Verdict.UNCERTAIN, reason=FAILED)
         outcome = self._doubted(found, outcome)
         self._tell(found, outcome, perf_counter() - began)
         return outcome
@@ -74,7 +78,7 @@ class Sender:
 
     async def _sent(self, found: Claim) -> PushOutcome:
         if found.job.attempted_at is not None and self._clock.now() - found.job.attempted_at > CLAIM_HOLDS:
-            return PushOutcome(verdict=Verdict.NOT_SENT, reason="late")
+            return PushOutcome(verdict=Verdict.NOT_SENT, reason=LATE)
         if found.device.route is Route.PUBLISH:
             return await self._publisher.send(found)
         app = self._apps.get(found.device.app)

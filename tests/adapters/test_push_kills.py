@@ -102,7 +102,7 @@ class Yard:
 
     async def abandoned(self) -> None:
         """Time passes for what nobody will ever hear of."""
-        await self.sql("UPDATE push_job SET attempted_at = attempted_at - interval '11 s' WHERE state = 'attempted'")
+        await self.sql("UPDATE push_job SET attempted_at = attempted_at - interval '16 s' WHERE state = 'attempted'")
 
     async def settled(self) -> bool:
         """Nothing is under way, due, or about to go again; an alert that waits for a fetch is neither."""
