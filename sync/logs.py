@@ -50,7 +50,7 @@ KEYS = {
     "seconds": "a duration",
     "server": "the XMPP server, or its name",
     "shard": "shard of the feed",
-    "statement": "name of a statement of queries.sql",
+    "statement": "name of a statement of sync/adapters/postgres/*.sql",
     "status": "a status code",
     "stream": "stream of the feed",
     "task": "name of one of this process's tasks",

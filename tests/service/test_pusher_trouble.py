@@ -18,7 +18,7 @@ from sync.service.sender import CLAIM_HOLDS
 from tests.adapters.pushing import Desk
 from tests.contract.apns_server import ALERT
 from tests.contract.samples import after
-from tests.service.test_pusher import left_behind, office
+from tests.service.pushing import left_behind, office
 
 
 def stumbling(found: Desk, over: PushJob, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
