@@ -17,6 +17,9 @@ from sync.rules.publish_budget import counted
 from sync.rules.reasons import Why
 
 RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
+# Apple replaces a notification by the same one. An app server may show each publish, and one that never answers
+# may have shown them all.
+UNANSWERED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,7 @@ class Settled:
         done = replace(told, state=JobState.DONE, outcome=verdict.value, done_at=self._books.now)
         if verdict is Verdict.ACCEPTED:
             self._keep(done, *repeated(job, device, self._of(job), self._books, self._policies))
-        elif may_go_again(job, verdict) and (again := self._books.now + pause) < job.deadline:
+        elif may_go_again(job, verdict, device) and (again := self._books.now + pause) < job.deadline:
             self._again(told, done, again)
             if verdict is Verdict.THROTTLED and device is not None:
                 self._keep(*throttled(device, self._of(job), again, self._books, self._policies))
@@ -172,11 +175,16 @@ def without_device(account: Account) -> Account:
     return replace(account, devices=account.devices - 1)
 
 
-def may_go_again(job: PushJob, verdict: Verdict) -> bool:
-    """What surely was not accepted goes again; what is uncertain only when it cannot ring. A test is one push."""
+def may_go_again(job: PushJob, verdict: Verdict, device: Device | None) -> bool:
+    """What surely was not accepted goes again; what is uncertain only when it cannot ring, and to app servers of other
+    makers a few times. A test is one push.
+    """
     if job.kind is PushKind.TEST:
         return False
-    return verdict in RETRYABLE or (verdict is Verdict.UNCERTAIN and not job.voip)
+    if verdict is Verdict.UNCERTAIN:
+        abroad = device is not None and device.route is Route.PUBLISH
+        return not job.voip and not (abroad and job.attempts >= UNANSWERED)
+    return verdict in RETRYABLE
 
 
 def queued_beside(job: PushJob, jobs: Sequence[PushJob]) -> PushJob | None:

@@ -228,6 +228,21 @@ def test_what_was_put_off_or_not_answered_goes_again(verdict: Verdict) -> None:
     assert writes.devices == []
 
 
+@pytest.mark.parametrize(
+    ("verdict", "phone", "state"),
+    [
+        (Verdict.UNCERTAIN, published(), JobState.DONE),
+        (Verdict.RETRY, published(), JobState.QUEUED),
+        (Verdict.UNCERTAIN, device(), JobState.QUEUED),
+    ],
+)
+def test_who_never_answers_is_told_a_few_times(verdict: Verdict, phone: Device, state: JobState) -> None:
+    """It may have shown them all."""
+    outcome = PushOutcome(verdict=verdict, reason="no-answer")
+    assert [one.state for one in settled(outcome, phone, job(**LEFT | {"attempts": 4})).jobs] == [JobState.QUEUED]
+    assert [one.state for one in settled(outcome, phone, job(**LEFT | {"attempts": 5})).jobs] == [state]
+
+
 def test_a_call_that_was_not_answered_never_rings_twice() -> None:
     writes = settled(PushOutcome(verdict=Verdict.UNCERTAIN), published(wishes=RINGING), call_job(**LEFT))
     assert [done.state for done in writes.jobs] == [JobState.DONE]
