@@ -19,7 +19,7 @@ from tests.adapters.relay import relayed
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.samples import ANN, BOB, account, conversation
 from tests.contract.stores import Bench, on_postgres
-from tests.service.test_bad_requests import COMPONENT_JID, HOST, Line, Prompt
+from tests.service.prompt import COMPONENT_JID, HOST, Line, Prompt
 from tests.service.test_queries import Desk
 
 LIMIT = 1.0

@@ -20,7 +20,7 @@ import pytest
 
 from tests.ports import free_port
 from tests.system.box import REPOSITORY, Box, eventually
-from tests.system.test_kills import Company
+from tests.system.company import Company
 
 
 class Standby:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.system.box import Box, eventually
-from tests.system.test_pushes import home
+from tests.system.phones import home
 
 pytestmark = pytest.mark.one_server
 

@@ -11,9 +11,10 @@ import aiohttp
 import pytest
 
 from sync.protocol.names import COMMANDS, DATA
+from tests.system.asking import refused
 from tests.system.box import Box, eventually
 from tests.system.person import Person, Phone, form
-from tests.system.test_pushes import refused, token
+from tests.system.test_pushes import token
 
 FIELD, VALUE, ITEM = f"{{{DATA}}}field", f"{{{DATA}}}value", f"{{{DATA}}}item"
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.system.box import Box, eventually
+from tests.system.company import GONE, Watcher, cut_connection, each, killer
 from tests.system.person import CORRECT, MARKERS, RETRACT, SID, STORE, Person, _ids
 from tests.system.room import Room, people
 from tests.system.room_client import affiliate
-from tests.system.test_kills import GONE, Watcher, cut_connection, each, killer
 from tests.system.xmpp_client import CLIENT, StanzaError
 
 CROWD = 130  # more than two chunks of the fan-out
