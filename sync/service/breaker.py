@@ -5,7 +5,7 @@ that takes nothing for a second stops them as well, for less long. After a pause
 outcome decides; until then jobs wait where they are, untouched.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sync.model.push import PushOutcome, Verdict
 
@@ -36,6 +36,7 @@ class Breaker:
         self.turn = 0
         self.again_at: datetime | None = None
         self.probing = False
+        self.told_at = datetime.min.replace(tzinfo=UTC)  # when anything was heard
         self._pause = timedelta(0)
         self._failures = 0
         self._failing_since: datetime | None = None
@@ -66,6 +67,7 @@ class Breaker:
 
     def tell(self, turn: int, outcome: PushOutcome, now: datetime) -> None:
         """What became of it."""
+        self.told_at = now
         if turn != self.turn:
             return
         if outcome.verdict is Verdict.CREDENTIALS:

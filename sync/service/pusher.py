@@ -282,7 +282,8 @@ class Pusher:
                 log.error("a call that is over was claimed")
 
     async def measure(self, now: datetime) -> None:
-        """Tell how many jobs are due."""
+        """Tell how many jobs are due, and let go of what nobody waits for."""
+        self._queues.forget(now)
         depth = await self._store.queue_depth(now)
         for lane in Lane:
             jobs, oldest = depth.get(lane, (0, 0.0))

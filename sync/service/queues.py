@@ -2,14 +2,18 @@
 
 A queue is the way to one app's service (`Device.queue`). In each lane of workers it has so many places, and a breaker
 over all lanes. What has no place stays in the store, where `held` keeps it from being claimed.
+
+Whose app servers of other makers users name is their choice, and so is how many of them never answer: together they
+have a part of a lane's places only, and what is known of one that nobody is told by any more is let go.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from sync.model.device import Route
 from sync.model.push import PushOutcome
 from sync.ports import Observer
 from sync.service.breaker import CREDENTIALS, Breaker
@@ -17,6 +21,8 @@ from sync.service.breaker import CREDENTIALS, Breaker
 log = logging.getLogger(__name__)
 
 QUEUES = 8  # of them may be full at once before a lane is
+ABROAD = QUEUES // 2  # of those, app servers of other makers
+FORGOTTEN_AFTER = timedelta(minutes=20)  # longer than any pause of a breaker, and any between two attempts
 # These concern the key, whatever it is used for; other refusals may be about one app or environment (PUSH §2).
 OF_THE_KEY = frozenset({"InvalidProviderToken", "MissingProviderToken"})
 
@@ -45,6 +51,8 @@ class Queues:
     ) -> None:
         self._each, self._observer, self._keys, self._reaches = each, observer, keys, reaches
         self._afar: set[str] = set()  # those that were met and are not reached
+        self._crowded: dict[str, set[str]] = {}  # by lane, those abroad that were met and found no place
+        self._abroad: Counter[str] = Counter()  # of the lane's places, how many those have
         self._under_way: Counter[tuple[str, str]] = Counter()
         self._in_lane: Counter[str] = Counter()
         self._breakers: dict[str, Breaker] = {}
@@ -60,18 +68,24 @@ class Queues:
         if not self._reaches(queue):
             self._afar.add(queue)
             return None
+        if is_abroad(queue) and self._abroad[lane] >= ABROAD * self._each:
+            self._crowded.setdefault(lane, set()).add(queue)
+            return None
         breaker = self._breakers.get(queue)
         if breaker is not None and not breaker.admits(now):
             return None
         self._under_way[lane, queue] += 1
         self._in_lane[lane] += 1
+        self._abroad[lane] += is_abroad(queue)
         return Place(lane, queue, breaker.enter() if breaker is not None else 0)
 
     def held(self, lane: str, now: datetime) -> frozenset[str]:
         """The queues that have no place in the lane."""
         full = {queue for (own, queue), count in self._under_way.items() if own == lane and count >= self._each}
         self._afar = {queue for queue in self._afar if not self._reaches(queue)}
-        return frozenset(full | self._afar | self.stopped(now))
+        if self._abroad[lane] < ABROAD * self._each:
+            self._crowded.pop(lane, None)
+        return frozenset(full | self._afar | self._crowded.get(lane, set()) | self.stopped(now))
 
     def stopped(self, now: datetime) -> set[str]:
         """The queues whose breaker is open, but for a probe."""
@@ -98,8 +112,18 @@ class Queues:
         if not self._under_way[place.lane, place.queue]:
             del self._under_way[place.lane, place.queue]
         self._in_lane[place.lane] -= 1
+        self._abroad[place.lane] -= is_abroad(place.queue)
         if (breaker := self._breakers.get(place.queue)) is not None:
             breaker.leave(place.turn)
+
+    def forget(self, now: datetime) -> None:
+        """Let go of app servers of other makers by which nobody was told of anything for a while."""
+        busy = {queue for _, queue in self._under_way}
+        for queue, breaker in list(self._breakers.items()):
+            if is_abroad(queue) and queue not in busy and breaker.told_at < now - FORGOTTEN_AFTER:
+                del self._breakers[queue]
+                if breaker.is_open:
+                    self._observer.breaker(queue, False)
 
     def troubles(self) -> dict[str, str]:
         """Why a queue's pushes wait, by queue."""
@@ -142,3 +166,8 @@ class Queues:
             log.warning("the push service takes nothing", extra={"queue": queue, "reason": breaker.reason})
         else:
             log.info("pushes go on", extra={"queue": queue})
+
+
+def is_abroad(queue: str) -> bool:
+    """True for app servers of other makers."""
+    return queue.startswith(f"{Route.PUBLISH}:")

@@ -7,7 +7,7 @@ import pytest
 
 from sync.model.push import PushOutcome, Verdict
 from sync.service.breaker import FAILURES, LASTING, PAUSES, Breaker
-from sync.service.queues import QUEUES, Place, Queues
+from sync.service.queues import ABROAD, QUEUES, Place, Queues
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.samples import after
 
@@ -161,9 +161,45 @@ def test_a_full_queue_leaves_room_to_others_and_to_the_other_lane() -> None:
 def test_a_lane_holds_so_many_in_all() -> None:
     found, _ = queues(each=1)
     for number in range(QUEUES):
-        admitted(found, f"publish:{number}")
+        admitted(found, f"apns:{number}")
     assert found.room("calls") == 0
     assert found.admit("calls", "apns:a", after(0)) is None
+
+
+def test_app_servers_that_users_name_leave_half_of_a_lane_to_our_apps() -> None:
+    """However many of them are silent."""
+    found, _ = queues(each=1)
+    places = [admitted(found, f"publish:{number}.example") for number in range(ABROAD)]
+    assert found.admit("calls", "publish:one.more", after(0)) is None
+    assert "publish:one.more" in found.held("calls", after(0))  # or it would be looked at without end
+    assert "publish:one.more" not in found.held("messages", after(0))
+    assert found.room("calls") == QUEUES - ABROAD
+    admitted(found, "apns:a")
+    found.release(places[0])
+    assert "publish:one.more" not in found.held("calls", after(0))
+    admitted(found, "publish:one.more")
+
+
+def test_an_app_server_that_nobody_is_told_by_any_more_is_forgotten() -> None:
+    """Its user may have left: nobody would ever close its breaker, and who operates this would be told for good."""
+    found, observer = queues(each=FAILURES + 1)
+    for queue in ("publish:gone.example", "apns:a"):
+        for number in range(FAILURES + 1):
+            place = admitted(found, queue, number)
+            found.told(place, SILENT, after(number))
+            found.release(place)
+    assert set(found.troubles()) == {"publish:gone.example", "apns:a"}
+    last = after(FAILURES + 1200)
+    found.forget(last)
+    assert set(found.troubles()) == {"publish:gone.example", "apns:a"}
+    probe = found.admit("calls", "publish:gone.example", last)
+    assert probe is not None
+    found.forget(last + timedelta(seconds=1))
+    assert "publish:gone.example" in found.troubles()  # somebody asks it just now
+    found.release(probe)
+    found.forget(last + timedelta(seconds=1))
+    assert set(found.troubles()) == {"apns:a"}
+    assert observer.told("breaker")[-1] == {"name": "publish:gone.example", "is_open": False}
 
 
 def test_a_stopped_queue_is_held_in_both_lanes_until_its_probe() -> None:
