@@ -36,6 +36,34 @@ async def test_a_killed_server_loses_no_event(tmp_path: Path) -> None:
         assert again.hello.find(f"{FEED}regressed") is None
 
 
+async def test_a_stream_that_was_acked_when_a_gap_came_does_not_come_back(tmp_path: Path) -> None:
+    async with prosody_of_its_own(tmp_path) as prosody:
+        feed = await prosody.component()
+        await feed.subscribe()
+        client = await prosody.client(f"{prosody.name()}/a")
+        to = prosody.name()
+        client.chat(to, "old")
+        await feed.message("old")
+        feed.ack_all()
+        await feed.caught_up()
+        client.message(
+            client.jid.split("/")[0], "<body>lost</body><broken xmlns='urn:convsync:test'/>"
+        )  # a callback fails: an event is missing
+        client.chat(to, "new")
+        await feed.message("new")
+        assert [e for e in feed.events if e.kind == "gap"]
+        feed.ack_all()
+        await feed.caught_up()
+        first, last = feed.events[0], feed.events[-1]
+        prosody.kill()
+        await prosody.start()
+        again = await prosody.component()
+        await again.subscribe({last.stream: last.n})
+        assert first.stream not in [name for name, *_ in again.streams()]
+        await again.caught_up()
+        assert [e.body for e in again.events if e.kind == "message"] == []
+
+
 async def test_events_wait_for_a_component_that_is_away(prosody: Prosody) -> None:
     client = await prosody.client(f"{prosody.name()}/a")
     feed = await prosody.feed()

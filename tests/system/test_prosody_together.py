@@ -3,6 +3,7 @@ message was taken before its events are written, and what was archived by then i
 """
 
 import asyncio
+import resource
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,42 @@ async def test_what_a_client_hears_of_is_written(tmp_path: Path, opportunistic: 
         # The server may have answered what it had read before it read the rest.
         assert bodies(feed, "out") == bodies(feed, "in") == [f"m{i}" for i in range(10)]
         assert not [e for e in feed.events if e.kind == "gap"]
+
+
+async def test_what_another_client_has_the_carbon_of_is_written(tmp_path: Path) -> None:
+    """Prosody may write at once what it has to say: a carbon leaves in the middle of the message's way."""
+    async with prosody_of_its_own(tmp_path, config=NETWORK) as prosody:
+        one = prosody.name()
+        client = await prosody.client(f"{one}/a", sm=True)
+        other = await prosody.client(f"{one}/b", carbons=True)
+        await other.ping()
+        burst(client, prosody.name(), 3, more=NO_STORE, die="carbon")
+        await asyncio.to_thread(prosody.died)
+        feed = await told(prosody)
+        assert bodies(feed, "out") == [f"m{i}" for i in range(3)]
+        assert bodies(feed, "in") == [f"m{i}" for i in range(2)]
+
+
+async def test_a_burst_that_fits_onto_the_disk_in_part_only_is_one_gap(tmp_path: Path) -> None:
+    async with prosody_of_its_own(tmp_path) as prosody:
+        client = await prosody.client(f"{prosody.name()}/a", sm=True)
+        burst(client, prosody.name(), 1)
+        await client.ping()
+        size = max(f.stat().st_size for f in prosody.outbox.glob("*.seg"))
+        # Room for some of what is written together.
+        resource.prlimit(prosody.pid, resource.RLIMIT_FSIZE, (size + 3000, resource.RLIM_INFINITY))
+        burst(client, prosody.name(), 20, more=NO_STORE)
+        await client.ping()
+        resource.prlimit(prosody.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        feed = await prosody.component()
+        await feed.subscribe()
+        while not [e for e in feed.events if e.kind == "gap"]:
+            burst(client, prosody.name(), 1, more=NO_STORE)
+            await client.ping()
+            await feed.caught_up()
+        prosody.kill()
+        feed = await told(prosody)
+        assert [e.element.get("reason") for e in feed.events if e.kind == "gap"] == ["write-failed"]
 
 
 async def test_what_was_archived_and_not_yet_written_is_told(tmp_path: Path) -> None:

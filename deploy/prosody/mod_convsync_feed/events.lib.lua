@@ -2,7 +2,8 @@
 -- account, and that a one-to-one message is one event however many sessions see it; refuses to know what it means.
 --
 -- Where the hooks sit (Prosody 0.12): mod_blocklist stops at 100, mod_mam archives at 0 and adds the stanza-id, so at
--- -0.5 the id is there iff the message was archived; mod_mam strips the sender's at -1, mod_message delivers at -1.
+-- -0.4 the id is there iff the message was archived; mod_carbons copies at -0.5, and nobody may have the copy before there is
+-- an event; mod_mam strips the sender's stanza-id at -1, mod_message delivers at -1.
 -- Carbons, archive results, offline messages handed out at login and stream management's resending write to the
 -- session and never pass here.
 

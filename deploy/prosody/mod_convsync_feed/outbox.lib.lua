@@ -271,19 +271,19 @@ end
 -- A finished stream is forgotten, except the newest one that has an ack: it is the mark by which a component whose
 -- database was restored to before that stream is found out.
 function outbox:_forget()
-	local kept, marked = {}, false;
+	local kept, gone, marked = {}, {}, false;
 	for i = #self.streams, 1, -1 do
 		local stream = self.streams[i];
 		local mark = stream.acked > 0 and not marked;
-		if stream == self.current or stream.high > stream.acked or mark then
-			table.insert(kept, 1, stream);
-		end
+		local stays = stream == self.current or stream.high > stream.acked or mark;
+		table.insert(stays and kept or gone, 1, stream);
 		marked = marked or mark;
 	end
-	local fewer = #kept < #self.streams;
 	self.streams = kept;
-	-- The component forgets it too when a hello does not name it: a server that is killed then must not bring it back.
-	if fewer then self:save(); end
+	-- The component forgets it too when a hello does not name it: a server that is killed then must not bring it back, nor
+	-- may a file of it that was being written when a gap came.
+	if gone[1] then self:save(); end
+	for _, stream in ipairs(gone) do self:_remove_segments(stream, math.huge); end
 end
 
 function outbox:_close_reader()

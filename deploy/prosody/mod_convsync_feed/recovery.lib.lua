@@ -43,9 +43,10 @@ local function sort_out(outbox, stream)
 	return wreck, high;
 end
 
--- What was written when the disk was full is torn, and was told of then: the stream that follows begins with a gap.
+-- What was written when the disk was full is torn, perhaps behind some that are whole, and was told of then: the stream that
+-- follows begins with a gap.
 local function was_told(stream, wreck, claimed, is_last)
-	return not is_last and not stream.unknown and stream.high == claimed and #wreck == 1;
+	return not is_last and not stream.unknown and stream.high >= claimed and #wreck == 1;
 end
 
 -- Appends what is whole in the wreck behind a gap and removes the files. Returns how many events that were.

@@ -24,8 +24,8 @@ local function hook_messages(guarded)
 	for _, kind in ipairs { "bare", "full" } do
 		module:hook("message/" .. kind, guarded(events.expect_in), 0.5);
 		module:hook("pre-message/" .. kind, guarded(events.expect_out), 0.5);
-		module:hook("message/" .. kind, guarded(events.message_in), -0.5);
-		module:hook("pre-message/" .. kind, guarded(events.message_out), -0.5);
+		module:hook("message/" .. kind, guarded(events.message_in), -0.4);
+		module:hook("pre-message/" .. kind, guarded(events.message_out), -0.4);
 	end
 end
 

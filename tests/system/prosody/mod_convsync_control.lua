@@ -66,12 +66,16 @@ local function die(side)
 		if die_here and die_here.attr.side == side then signal.kill(require "util.pposix".getpid(), "SIGKILL"); end
 	end
 end
--- Or when the first thing is written to a client afterwards.
+-- Or when the first thing is written to a client afterwards: the answer to its sender, or the carbon to its sender's other client.
 local answered = false;
-module:hook("message/bare", function (event)
-	local die_later = event.stanza:get_child("die", "urn:convsync:test");
-	answered = answered or die_later ~= nil and die_later.attr.side == "answer";
-end, -0.9);
+local function die_later(side)
+	return function (event)
+		local found = event.stanza:get_child("die", "urn:convsync:test");
+		answered = answered or found ~= nil and found.attr.side == side;
+	end
+end
+module:hook("message/bare", die_later("answer"), -0.9);
+module:hook("pre-message/bare", die_later("carbon"), -0.25);
 module:hook("c2s-pre-ondrain", function ()
 	if answered then signal.kill(require "util.pposix".getpid(), "SIGKILL"); end
 end, -1000);
