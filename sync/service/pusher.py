@@ -75,6 +75,7 @@ class Pusher:
         self._hints = {name: asyncio.Event() for name in LANES}
         self._known: dict[str, deque[DueJob]] = {name: deque(maxlen=KNOWN) for name in LANES}
         self._sending: set[asyncio.Future[None]] = set()
+        self._bidding: set[asyncio.Future[None]] = set()  # of those, last pushes of removed accounts
         self._ledgers = {name: Ledger(store=store, clock=clock, observer=observer, policies=policies) for name in LANES}
 
     def committed(self, report: Report) -> None:
@@ -82,7 +83,7 @@ class Pusher:
         at_once: set[str] = set()
         for gone, devices in report.farewells:
             for last in farewell(gone, devices, self._clock.now()):
-                self._keep(asyncio.ensure_future(self._bid(last)))
+                self._bid_soon(last)
         for ring in () if self._closing else report.rings:
             place = self._queues.admit("calls", ring.job.queue, self._clock.now())
             if place is not None:
@@ -105,6 +106,16 @@ class Pusher:
             await self._send(attempt, place)
         else:
             self.hint([ring.job])
+
+    def _bid_soon(self, last: Claim) -> None:
+        """They wait in no store, so they may not be without number."""
+        if len(self._bidding) >= KNOWN:
+            log.warning("so many accounts are removed at once that not all of their devices are told")
+            return
+        task = asyncio.ensure_future(self._bid(last))
+        self._bidding.add(task)
+        task.add_done_callback(self._bidding.discard)
+        self._keep(task)
 
     async def _bid(self, last: Claim) -> None:
         """A removed account's last push. It has no place in the queue, nor in the ledger: all of that is gone."""

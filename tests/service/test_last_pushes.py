@@ -17,6 +17,7 @@ from sync.rules.wanted import keys
 from sync.rules.wishes import WakePolicy
 from sync.service.delta import Deltas
 from sync.service.fetches import Fetches
+from sync.service.pusher import KNOWN
 from tests.adapters.pushing import Desk, desk, phone
 from tests.contract.apns_server import ALERT, APP, numbered
 from tests.contract.fakes_observer import RecordingObserver
@@ -68,6 +69,21 @@ async def test_what_was_not_taken_goes_a_few_times(verdict: Verdict, tries: int)
     found.pusher.committed(removed(found))
     await found.quiet()
     assert len(doors.sent) == tries
+
+
+async def test_very_many_at_once_are_not_all_told(caplog: pytest.LogCaptureFixture) -> None:
+    """An operator removes a host's accounts: what waits in no store must not fill the memory."""
+    found, doors = office()
+    report = removed(found)
+    doors.released.clear()
+    found.pusher.committed(replace(report, farewells=report.farewells * (KNOWN + 2)))
+    assert len(found.pusher._sending) == KNOWN
+    assert "not all of their devices are told" in caplog.text
+    doors.released.set()
+    await found.quiet()
+    found.pusher.committed(report)
+    await found.quiet()
+    assert len(doors.sent) == KNOWN + 1
 
 
 # ---- a phone that is not done ----------------------------------------------------------------------------------------
