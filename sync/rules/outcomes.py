@@ -143,12 +143,14 @@ def throttled(
     device: Device, jobs: Sequence[PushJob], again: datetime, books: Books, policies: Policies
 ) -> list[PushJob]:
     """PUSH §2: back off for that device, keep only the newest wake. An app that filters learns everything from the one
-    that is kept; others show each, so there each kind keeps its own.
+    that is kept; others show each, so there each kind keeps its own. What waits for the end of quiet hours is not in
+    the way, and speaks for nothing that need not.
     """
     waiting = [
         job
         for job in jobs
         if job.device_id == device.device_id and job.state is JobState.QUEUED and job.kind in WAKES and job.sid is None
+        if job.reason != Why.QUIET
     ]
     later = [replace(job, not_before=max(job.not_before, again)) for job in waiting]
     if device.app not in policies.wakes.filtering_apps or len(later) < 2:

@@ -125,6 +125,16 @@ def test_what_is_heard_is_kept_whatever_is_newer() -> None:
     assert now[quiet.job_id].outcome == "suppressed:throttled"
 
 
+@pytest.mark.parametrize("kind", [PushKind.MESSAGE, PushKind.INVITED])
+def test_what_waits_for_the_end_of_quiet_hours_stays_as_it_is(kind: PushKind) -> None:
+    """Neither does the night's wake go out with what may go at once, nor does that wait for the morning."""
+    gone = left("gone", kind=PushKind.WITHDRAW, lane=Lane.UPDATES, attempts=4)
+    kept = job("kept", kind=kind, version=3, not_before=after(9000), deadline=after(90000), reason="quiet")
+    _, now = settled([gone, kept], answer(gone, Verdict.THROTTLED))
+    assert now[kept.job_id] == kept
+    assert (now[gone.job_id].state, now[gone.job_id].not_before) == (JobState.QUEUED, after(26))
+
+
 def test_an_app_that_shows_everything_loses_nothing() -> None:
     heard = left("heard", attempts=4)
     invited = job("invited", kind=PushKind.INVITED, not_before=after(11))
