@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from xml.etree.ElementTree import Element, SubElement
 
+from sync.model.device import Route
 from sync.model.errors import BadRequest, Forbidden
 from sync.model.jid import bare, resource
 from sync.model.push import Vendor
@@ -229,12 +230,20 @@ def _session(sender: str) -> tuple[str, str]:
     return account, name
 
 
+def _device_id(fields: Fields, name: str) -> str:
+    """The device id, else the resource. Some are those of registrations at app servers of others."""
+    device_id = _optional(fields, "device-id", MAX_FIELD_BYTES) or name
+    if device_id.startswith(f"{Route.PUBLISH}:"):
+        raise BadRequest(f"'device-id' must not begin with '{Route.PUBLISH}:'.", application=_PAYLOAD)
+    return device_id
+
+
 def _register(fields: Fields, sender: str) -> RegisterDevice:
     account, name = _session(sender)
     return RegisterDevice(
         account=account,
         resource=name,
-        device_id=_optional(fields, "device-id", MAX_FIELD_BYTES) or name,
+        device_id=_device_id(fields, name),
         app=_needed(fields, "provider", _MAX_NAME_BYTES),
         alert_token=_hexadecimal(fields, "device-token"),
         voip_token=_hexadecimal(fields, "device-second-token") if "device-second-token" in fields else None,
@@ -248,7 +257,7 @@ def _register_push(fields: Fields, sender: str, vendor: Vendor) -> RegisterDevic
     return RegisterDevice(
         account=account,
         resource=name,
-        device_id=_optional(fields, "device-id", MAX_FIELD_BYTES) or name,
+        device_id=_device_id(fields, name),
         app=_optional(fields, "application-id", _MAX_NAME_BYTES),
         alert_token=_apns_token(token) if vendor is Vendor.APNS else token,
         name=_optional(fields, "device-name", _MAX_NAME_BYTES),

@@ -17,7 +17,7 @@ from sync.rules.devices import crowded_out, departed
 
 def device_id_of(jid: str, node: str) -> str:
     """The device id, and the node that it goes by here: what a node is, some app servers keep secret."""
-    return "publish:" + sha256(f"{jid}\0{node}".encode()).hexdigest()[:32]
+    return f"{Route.PUBLISH}:" + sha256(f"{jid}\0{node}".encode()).hexdigest()[:32]
 
 
 def enable(request: EnablePush, token: SealedToken, books: Books, *, most: int) -> Ruling[int]:
