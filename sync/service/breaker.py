@@ -27,10 +27,11 @@ LASTING = timedelta(seconds=1)
 
 class Breaker:
     """Closed, open, or half open: after the pause, with one probe under way. `turn` counts how often it opened: what
-    left in an earlier turn decides nothing any more.
+    left in an earlier turn decides nothing any more. It is an outage only where the pushes of `several` accounts fail.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, several: int = 1) -> None:
+        self._several, self._failing = several, set[str]()
         self.why: str | None = None
         self.reason: str | None = None
         self.turn = 0
@@ -65,15 +66,15 @@ class Breaker:
         if turn == self.turn:
             self.probing = False
 
-    def tell(self, turn: int, outcome: PushOutcome, now: datetime) -> None:
-        """What became of it."""
+    def tell(self, turn: int, outcome: PushOutcome, now: datetime, account: str = "") -> None:
+        """What became of a push of that account."""
         self.told_at = now
         if turn != self.turn:
             return
         if outcome.verdict is Verdict.CREDENTIALS:
             self.open(CREDENTIALS, outcome.reason, now)
         elif outcome.verdict in TAKES_NOTHING and outcome.reason not in (LATE, FAILED):
-            self._failed(outcome.reason, now)
+            self._failed(outcome.reason, now, account)
         elif answered(outcome):
             self.close()
         else:
@@ -87,11 +88,13 @@ class Breaker:
         self.probing = False
         self.turn += 1
 
-    def _failed(self, reason: str | None, now: datetime) -> None:
+    def _failed(self, reason: str | None, now: datetime, account: str) -> None:
         self._failures += 1
+        if len(self._failing) < self._several:
+            self._failing.add(account)
         self._failing_since = self._failing_since or now
         lasting = self._failures >= FAILURES and now - self._failing_since >= LASTING
-        if self.is_open or lasting:
+        if self.is_open or (lasting and len(self._failing) >= self._several):
             # A probe that finds nobody tells nothing about credentials.
             self.open(self.why or UNREACHABLE, self.reason if self.why == CREDENTIALS else reason, now)
 
@@ -99,6 +102,7 @@ class Breaker:
         """Pushes go as they come."""
         self.why = self.reason = self.again_at = self._failing_since = None
         self.probing, self._failures = False, 0
+        self._failing.clear()
 
 
 def answered(outcome: PushOutcome) -> bool:

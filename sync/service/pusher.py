@@ -264,7 +264,7 @@ class Pusher:
 
     async def _send(self, found: Claim, place: Place) -> None:
         outcome = await self._sender.send(found)
-        self._queues.told(place, outcome, self._clock.now())
+        self._queues.told(place, outcome, self._clock.now(), found.job.account)
         await self._ledgers[place.lane].record(found.job, outcome)
         self.hint([found.job])
 

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 QUEUES = 8  # of them may be full at once before a lane is
 ABROAD = QUEUES // 2  # of those, app servers of other makers
+# There an account may have nodes that are never answered (fpush is silent about more than five options, message_loop.rs):
+# others with the same app server must not wait for it.
+SEVERAL = 3
 FORGOTTEN_AFTER = timedelta(minutes=20)  # longer than any pause of a breaker, and any between two attempts
 # These concern the key, whatever it is used for; other refusals may be about one app or environment (PUSH §2).
 OF_THE_KEY = frozenset({"InvalidProviderToken", "MissingProviderToken"})
@@ -95,11 +98,12 @@ class Queues:
         """When the next queue that is stopped may try again."""
         return min((at for one in self._breakers.values() if (at := one.again_at) and at > now), default=None)
 
-    def told(self, place: Place, outcome: PushOutcome, now: datetime) -> None:
-        """The service has answered, or not; the place is kept until `release`."""
-        breaker = self._breakers.setdefault(place.queue, Breaker())
+    def told(self, place: Place, outcome: PushOutcome, now: datetime, account: str = "") -> None:
+        """The service has answered a push of that account, or not; the place is kept until `release`."""
+        several = SEVERAL if is_abroad(place.queue) else 1
+        breaker = self._breakers.setdefault(place.queue, Breaker(several))
         was = breaker.why
-        breaker.tell(place.turn, outcome, now)
+        breaker.tell(place.turn, outcome, now, account)
         if was != CREDENTIALS and breaker.why == CREDENTIALS and outcome.reason in OF_THE_KEY:
             self._stop_kin(place.queue, outcome, now)
         self._changed(place.queue, was)

@@ -7,7 +7,7 @@ import pytest
 
 from sync.model.push import PushOutcome, Verdict
 from sync.service.breaker import FAILURES, LASTING, PAUSES, Breaker
-from sync.service.queues import ABROAD, QUEUES, Place, Queues
+from sync.service.queues import ABROAD, QUEUES, SEVERAL, Place, Queues
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.samples import after
 
@@ -180,13 +180,39 @@ def test_app_servers_that_users_name_leave_half_of_a_lane_to_our_apps() -> None:
     admitted(found, "publish:one.more")
 
 
+def silent(found: Queues, queue: str, accounts: int) -> None:
+    """More than an outage takes, of so many accounts."""
+    for number in range(3 * FAILURES):
+        place = admitted(found, queue, number)
+        found.told(place, SILENT, after(number), f"{number % accounts}@example.org")
+        found.release(place)
+
+
+def test_few_accounts_stop_no_app_server_that_others_share() -> None:
+    found, _ = queues()
+    silent(found, "publish:push.example", SEVERAL - 1)
+    assert found.troubles() == {}
+    found.told(admitted(found, "publish:push.example", 40), TAKEN, after(40), "other@example.org")
+    silent(found, "publish:push.example", SEVERAL - 1)
+    assert found.troubles() == {}
+
+
+@pytest.mark.parametrize(("queue", "accounts"), [("publish:push.example", SEVERAL), ("apns:a", 1)])
+def test_an_outage_stops_it(queue: str, accounts: int) -> None:
+    found, _ = queues(each=100)
+    for number in range(FAILURES):
+        place = admitted(found, queue, 0)
+        found.told(place, SILENT, after(number), f"{number % accounts}@example.org")
+    assert set(found.troubles()) == {queue}
+
+
 def test_an_app_server_that_nobody_is_told_by_any_more_is_forgotten() -> None:
     """Its user may have left: nobody would ever close its breaker, and who operates this would be told for good."""
     found, observer = queues(each=FAILURES + 1)
     for queue in ("publish:gone.example", "apns:a"):
         for number in range(FAILURES + 1):
             place = admitted(found, queue, number)
-            found.told(place, SILENT, after(number))
+            found.told(place, SILENT, after(number), f"{number}@example.org")
             found.release(place)
     assert set(found.troubles()) == {"publish:gone.example", "apns:a"}
     last = after(FAILURES + 1200)
