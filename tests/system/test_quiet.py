@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 import pytest
 
 from tests.system.box import Box, eventually
+from tests.system.live_mirror import in_a_chain, listening, live_of
 from tests.system.person import PUSH, Person, form
 from tests.system.test_push_explained import said
 from tests.system.xmpp_client import StanzaError
@@ -80,6 +81,22 @@ async def test_hours_hold_by_the_clock_of_their_zone_and_calls_ring_by_choice(bo
     (gone,) = await box.pushed(phone.token, kind="missed")
     assert gone["push_type"] == "alert"
     assert box.pushes(phone.token) == [gone]
+
+
+@pytest.mark.one_server
+async def test_other_clients_are_told_at_once(box: Box) -> None:
+    (ann,) = await box.friends("phone")
+    live = await listening(box, ann)
+    quiet = f"{{{OURS}}}quiet"
+    await set_quiet(ann, "until='forever'")
+    assert dict((await live.until(lambda e: e.tag == quiet)).attrib) == {"until": "forever"}
+    await set_quiet(ann)
+
+    async def look() -> bool:
+        return live_of(live.session)[-1].find(quiet) is None
+
+    await eventually(look)
+    assert in_a_chain(live.session)
 
 
 @pytest.mark.one_server
