@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 QUEUES = 8  # of them may be full at once before a lane is
 ABROAD = QUEUES // 2  # of those, app servers of other makers
-# There an account may have nodes that are never answered (fpush is silent about more than five options, message_loop.rs):
-# others with the same app server must not wait for it.
+# There an account may have nodes that are never answered (fpush/src/xmpp/message_loop.rs: silent about more than five
+# options). Others with the same app server must not wait for it.
 SEVERAL = 3
 FORGOTTEN_AFTER = timedelta(minutes=20)  # longer than any pause of a breaker, and any between two attempts
 # These concern the key, whatever it is used for; other refusals may be about one app or environment (PUSH §2).
