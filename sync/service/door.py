@@ -42,6 +42,7 @@ from sync.service.registration import Registrations
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000  # under way at a time; an answer is milliseconds of work, so more only wait longer
+MAX_DIRECT = MAX_REQUESTS // 2  # of those, to the component itself: anybody in the network may ask it
 MAX_HEEDED = 16  # messages of anybody: what is beyond is dropped
 # After that the asker is told to wait. A database that hangs has limits for each connection and each statement; a
 # request has several of them, one behind the other, and so has the clearing up after each.
@@ -72,6 +73,7 @@ class Door:
         self._feeds, self._ingest, self._queries, self._registrations = feeds, ingest, queries, registrations
         self._publishes, self._grants, self._observer = publishes, grants, observer
         self._requests: dict[asyncio.Task[None], tuple[Callable[[RequestError], Element], asyncio.TimerHandle]] = {}
+        self._direct: set[asyncio.Task[None]] = set()  # of those, what the component itself was asked
         self._late: set[asyncio.Task[None]] = set()  # given up, and not at their end yet
         self._heeding: set[asyncio.Task[None]] = set()
 
@@ -82,8 +84,11 @@ class Door:
         elif stanza.tag == envelope.IQ and stanza.get("type") in ("get", "set"):
             if delegation.is_delegated(stanza):
                 self._delegated(stanza)
-            else:
-                self._start(self._answer_command(stanza), lambda refusal: envelope.error(stanza, refusal))
+            elif len(self._direct) >= MAX_DIRECT:
+                self._wire.send(envelope.error(stanza, Overloaded()))
+            elif task := self._start(self._answer_command(stanza), lambda refusal: envelope.error(stanza, refusal)):
+                self._direct.add(task)
+                task.add_done_callback(self._direct.discard)
 
     async def drain(self) -> None:
         """Wait until every request is answered."""
@@ -133,15 +138,18 @@ class Door:
 
     # ---- requests --------------------------------------------------------------------------------------------------
 
-    def _start(self, work: Coroutine[None, None, None], refuse: Callable[[RequestError], Element]) -> None:
+    def _start(
+        self, work: Coroutine[None, None, None], refuse: Callable[[RequestError], Element]
+    ) -> asyncio.Task[None] | None:
         if len(self._requests) >= MAX_REQUESTS:
             work.close()
             self._wire.send(refuse(Overloaded()))
-            return
+            return None
         task = asyncio.ensure_future(work)
         timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._too_late, task)
         self._requests[task] = refuse, timer
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task in self._requests:

@@ -8,9 +8,9 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from sync.model.errors import Behind, StoreUnavailable
-from sync.protocol.names import CLIENT, COMPONENT, FEED, FORWARD, STANZAS, SYNC, clark
+from sync.protocol.names import CLIENT, COMPONENT, FEED, FORWARD, PUBSUB, STANZAS, SYNC, clark
 from sync.protocol.serialise import parse
-from sync.service.door import Door
+from sync.service.door import MAX_DIRECT, Door
 from sync.service.grants import Grants
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import SetClock
@@ -153,6 +153,19 @@ class Hanging(Prompt):
             raise StoreUnavailable("InterfaceError") from None
 
 
+class Patient:
+    """Plays what takes publishes, with the same database."""
+
+    def __init__(self, lanes: Hanging) -> None:
+        self._lanes = lanes
+
+    async def take(self, _: Element, **__: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self._lanes.ends.wait()
+
+
 class Written:
     """Plays `Wire`."""
 
@@ -180,11 +193,11 @@ def hanging_door() -> tuple[Any, Hanging, Written]:
     return it, ingest, wire
 
 
-def refusals(wire: Written) -> list[tuple[str, str, list[str]]]:
+def refusals(wire: Written, namespace: str = CLIENT) -> list[tuple[str, str, list[str]]]:
     """The outer id, the type of the error and its condition, of each answer."""
     found = []
     for answer in wire.sent:
-        [error] = answer.iter(clark(CLIENT, "error"))
+        [error] = answer.iter(clark(namespace, "error"))
         found.append((answer.get("id", ""), error.get("type", ""), [child.tag for child in error][:1]))
     return found
 
@@ -208,6 +221,27 @@ async def test_whoever_waits_too_long_is_told_to_wait_once(monkeypatch: pytest.M
     assert refusals(wire) == [("o1", *WAIT)]
     assert not it._requests
     assert not it._late
+
+
+async def test_strangers_leave_half_of_the_room_to_those_whose_hosts_we_serve() -> None:
+    """Anybody in the network may publish to the component, node or no node."""
+    it, ingest, wire = hanging_door()
+    it._publishes = Patient(ingest)
+    for number in range(MAX_DIRECT + 1):
+        it.take(
+            parse(
+                f"<iq xmlns='{COMPONENT}' type='set' id='p{number}' from='far.example' to='sync.example.org'>"
+                f"<pubsub xmlns='{PUBSUB}'/></iq>"
+            )
+        )
+    busy = ("wait", [clark(STANZAS, "resource-constraint")])
+    assert refusals(wire, COMPONENT) == [(f"p{MAX_DIRECT}", *busy)]
+    it.take(question(1))
+    async with asyncio.timeout(5):
+        await ingest.asked.wait()
+        it.dismiss()
+        await ended(it, ingest)
+    assert not it._direct
 
 
 async def test_whoever_waits_when_the_connection_is_given_up_is_told_before_it_is(
