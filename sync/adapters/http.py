@@ -71,7 +71,8 @@ class Pages:
         application.router.add_get("/metrics", self._metrics)
         for post in posts:
             application.router.add_post(post.path, partial(self._posted, post))
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        # Three fields need no compression, and what only claims to be compressed would be an error of ours in the log.
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, auto_decompress=False)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port (the one chosen, for 0). Raises OSError where it cannot."""

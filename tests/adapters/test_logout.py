@@ -177,6 +177,13 @@ async def test_what_is_no_request_is_told_so(house: House, body: bytes, names: s
     assert (await house.post(SISKINS, body))[0] == 400
 
 
+async def test_nothing_is_decompressed(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Anybody may say that nonsense is compressed; it is no trouble of ours, and none for who reads the log."""
+    status, told = await house.post(PATH, b"?", headers={"Content-Encoding": "gzip"}, compress=False)
+    assert (status, told["error"]) == (400, "bad-request")
+    assert not caplog.records
+
+
 async def test_a_large_body_is_not_read(house: House) -> None:
     status, told = await house.post(PATH, b" " * (MAX_BODY_BYTES + 1))
     assert (status, told["error"]) == (413, "too-large")
