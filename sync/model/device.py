@@ -68,6 +68,11 @@ class Device:
         return f"{self.route}:{self.app if self.route is Route.APNS else domain(self.app)}"
 
     @property
+    def is_registered(self) -> bool:
+        """False for a phone of which only publishes to its token are known: it has no secret."""
+        return self.route is not Route.APNS or self.secret_digest != b""
+
+    @property
     def rings(self) -> bool:
         """True where a call can be pushed as one: there is a VoIP token, or the client reads calls that an app server
         is told of.

@@ -15,6 +15,7 @@ from sync.rules.fold import Policies
 from sync.rules.jobs import WAKES, ended, job_id, shared
 from sync.rules.publish_budget import counted
 from sync.rules.reasons import Why
+from sync.rules.times import next_version
 
 RETRYABLE = frozenset({Verdict.RETRY, Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.CREDENTIALS})
 # Apple replaces a notification by the same one. An app server may show each publish, and one that never answers
@@ -125,7 +126,10 @@ class Settled:
         else:
             del self._devices[key]
             self._deleted.append(key)
-            self._accounts[device.account] = without_device(self._accounts[device.account])
+            owner = without_device(self._accounts[device.account])
+            if not device.is_registered:  # from now on its token is no node (`publishes.publish_to_token`)
+                owner = replace(owner, version=next_version(owner, self._books.now))
+            self._accounts[device.account] = owner
         return True
 
 
@@ -165,9 +169,10 @@ def throttled(
 
 def is_dead(device: Device, job: PushJob, outcome: PushOutcome) -> bool:
     """PUSH §2: a verdict of death counts only if the token was not registered anew since. Where the vendor names no
-    instant, the push itself is one: what was registered after it left is another token.
+    instant, the push itself is one: what was registered after it left is another token. What never registered is known
+    by publishes to it, and they prove nothing.
     """
-    if outcome.dead_since_at is not None:
+    if outcome.dead_since_at is not None and device.is_registered:
         return outcome.dead_since_at > device.registered_at
     return job.attempted_at is None or job.attempted_at >= device.registered_at
 

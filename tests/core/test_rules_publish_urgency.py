@@ -51,12 +51,13 @@ class Inn(Service):
     def guests(self) -> list[Device]:
         return [one for one in self.store.tables.devices.values() if one.account == GUEST.account]
 
-    def leave(self, verdict: Verdict = Verdict.ACCEPTED) -> None:
+    def leave(self, verdict: Verdict = Verdict.ACCEPTED, since: datetime | None = None) -> None:
         keys = Keys(accounts=frozenset({GUEST.account}), devices=True)
         ids = [job.job_id for job in self.jobs]
         claimed: Claimed = self.store.apply(keys, lambda books: claim(ids, {}, books, POLICIES))
         for one in claimed.claims:
-            rule = partial(settle, one.job.job_id, GUEST.account, PushOutcome(verdict=verdict), policies=POLICIES)
+            outcome = PushOutcome(verdict=verdict, dead_since_at=since)
+            rule = partial(settle, one.job.job_id, GUEST.account, outcome, policies=POLICIES)
             self.store.apply(keys, rule)
 
 
@@ -91,6 +92,21 @@ def test_a_token_that_registered_is_published_to_by_its_node() -> None:
     with pytest.raises(ItemNotFound):
         inn.knock()
     assert inn.guests == inn.jobs == []
+
+
+def test_a_token_that_died_long_after_its_first_publish_is_dead_for_a_day_and_stays_so() -> None:
+    """410 names an instant. A publish is no registration that could be newer."""
+    inn = Inn()
+    inn.knock()
+    inn.leave()
+    died = NOW + timedelta(hours=40)
+    for days in (2, 4, 6):
+        inn.clock.instant = NOW + timedelta(days=days)
+        inn.knock()
+        inn.leave(Verdict.DEAD_TOKEN, died)
+        assert inn.guests == []
+        with pytest.raises(ItemNotFound):
+            inn.knock()
 
 
 def test_a_dead_token_is_no_node_for_a_day() -> None:
