@@ -113,7 +113,9 @@ class Sender:
         """The outcome, unless it calls one token of very many dead: then the registrations stay (PUSH §2)."""
         if found.device.route is Route.PUBLISH:
             return outcome  # it speaks of nodes of its own
-        app, now = found.device.app, self._clock.now()
+        # Of tokens that never registered strangers say what they like; that must not keep the others' dead ones.
+        app = found.device.app + ("" if found.device.is_registered else "/tokens")
+        now = self._clock.now()
         watch = self._deaths.setdefault(app, DeathWatch())
         undated = outcome.verdict is Verdict.DEAD_TOKEN and outcome.dead_since_at is None  # 410 says since when
         if outcome.status is not None:

@@ -189,6 +189,23 @@ async def test_when_very_many_tokens_are_called_dead_no_more_are_removed() -> No
     assert found.told("dying")[-1] == {"app": "chat", "many": False}
 
 
+async def test_tokens_that_never_registered_keep_no_other_dead_ones() -> None:
+    """Another server may publish to as many tokens as it makes up."""
+    found, doors = office()
+    now = found.clock.now()
+    guests = [phone(now, numbered(n), None, device_id=f"{n}", secret_digest=b"") for n in range(2 * MANY)]
+    ours = phone(now, numbered(99), None, device_id="ours")
+    found.register(*guests, ours)
+    doors.outcome_of = lambda _: DEAD
+    for one in (*guests, ours):
+        found.message(one.device_id, device_id=one.device_id)
+    while await found.round("messages"):
+        pass
+    assert found.device("ours") is None
+    assert found.device(guests[-1].device_id) is not None
+    assert set(found.pusher.troubles()) == {"chat/tokens"}
+
+
 def limited(_: PushRequest) -> PushOutcome:
     return PushOutcome(verdict=Verdict.THROTTLED, status=429, reason="TooManyRequests")
 
