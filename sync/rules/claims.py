@@ -96,7 +96,8 @@ class Round:
         self._books, self._policies = books, policies
         self._accounts = dict(books.accounts)
         self._devices = {(d.account, d.device_id): d for found in books.devices.values() for d in found}
-        self._jobs: list[PushJob] = []
+        self._jobs = {job.job_id: job for found in books.jobs.values() for job in found}
+        self._changed: dict[str, PushJob] = {}
         self._woken: set[tuple[str, str]] = set()
         self._pushed: set[str] = set()
 
@@ -113,7 +114,7 @@ class Round:
         elif job.kind in CALL_KINDS and silence is not None and not silence.calls:
             self._end(job, Why.QUIET)
         elif (kept := held(job, silence)).not_before > now:
-            self._jobs.append(kept)
+            self._keep(kept)
             self.claimed.kept += 1
         else:
             self._send(job, device, account)
@@ -134,18 +135,23 @@ class Round:
         return unwanted_now(job, device, case, filtering=filtering)
 
     def _end(self, job: PushJob, why: Why) -> None:
-        self._jobs.append(ended(job, why, self._books.now))
+        self._keep(ended(job, why, self._books.now))
         self.claimed.suppressed.append(why)
+
+    def _keep(self, *jobs: PushJob) -> None:
+        for job in jobs:
+            self._jobs[job.job_id] = self._changed[job.job_id] = job
 
     def _send(self, job: PushJob, device: Device, account: Account) -> None:
         now = self._books.now
         attempt = newest(replace(job, attempts=job.attempts + 1, attempted_at=now, reason=None), device)
         attempt = replace(attempt, state=JobState.ATTEMPTED)
         call = call_of(job, self._books)
-        self._jobs.append(attempt)
+        self._keep(attempt)
         if device.app in self._policies.wakes.filtering_apps:  # the others show what they get (PUSH §5)
-            mine = [one for one in self._books.jobs.get(job.account, ()) if one.device_id == job.device_id]
-            self._jobs.extend(following(attempt, device, call, mine, self._policies))
+            # As they are by now: what follows upon two pushes may be the same job.
+            mine = [one for one in self._jobs.values() if (one.account, one.device_id) == (job.account, job.device_id)]
+            self._keep(*following(attempt, device, call, mine, self._policies))
         if job.kind in WAKES:
             device = woken(device, attempt, now)
             self._devices[job.account, job.device_id] = device
@@ -164,7 +170,7 @@ class Round:
         return Writes(
             accounts=[self._accounts[jid] for jid in self._pushed],
             devices=[self._devices[key] for key in self._woken],
-            jobs=self._jobs,
+            jobs=list(self._changed.values()),
         )
 
 

@@ -39,6 +39,7 @@ REFUSED = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.DataError,
     asyncpg.ProgramLimitExceededError,
+    asyncpg.CardinalityViolationError,  # a row twice in one statement: without its neighbours each may go through
     UnencodableError,  # the driver's own: an InterfaceError, though trying again is of no use
 )
 
