@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from sync.model.books import Books, Ruling, Writes
 from sync.model.device import Device, Lane, PushJob, PushKind
 from sync.rules.fold import Policies
-from sync.rules.jobs import CALL_KINDS, new_job, queued_of
+from sync.rules.jobs import CALL_KINDS, job_id, new_job, queued_of
+from sync.rules.times import microseconds
 
 LIFE = timedelta(days=1)
 AFTER = timedelta(seconds=30)  # iOS gives an extension about so long: then it is over, whatever it has reached
@@ -50,6 +51,8 @@ def soon(
     job = queued or new_job(device, PushKind.SYNC, version, now, lane=Lane.UPDATES)
     return replace(
         job,
+        # Named by the instant: a second one may be of the same version as one that has been.
+        job_id=job.job_id if queued else job_id(device, PushKind.SYNC, microseconds(now)),
         version=max(job.version, version),
         collapse="w",
         silent=True,

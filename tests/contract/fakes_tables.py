@@ -135,7 +135,7 @@ UNIQUE: dict[str, tuple[str, Callable[[Any], object]]] = {
 
 KEPT_OF_A_MESSAGE = frozenset(IndexedMessage.__dataclass_fields__) - {"retracted"}
 KEPT_OF_A_CALL = frozenset(Call.__dataclass_fields__) - {"state", "version", "answered_by", "continues"}
-KEPT_OF_A_JOB = frozenset({"device_id", "lane", "kind", "sid", "voip", "created_at"})
+KEPT_OF_A_JOB = frozenset({"device_id", "lane", "kind", "sid", "voip"})
 
 
 # ---- the recount ----------------------------------------------------------------------------------------------------

@@ -241,7 +241,7 @@ ON CONFLICT (account, job_id) DO UPDATE SET version = excluded.version, peer = e
     target_rank = excluded.target_rank, not_before = excluded.not_before, deadline = excluded.deadline,
     state = excluded.state, attempts = excluded.attempts, repeat = excluded.repeat,
     attempted_at = excluded.attempted_at, outcome = excluded.outcome, reason = excluded.reason,
-    joined = excluded.joined, status = excluded.status, done_at = excluded.done_at;
+    joined = excluded.joined, status = excluded.status, done_at = excluded.done_at, created_at = excluded.created_at;
 
 -- name: write_positions
 -- Move the lanes' positions.
