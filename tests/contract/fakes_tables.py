@@ -135,7 +135,7 @@ UNIQUE: dict[str, tuple[str, Callable[[Any], object]]] = {
 
 KEPT_OF_A_MESSAGE = frozenset(IndexedMessage.__dataclass_fields__) - {"retracted"}
 KEPT_OF_A_CALL = frozenset(Call.__dataclass_fields__) - {"state", "version", "answered_by", "continues"}
-KEPT_OF_A_JOB = frozenset({"device_id", "lane", "kind", "sid", "voip"})
+KEPT_OF_A_JOB = frozenset({"device_id", "lane", "kind", "sid", "voip", "queue"})
 
 
 # ---- the recount ----------------------------------------------------------------------------------------------------
@@ -263,7 +263,22 @@ def lose(tables: Tables, lost: LostHost) -> None:
             del tables.positions[position]
 
 
+def once_each(out: Writes) -> None:
+    """A statement that would write a row twice is refused by Postgres."""
+    written = (
+        [account.jid for account in out.accounts],
+        [conversation.key for conversation in out.conversations],
+        [(message.conversation, message.rank) for message in out.messages],
+        [call.key for call in out.calls],
+        [(device.account, device.device_id) for device in out.devices],
+        [(job.account, job.job_id) for job in out.jobs],
+    )
+    if any(len(set(keys)) < len(keys) for keys in written):
+        raise Uncommittable("CardinalityViolationError")
+
+
 def write(tables: Tables, out: Writes) -> None:
+    once_each(out)
     for jid in out.deleted_accounts:
         forget_account(tables, jid)
     tables.accounts |= {account.jid: account for account in out.accounts if account.jid in tables.accounts}
