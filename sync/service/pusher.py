@@ -75,6 +75,7 @@ class Pusher:
         self._hints = {name: asyncio.Event() for name in LANES}
         self._known: dict[str, deque[DueJob]] = {name: deque(maxlen=KNOWN) for name in LANES}
         self._sending: set[asyncio.Future[None]] = set()
+        self._mine: set[str] = set()  # jobs that this process attempts, or has attempted and not written down yet
         self._bidding: set[asyncio.Future[None]] = set()  # of those, last pushes of removed accounts
         self._ledgers = {name: Ledger(store=store, clock=clock, observer=observer, policies=policies) for name in LANES}
 
@@ -263,15 +264,21 @@ class Pusher:
         task.add_done_callback(self._sending.discard)
 
     async def _send(self, found: Claim, place: Place) -> None:
-        outcome = await self._sender.send(found)
-        self._queues.told(place, outcome, self._clock.now(), found.job.account)
-        await self._ledgers[place.lane].record(found.job, outcome)
+        self._mine.add(found.job.job_id)
+        try:
+            outcome = await self._sender.send(found)
+            self._queues.told(place, outcome, self._clock.now(), found.job.account)
+            await self._ledgers[place.lane].record(found.job, outcome)
+        finally:
+            self._mine.discard(found.job.job_id)
         self.hint([found.job])
 
     async def recover(self) -> None:
         """Jobs that left with a process that died: nobody knows whether they arrived."""
         before = self._clock.now() - ABANDONED_AFTER
         for due in await self._store.abandoned_jobs(before, ROUND):
+            if due.job_id in self._mine:  # the database was away, and comes back a moment before the outcome
+                continue
             outcome = PushOutcome(verdict=Verdict.UNCERTAIN, reason="worker-died")
             rule = partial(settle, due.job_id, due.account, outcome)
             try:

@@ -87,6 +87,39 @@ async def test_one_that_cannot_be_settled_keeps_none_behind_it_under_way(
     assert ALERT not in caplog.text
 
 
+async def test_an_outcome_that_waits_for_the_database_is_not_forestalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks for dead workers' pushes finds the database back a moment before those who wait for it."""
+    found, doors = office()
+    made = found.message()
+    transact, away = found.store.transact, asyncio.Event()
+
+    async def gone(keys: Any, rule: Any) -> Any:
+        if doors.sent and not away.is_set():
+            raise StoreUnavailable("away")
+        return await transact(keys, rule)
+
+    monkeypatch.setattr(found.store, "transact", gone)
+    again = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        await again.wait()
+
+    monkeypatch.setattr(found.clock, "sleep", sleep)
+    await found.pusher.round("messages")
+    async with asyncio.timeout(5):
+        while not found.pusher._ledgers["messages"]._writing:  # noqa: ASYNC110 - the fake has no event for it
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        away.set()
+        found.later(ABANDONED_AFTER.total_seconds() + 1)
+        await found.pusher.recover()
+        assert found.now(made).state is JobState.ATTEMPTED
+        again.set()
+        await found.quiet()
+    assert found.now(made).outcome == "accepted"
+    assert len(doors.sent) == 1
+
+
 async def test_a_push_over_which_the_sender_stumbles_is_settled(caplog: pytest.LogCaptureFixture) -> None:
     found, doors = office()
     wake, ring = found.message(), found.ring()
