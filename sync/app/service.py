@@ -65,6 +65,7 @@ class Service:
         self._policies = settings.policies(config, were_apart=drivers.were_apart)
         self._link_task: asyncio.Task[None] | None = None
         self._failed = asyncio.Event()
+        self._ending = False  # nothing new is taken any more
         self._link = self._make_link()
         store = PostgresStore(drivers.pool, drivers.clock, drivers.metrics, stored=self._stored)
         self._watchers = self._make_watchers(store)
@@ -253,7 +254,10 @@ class Service:
     # ---- joints ----------------------------------------------------------------------------------------------------
 
     def _take(self, stanza: Element) -> None:
-        self._door.take(stanza)
+        if self._ending:
+            self._door.turn_away(stanza)
+        else:
+            self._door.take(stanza)
 
     def _up(self) -> None:
         self._grants.connected()
@@ -335,6 +339,9 @@ class Service:
                 await self._door.drain()
                 for feed in self._feeds.values():
                     await feed.acknowledge()
+                # App servers have answers to give. Unread, they would count as none, and it would be published again.
+                self._ending = True
+                self._link.resume()
                 await self._pusher.drain()
                 await self._watchers.keep()
         except (TimeoutError, StoreUnavailable) as error:

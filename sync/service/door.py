@@ -90,6 +90,19 @@ class Door:
                 self._direct.add(task)
                 task.add_done_callback(self._direct.discard)
 
+    def turn_away(self, stanza: Element) -> None:
+        """One stanza that comes while this process ends: who asks is told to ask again, who tells will tell again."""
+        if stanza.tag != envelope.IQ or stanza.get("type") not in ("get", "set"):
+            return
+        if not delegation.is_delegated(stanza):
+            self._wire.send(envelope.error(stanza, InternalServerError()))
+            return
+        try:
+            answer = delegation.wrap_error(delegation.unwrap(stanza), InternalServerError())
+        except RequestError as refusal:
+            answer = envelope.error(stanza, refusal)
+        self._wire.send(answer)
+
     async def drain(self) -> None:
         """Wait until every request is answered."""
         if self._requests:

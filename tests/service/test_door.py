@@ -1,6 +1,7 @@
 """How long a question waits for what came before it, one limit however many hosts are behind; and for its answer."""
 
 import asyncio
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -169,8 +170,8 @@ class Patient:
 class Written:
     """Plays `Wire`."""
 
-    def __init__(self) -> None:
-        self.sent: list[Element] = []
+    def __init__(self, sent: Sequence[Element] = ()) -> None:
+        self.sent = list(sent)
         self.written = asyncio.Event()
 
     def send(self, stanza: Element) -> None:
@@ -221,6 +222,20 @@ async def test_whoever_waits_too_long_is_told_to_wait_once(monkeypatch: pytest.M
     assert refusals(wire) == [("o1", *WAIT)]
     assert not it._requests
     assert not it._late
+
+
+async def test_who_asks_while_the_process_ends_is_told_to_ask_again() -> None:
+    it, ingest, wire = hanging_door()
+    it.turn_away(question(1))
+    it.turn_away(parse(f"<iq xmlns='{COMPONENT}' type='get' id='d1' from='{ANN}/x' to='sync.example.org'><a/></iq>"))
+    for said_ in (STARTED, FRAME, GRANT):
+        it.turn_away(said("example.org", said_))
+    it.turn_away(parse(f"<iq xmlns='{COMPONENT}' type='result' id='r1' from='{ANN}' to='sync.example.org'/>"))
+    assert refusals(Written([wire.sent[0]])) == [("o1", *WAIT)]
+    assert refusals(Written([wire.sent[1]]), COMPONENT) == [("d1", *WAIT)]
+    assert len(wire.sent) == 2
+    assert not ingest.asked.is_set()
+    assert not it._requests
 
 
 async def test_strangers_leave_half_of_the_room_to_those_whose_hosts_we_serve() -> None:
