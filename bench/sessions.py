@@ -128,6 +128,18 @@ def change(sent: list[tuple[Client, str]], to: str) -> None:
         client.ping()
 
 
+async def restored(ready: Ready, account: str) -> None:
+    """The archive of the account is read: clients are told so, which is news (docs/bootstrap.md)."""
+    pool = Pool(ready["postgres"], size=1)
+    await pool.open()
+    try:
+        async with asyncio.timeout(60), pool.connection() as connection:
+            while await connection.fetchval("SELECT state = 'waiting' FROM bootstrap WHERE account = $1", account):
+                await asyncio.sleep(0.1)  # noqa: ASYNC110 - the component tells nobody outside
+    finally:
+        await pool.close()
+
+
 # ---- reconnects ----------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +242,7 @@ def measure(ready: Ready, *, quick: bool, say: Callable[[str], None]) -> Iterato
             before = {way.name: way.mark(asker) for way in ways}
         say(f"sessions: {server}, {missed:,} messages")
         change(write(ready, people, account, missed), account)
+        asyncio.run(restored(ready, account))
         with connect(ready, 0) as asker:
             asker.bind("phone")
             now = {way.name: way.mark(asker) for way in ways}

@@ -125,8 +125,18 @@ class Picky(Thread):
         with suppress(OSError):
             while True:
                 end, _ = self.listener.accept()
-                with suppress(OSError), self.context.wrap_socket(end, server_side=True) as secured:
-                    self.read += len(secured.recv(1))
+                with self.context.wrap_socket(end, server_side=True, do_handshake_on_connect=False) as secured:
+                    self.serve(secured)
+
+    def serve(self, secured: ssl.SSLSocket) -> None:
+        try:
+            secured.do_handshake()
+            self.read += len(secured.recv(1))
+        except ssl.SSLError:
+            # To close with something unread would be a reset, which may overtake the alert.
+            secured.shutdown(socket.SHUT_WR)
+            while socket.socket.recv(secured, 4096):
+                pass
 
     @classmethod
     @contextmanager

@@ -1,7 +1,7 @@
 """Our own dialect: properties in batches, change logs, one conversation; what is refused, and by which name."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
@@ -10,6 +10,7 @@ import pytest
 from sync.model.conversation import Change, ChangeKind, Conversation, ConversationKey, Kind, Notify, Pointer, Status
 from sync.model.errors import BadRequest, PolicyViolation, RequestError
 from sync.model.query import ChangesPage, ChangesQuery, ListedConversation
+from sync.model.quiet import FOR_EVER, Hours, Quiet
 from sync.protocol import convsync, portrait
 from sync.protocol.names import CONVSYNC, clark
 from tests.core.protocol_vectors import check, load, shape, xml_of
@@ -201,3 +202,20 @@ def test_a_name_that_is_no_name_is_not_repeated(name: str) -> None:
     SubElement(payload, clark(CONVSYNC, name) if "{" not in name else name)
     with pytest.raises(BadRequest, match="An element is not known"):
         decode(payload, kind="get")
+
+
+@pytest.mark.parametrize(
+    ("quiet", "said"),
+    [
+        (None, {}),
+        (Quiet(until=AT), {}),
+        (Quiet(until=FOR_EVER, calls=True), {"until": "forever", "calls": "true"}),
+        (
+            Quiet(until=AT + timedelta(hours=1), hours=Hours(time(22), time(7, 30), "Europe/Berlin")),
+            {"until": "2025-11-21T02:19:50.000001Z", "from": "22:00", "to": "07:30", "zone": "Europe/Berlin"},
+        ),
+    ],
+)
+def test_the_answer_to_quiet_hours_is_what_holds_from_now_on(quiet: Quiet | None, said: dict[str, str]) -> None:
+    answer = convsync.encode_quiet(quiet, now=AT)
+    assert [dict(child.items()) for child in answer] == ([said] if said else [])

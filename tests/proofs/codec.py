@@ -18,6 +18,10 @@ from sync.sandbox.ejabberd import PATIENT, Installation, find_ejabberd
 
 SOURCE = Path(__file__).with_name("convsync_codec.erl")
 SECONDS = 60
+# What its specification of XEP-0357 lacks, and it drops: all but the form of a notification (Tigase's clients read more,
+# docs/push.md §7), and whose affiliation with which node has ended.
+NOTIFICATION, FORM = "{urn:xmpp:push:0}notification", "{jabber:x:data}x"
+PUBSUB, AFFILIATION = (f"{{http://jabber.org/protocol/pubsub}}{name}" for name in ("pubsub", "affiliation"))
 WHOLE_SECOND = re.compile(r"(?<=:\d\d)\.0+Z$")
 
 Meaning = tuple[str, tuple[tuple[str, str], ...], str, tuple["Meaning", ...]]
@@ -82,8 +86,10 @@ def meaning(element: Element) -> Meaning:
     """What two elements that say the same have in common: the order of children is the codec's own, and so is white
     space around them. It drops the zeros of a second without fraction.
     """
-    children = sorted((meaning(child) for child in element), key=repr)
-    attributes = tuple(sorted((name, WHOLE_SECOND.sub("Z", value)) for name, value in element.attrib.items()))
+    kept = [child for child in element if child.tag == FORM or element.tag != NOTIFICATION]
+    children = sorted((meaning(child) for child in kept if child.tag != AFFILIATION), key=repr)
+    named = {name: value for name, value in element.attrib.items() if (element.tag, name) != (PUBSUB, "node")}
+    attributes = tuple(sorted((name, WHOLE_SECOND.sub("Z", value)) for name, value in named.items()))
     return element.tag, attributes, (element.text or "").strip(), tuple(children)
 
 
