@@ -134,8 +134,9 @@ async def restored(ready: Ready, account: str) -> None:
     await pool.open()
     try:
         async with asyncio.timeout(60), pool.connection() as connection:
-            while await connection.fetchval("SELECT state = 'waiting' FROM bootstrap WHERE account = $1", account):
-                await asyncio.sleep(0.1)  # noqa: ASYNC110 - the component tells nobody outside
+            waiting = "SELECT state = 'waiting' FROM bootstrap WHERE account = $1"
+            while await connection.fetchval(waiting, account):  # noqa: ASYNC110 - nobody outside is told
+                await asyncio.sleep(0.1)
     finally:
         await pool.close()
 
