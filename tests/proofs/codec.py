@@ -18,8 +18,8 @@ from sync.sandbox.ejabberd import PATIENT, Installation, find_ejabberd
 
 SOURCE = Path(__file__).with_name("convsync_codec.erl")
 SECONDS = 60
-# What its specification of XEP-0357 lacks, and it drops: all but the form of a notification, where Tigase's clients read
-# more (docs/push.md §7), and whose affiliation with which node has ended.
+# What its specification of XEP-0357 lacks, and it drops: all but the form of a notification (Tigase's clients read more
+# there, docs/push.md §7), and whose affiliation with which node has ended.
 NOTIFICATION, FORM = "{urn:xmpp:push:0}notification", "{jabber:x:data}x"
 PUBSUB, AFFILIATION = (f"{{http://jabber.org/protocol/pubsub}}{name}" for name in ("pubsub", "affiliation"))
 WHOLE_SECOND = re.compile(r"(?<=:\d\d)\.0+Z$")
