@@ -141,7 +141,7 @@ class Word:
 
     def in_order(self, archive: Iterable[Item]) -> list[Item]:
         """The archive; in loose times, what the index has is in the index's order."""
-        items = list({(item.archive_id, item.id): item for item in archive}.values())  # pages may overlap
+        items = list({(item.archive_id, item.id): item for item in archive}.values())  # listed twice
         for item in items:
             if (element := item.tags.get(f"{{{RETRACT}}}retract")) is not None:
                 self.retracted.setdefault(element.get("id", ""), item.at)
