@@ -24,14 +24,19 @@ def is_duplicate(before: View, event: MessageEvent) -> bool:
 
 
 def was_taken(found: Iterable[IndexedMessage], event: Said, by_sender: Callable[[IndexedMessage], bool]) -> bool:
-    """True when one of these messages is the event's own: by archive id, else by sender and message id within a day."""
+    """True when one of these messages is the event's own: by archive id, else by sender and message id within a day.
+    ejabberd's archive ids are microseconds, and two messages of one microsecond share one: a message id that both bear
+    tells them apart.
+    """
+    message_key = key_of(event.message_id) if event.message_id else None
     if event.archive_id is not None:
         archive_key = key_of(event.archive_id)
-        return any(message.archive_key == archive_key for message in found)
-    if event.message_id is None:
-        return False
-    message_key = key_of(event.message_id)
-    return any(
+        unsaid = (None, message_key)
+        return any(
+            message.archive_key == archive_key and (message_key is None or message.message_key in unsaid)
+            for message in found
+        )
+    return message_key is not None and any(
         message.message_key == message_key and by_sender(message) and abs(event.at - message.sent_at) < SAME_MESSAGE
         for message in found
     )

@@ -51,9 +51,9 @@ class Judge:
         found = [*self.stage.auditor.findings, *(line for one in self.stage.watchers for line in one.findings)]
         readers = {jid: await self.box.person(jid, "reader", presence=False) for jid in self.jids}
         for jid, reader in readers.items():
-            self.archives[jid] = await truth.archive(reader)
+            self.archives[jid] = truth.told_apart(await truth.archive(reader))
         for room in self.rooms:
-            self.archives[room] = await truth.archive(readers[self.jids[0]], room)
+            self.archives[room] = truth.told_apart(await truth.archive(readers[self.jids[0]], room))
         for look in (self._states(readers), self._marks(), self._pushes(), self._counted(), self._deltas(readers)):
             found += await look
         if self.stage.auditor.epochs != {1}:
@@ -83,8 +83,11 @@ class Judge:
 
     async def _read_rows(self) -> None:
         self.rows = defaultdict(list)
+        names = {account: {item.archive_id for item in items} for account, items in self.archives.items()}
         for row in await self.box.sql(INDEX, [*self.jids, *self.rooms]):
-            self.rows[row["account"]].append(row)
+            own = truth.apart(row["id"], row["message_key"])
+            shared = own in names[row["account"]]
+            self.rows[row["account"]].append({**row, "id": own} if shared else row)
 
     def _word(self, owner: str) -> Word:
         """The server's word: on what it has acknowledged to the sender; where it does everything in one go, for the

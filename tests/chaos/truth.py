@@ -10,6 +10,7 @@ and told in another: then the order of the index counts, see `in_order` and `Cro
 
 import itertools
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -141,7 +142,7 @@ class Word:
 
     def in_order(self, archive: Iterable[Item]) -> list[Item]:
         """The archive; in loose times, what the index has is in the index's order."""
-        items = list({(item.archive_id, item.id): item for item in archive}.values())  # listed twice
+        items = list(archive)
         for item in items:
             if (element := item.tags.get(f"{{{RETRACT}}}retract")) is not None:
                 self.retracted.setdefault(element.get("id", ""), item.at)
@@ -150,8 +151,7 @@ class Word:
         by_id = {item.archive_id: item for item in items}
         ranked = iter([by_id[one] for one in self.indexed if one in by_id])
         known = set(self.indexed)
-        # Two that share an archive id, where the index has one, keep their places: the judge says so.
-        return [next(ranked, item) if item.archive_id in known else item for item in items]
+        return [next(ranked) if item.archive_id in known else item for item in items]
 
 
 def chats(owner: str, archive: Iterable[Item], word: Word) -> dict[str, Chat]:
@@ -282,6 +282,21 @@ def goes_on(key: tuple[str, str], calls: Mapping[tuple[str, str], list[Step]]) -
     peer, began = key[0], calls[key][0].at
     others = (step for other, steps in calls.items() if other[0] == peer and other != key for step in steps)
     return any(step.name == "propose" and not step.out and step.at > began for step in others)
+
+
+def told_apart(archive: Iterable[Item]) -> list[Item]:
+    """Two messages of one microsecond share an archive id on ejabberd: here, each has an id of its own."""
+    items = list({(item.archive_id, item.id): item for item in archive}.values())
+    times = Counter(item.archive_id for item in items)
+    return [
+        replace(item, archive_id=apart(item.archive_id, item.id)) if times[item.archive_id] > 1 else item
+        for item in items
+    ]
+
+
+def apart(archive_id: str, message_id: str | None) -> str:
+    """What stands for an archive id that two messages share."""
+    return f"{archive_id} {message_id}"
 
 
 async def archive(reader: Person, of: str | None = None, most: int = 200) -> list[Item]:
