@@ -6,6 +6,7 @@ tombstone of XEP-0424. Ids by the archive that keeps the message, the account's 
 none that a sender put there passes.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from xml.etree.ElementTree import Element, SubElement
 
@@ -14,7 +15,7 @@ from sync.model.query import ConversationPage, Cursor, ListedConversation
 from sync.protocol import rsm
 from sync.protocol.cursor import encode_cursor, microseconds, sort_key
 from sync.protocol.names import CLIENT, CORRECT, DELIVERY, JMI, MAM_TMP, RETRACT, REWRITE, SID, SYNC, clark
-from sync.protocol.serialise import parse
+from sync.protocol.serialise import parse, width
 from sync.protocol.synchronization import CONVERSATION, QUERY, TYPES
 
 _METADATA = clark(SYNC, "metadata")
@@ -29,7 +30,38 @@ _SECOND = timedelta(seconds=1)
 # be kept as the whole one.
 MAX_PREVIEW_BYTES = 64 * 1024  # one last message, one ringing call
 MAX_PREVIEWS_BYTES = 256 * 1024  # all of an answer
+# Of an answer, with its previews: a fifth of what servers are set up to take (docs/admin.md). `MAX_LISTED` rows of the
+# usual size need it; strangers may have addresses of 3 kB, and messages ids of any length.
+MAX_LIST_BYTES = 3 * 1024 * 1024
+_ROW_BYTES, _CALL_BYTES = 1000, 400  # what rows and calls take besides names, ids and messages
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def fitting(page: ConversationPage) -> ConversationPage:
+    """The page with as many conversations as an answer has space for, those nearest to the place that was asked from
+    (one in any case), and that many as its limit.
+    """
+    backwards = page.query.at_end or page.query.before is not None
+    left = MAX_LIST_BYTES - MAX_PREVIEWS_BYTES
+    for kept, item in enumerate(reversed(page.items) if backwards else page.items):
+        left -= _row_bytes(item)
+        if left < 0 and kept:
+            items = page.items[-kept:] if backwards else page.items[:kept]
+            return replace(page, query=replace(page.query, limit=kept), items=items)
+    return page
+
+
+def _row_bytes(item: ListedConversation) -> int:
+    conversation = item.conversation
+    key, last = conversation.key, conversation.last
+    texts = [key.peer, conversation.read.id, conversation.displayed.id, conversation.delivered.id, item.mention_id]
+    if conversation.requests_presence:
+        texts.append(key.peer)
+    if last is not None:
+        texts += [archive_of(key)] * 3 + [last.archive_id] * 2 + [last.message_id]
+    for call in item.calls:
+        texts += [key.account] * 3 + [call.archive_id] * 2
+    return _ROW_BYTES + _CALL_BYTES * len(item.calls) + sum(width(text) for text in texts if text)
 
 
 def encode_page(page: ConversationPage, *, account: str, now: datetime) -> Element:

@@ -6,7 +6,6 @@ than it takes (Prosody: 512 kB), and anybody may send large messages, and name t
 left out and said to be.
 """
 
-import re
 from datetime import datetime
 from xml.etree.ElementTree import Element
 
@@ -36,6 +35,7 @@ from sync.protocol.portrait import (
     named,
 )
 from sync.protocol.quiet import quiet_element
+from sync.protocol.serialise import width
 from sync.protocol.strict import only, read_kind
 from sync.protocol.synchronization import named_peer
 from sync.protocol.token import decode_token, encode_token
@@ -48,7 +48,6 @@ _NAMED = 512  # what the id and the time that a stanza is given take
 _OURS = frozenset(
     clark(CONVSYNC, name) for name in ("changes", "change", "last", "read", "displayed", "delivered", "unread-mention")
 )
-_PLAIN = re.compile(r"[\w@./:+ -]*", re.ASCII)
 _STATUSES = {status.value: status for status in (Status.ACTIVE, Status.ARCHIVED)}
 _FILTERS = frozenset({"jid", "kind", "status", "unread", "pinned"})
 _ASKED = frozenset({"token", "max", "messages", "changes", "live", "device", "at-least"}) | _FILTERS
@@ -126,13 +125,8 @@ class Budget:
 def weight(element: Element) -> int:
     """About the bytes that an element of our own takes, and seldom less, without the stanzas in it."""
     values = element.attrib.items()
-    size = 2 * len(element.tag) + sum(len(name) + 4 + _width(value) for name, value in values)
+    size = 2 * len(element.tag) + sum(len(name) + 4 + width(value) for name, value in values)
     return size + sum(weight(child) if child.tag in _OURS else _NAMED for child in element)
-
-
-def _width(text: str) -> int:
-    # `&quot;` takes six bytes, a character at the most four.
-    return len(text) if _PLAIN.fullmatch(text) else 6 * len(text)
 
 
 def encode_sync(page: DeltaPage, *, now: datetime, reset: Reset | None) -> tuple[Element, DeltaToken]:

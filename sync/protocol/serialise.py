@@ -19,6 +19,8 @@ _VALUE = re.compile(r'[&<>"\r\n\t]')
 _TEXT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _ESCAPES = _TEXT_ESCAPES | str.maketrans({'"': "&quot;", "\n": "&#10;", "\t": "&#9;"})
 
+_PLAIN = re.compile(r"[\w@./:+ -]*", re.ASCII)
+
 _SEEN_MAX, _SEEN_CHARS = 1024, 128  # senders choose the names: what is remembered of them is bounded
 _split: dict[str, tuple[str, str]] = {}  # tag → (namespace, local name)
 
@@ -33,6 +35,12 @@ def _names(tag: str) -> tuple[str, str]:
                 _split.clear()
             _split[tag] = known
     return known
+
+
+def width(text: str) -> int:
+    """The bytes that a text takes in an attribute, or a few more."""
+    # `&quot;` takes six bytes, a character at the most four.
+    return len(text) if _PLAIN.fullmatch(text) else 6 * len(text)
 
 
 def _value(text: str) -> str:

@@ -32,6 +32,8 @@ _STATUSES = {status.value: status for status in Status}
 _FLAGS = ("pinned_first", "filter_pinned", "filter_archived")
 # The reference server takes fields in Clark notation only, its clients send bare names as well (PROTOCOLS §2).
 _FLAG_OF = {spelling: flag for flag in _FLAGS for spelling in (flag, clark(SYNC, flag))}
+# Of an answer, whatever is asked for. More follow behind `<last/>`; clients page by 25 or 60 (PROTOCOLS §2).
+MAX_LISTED = 2000
 # A longer mute is for ever: existing servers write "for ever" as a hundred years from now.
 FOR_EVER_SECONDS = 3_170_980_000
 
@@ -57,7 +59,7 @@ def decode_query(payload: Element, *, account: str) -> ListQuery:
         pinned_first=flags.get("pinned_first", False) if place is None else place.pinned_first,
         pinned=flags.get("filter_pinned") if place is None else place.pinned,
         archived=flags.get("filter_archived") if place is None else place.archived,
-        limit=paging.limit,
+        limit=MAX_LISTED if paging.limit is None else min(paging.limit, MAX_LISTED),
         after=after,
         before=before,
         # XEP-0059 §2.5: an empty `before` asks for the last page.

@@ -64,7 +64,7 @@ class Queries:
         """Client Synchronization, get: the list, or what changed."""
         query = synchronization.decode_query(payload, account=account)
         owner = await self._store.account(account)
-        page = await self._page(account, owner, query)
+        page = conversations.fitting(await self._page(account, owner, query))
         if owner is not None and owner.wakes_open and resource is not None:
             if is_whole(page):
                 self._fetches.record(account, resource, page.newest)
@@ -216,4 +216,6 @@ def is_whole(page: ConversationPage) -> bool:
     query = page.query
     if query.pinned is not None or query.archived is not None or query.before is not None:
         return False
-    return query.limit is None or not page.total or 0 <= len(page.items) < query.limit
+    if query.after is None and len(page.items) == page.total:
+        return True
+    return query.limit is None or not page.total or len(page.items) < query.limit

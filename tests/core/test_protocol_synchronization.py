@@ -25,7 +25,7 @@ from sync.model.query import ConversationPage, Cursor, ListedConversation, ListQ
 from sync.protocol import conversations, rewrite, synchronization
 from sync.protocol.cursor import decode_cursor, encode_cursor
 from sync.protocol.names import REWRITE, REWRITE_NOTIFY, RSM, SYNC, clark
-from sync.protocol.serialise import parse
+from sync.protocol.serialise import parse, serialise
 from tests.core.protocol_vectors import check, load, shape, xml_of
 
 ANN, BOB = "ann@ex.org", ConversationKey("ann@ex.org", "bob@ex.net")
@@ -192,6 +192,33 @@ def test_messages_that_are_too_large_are_left_out(kilobytes: tuple[int, ...], sh
         len(item.findall(f".//{clark(SYNC, 'last-message')}")) for item in page.findall(clark(SYNC, "conversation"))
     ]
     assert found == shown
+
+
+def _of_many(peers: list[str], **asked: Any) -> ConversationPage:
+    items = tuple(ListedConversation(conversation=replace(NEW, key=ConversationKey(ANN, peer))) for peer in peers)
+    return ConversationPage(query=ListQuery(limit=len(peers), **asked), newest=9, items=items, total=5000)
+
+
+@pytest.mark.parametrize("nearest", [0, -1])
+def test_a_page_ends_where_its_space_ends(nearest: int) -> None:
+    """Addresses as long as they may be (RFC 7622 §3.1), of characters that XML has to escape."""
+    peers = [f"{n:04}@{'c' * 1000}/" + '"' * 1000 for n in range(2000)]
+    page = _of_many(peers, at_end=nearest == -1)
+    kept = conversations.fitting(page)
+    assert 100 < len(kept.items) == kept.query.limit < 2000
+    assert kept.items[nearest] == page.items[nearest]
+    shown = serialise(conversations.encode_page(kept, account=ANN, now=AT))
+    assert conversations.MAX_LIST_BYTES // 2 < len(shown) <= conversations.MAX_LIST_BYTES
+    assert len(conversations.fitting(_of_many(["é" * 2**22])).items) == 1
+
+
+def test_a_page_of_usual_addresses_has_as_many_as_there_may_be() -> None:
+    said = replace(NEW, last=_last(f"<body>{'x' * 80}</body>", archive_id="a" * 36), read=Pointer(1, "a" * 36))
+    item = ListedConversation(conversation=replace(said, key=ConversationKey(ANN, "somebody@somewhere.example.net")))
+    page = replace(_of_many([]), items=(item,) * synchronization.MAX_LISTED)
+    assert conversations.fitting(page) is page
+    shown = serialise(conversations.encode_page(page, account=ANN, now=AT))
+    assert len(shown) <= conversations.MAX_LIST_BYTES
 
 
 def test_a_correction_that_is_too_large_invalidates() -> None:
