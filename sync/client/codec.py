@@ -243,7 +243,7 @@ def _last(element: Element) -> Last | None:
         return None
     message = found.find(MESSAGE)
     if message is None:
-        return Last()
+        return Last() if _flag(found, "left-out") else _brief(found, element)
     archived, delay = message.find(_STANZA_ID), message.find(_DELAY)
     return Last(
         stanza=serialise(message),
@@ -253,6 +253,21 @@ def _last(element: Element) -> Last | None:
         sent_at=None if delay is None else _instant(delay, "stamp"),
         body=message.findtext(BODY),
         retracted=message.find(_RETRACTED) is not None,
+    )
+
+
+def _brief(found: Element, conversation: Element) -> Last:
+    silent = _flag(found, "retracted") or _flag(found, "encrypted")
+    return Last(
+        id=found.get("id"),
+        stanza_id=found.get("stanza-id"),
+        sender=found.get("from"),
+        sent_at=_instant(found, "sent") or _instant(conversation, "activity"),
+        body=None if silent else found.text or "",
+        retracted=_flag(found, "retracted"),
+        brief=True,
+        encrypted=_flag(found, "encrypted"),
+        cut=_flag(found, "cut"),
     )
 
 

@@ -46,6 +46,7 @@ class Convsync(Devices, BasePlugin):
 
     `auto` (True): ask when a session begins, after a hole, and again after a failure. `live` (True): ask for live
     notices. `with_messages`, `with_changes` (True): have last messages brought, and what happened to older ones.
+    `preview` (None): of last messages in answers only the first so many characters, at most 256. Notices have all.
     `page_size` (100, at most 200): conversations in one answer. `timeout` (30): seconds to wait for an answer.
     `attempts` (6): how often a request is made while the server says `wait`.
     """
@@ -58,6 +59,7 @@ class Convsync(Devices, BasePlugin):
         "live": True,
         "with_messages": True,
         "with_changes": True,
+        "preview": None,
         "page_size": 100,
         "timeout": 30,
         "attempts": 6,
@@ -68,6 +70,7 @@ class Convsync(Devices, BasePlugin):
     live: bool
     with_messages: bool
     with_changes: bool
+    preview: int | None
     page_size: int
     timeout: float
     attempts: int
@@ -272,6 +275,7 @@ class Convsync(Devices, BasePlugin):
                 "max": min(self.page_size, MAX_PAGE) if max is None else max,
                 "messages": None if self.with_messages else False,
                 "changes": None if self.with_changes else False,
+                "preview": self.preview,
                 "live": live,
                 "device": device,
                 "at-least": at_least,

@@ -37,8 +37,10 @@ class Last:
     """The last message of a conversation, for its row in a list.
 
     `stanza` is the message as the archive has it, a corrected one with its new text; None where it was too large for
-    the answer: load it from the archive. `id` is the original's message id, `stanza_id` its id in the archive.
-    `retracted`: it was taken back, there is no text.
+    the answer, or only its beginning was asked for (`brief`): load it from the archive. `id` is the original's message
+    id, `stanza_id` its id in the archive; of a brief one that is archived only the latter is told. `sender` None: the
+    conversation's `jid`. `retracted`: it was taken back, there is no text. `encrypted`: a brief one is, and so has
+    none; `cut`: its text goes on.
     """
 
     stanza: str | None = field(default=None, repr=False)
@@ -48,11 +50,14 @@ class Last:
     sent_at: datetime | None = None
     body: str | None = field(default=None, repr=False)
     retracted: bool = False
+    brief: bool = False
+    encrypted: bool = False
+    cut: bool = False
 
     @property
     def left_out(self) -> bool:
         """There is a last message, and it was not in the answer."""
-        return self.stanza is None
+        return self.stanza is None and not self.brief
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,8 +89,9 @@ class DeltaToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
-    """`sync`. `limit` conversations, 0 = none. `messages`, `changes`: with last messages, with change logs. `at_least`:
-    a version that the account is known to have reached. `device`: the node of the device that asks. `live`: whether the
+    """`sync`. `limit` conversations, 0 = none. `messages`, `changes`: with last messages, with change logs. `preview`:
+    of last messages the first so many characters, and nothing that is as it is by default; None = all. `at_least`: a
+    version that the account is known to have reached. `device`: the node of the device that asks. `live`: whether the
     session is told of what changes from now on; None = as before.
     """
 
@@ -99,6 +100,7 @@ class SyncRequest:
     limit: int = 100
     messages: bool = True
     changes: bool = True
+    preview: int | None = None
     at_least: int = 0
     device: str | None = None
     live: bool | None = None

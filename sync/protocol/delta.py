@@ -8,6 +8,7 @@ left out and said to be.
 
 from datetime import datetime
 from xml.etree.ElementTree import Element
+from xml.sax.saxutils import escape
 
 from sync.model.call import Call
 from sync.model.conversation import Account, Change, Status
@@ -23,6 +24,7 @@ from sync.model.delta import (
 )
 from sync.model.errors import BadRequest
 from sync.model.query import ListedConversation
+from sync.protocol.brief import MAX_PREVIEW, brief_element
 from sync.protocol.conversations import MAX_PREVIEWS_BYTES, stamp
 from sync.protocol.fields import boolean, natural, required
 from sync.protocol.names import CONVSYNC, clark
@@ -50,7 +52,7 @@ _OURS = frozenset(
 )
 _STATUSES = {status.value: status for status in (Status.ACTIVE, Status.ARCHIVED)}
 _FILTERS = frozenset({"jid", "kind", "status", "unread", "pinned"})
-_ASKED = frozenset({"token", "max", "messages", "changes", "live", "device", "at-least"}) | _FILTERS
+_ASKED = frozenset({"token", "max", "messages", "changes", "preview", "live", "device", "at-least"}) | _FILTERS
 
 
 def decode_sync(payload: Element, *, account: str) -> SyncRequest:
@@ -63,6 +65,7 @@ def decode_sync(payload: Element, *, account: str) -> SyncRequest:
         limit=min(natural(given.get("max", str(DEFAULT_PAGE)), "max"), MAX_PAGE),
         messages=boolean(given.get("messages", "true"), "messages"),
         changes=boolean(given.get("changes", "true"), "changes"),
+        preview=min(natural(given["preview"], "preview"), MAX_PREVIEW) if "preview" in given else None,
         at_least=natural(given.get("at-least", "0"), "at-least"),
         device=required(payload, "device") if "device" in given else None,
         live=_flag(payload, "live"),
@@ -129,10 +132,12 @@ def weight(element: Element) -> int:
     return size + sum(weight(child) if child.tag in _OURS else _NAMED for child in element)
 
 
-def encode_sync(page: DeltaPage, *, now: datetime, reset: Reset | None) -> tuple[Element, DeltaToken]:
-    """The answer to `sync`, and the token in it."""
+def encode_sync(
+    page: DeltaPage, *, now: datetime, reset: Reset | None, preview: int | None = None
+) -> tuple[Element, DeltaToken]:
+    """The answer to `sync`, and the token in it. `preview` as in the request."""
     answer = Element(SYNC)
-    shown = fill(answer, page, now=now, budget=Budget())
+    shown = fill(answer, page, now=now, budget=Budget(), preview=preview)
     token = page.token(shown)
     answer.set("token", encode_token(token, account=page.owner.jid))
     answer.set("version", str(page.version))
@@ -144,7 +149,7 @@ def encode_sync(page: DeltaPage, *, now: datetime, reset: Reset | None) -> tuple
     return answer, token
 
 
-def fill(answer: Element, page: DeltaPage, *, now: datetime, budget: Budget) -> int:
+def fill(answer: Element, page: DeltaPage, *, now: datetime, budget: Budget, preview: int | None = None) -> int:
     """Put the content of a page into an answer or a notice: totals, quiet hours, calls, conversations. How many of the
     page's conversations found space; one does in any case.
     """
@@ -156,7 +161,7 @@ def fill(answer: Element, page: DeltaPage, *, now: datetime, budget: Budget) -> 
         if budget.holds(element):
             answer.append(element)
     for shown, item in enumerate(page.items):
-        element = _item(item, now=now, delta=page.query.since > 0, budget=budget)
+        element = _item(item, now=now, delta=page.query.since > 0, budget=budget, preview=preview)
         held = budget.holds(element)
         if held or not shown:
             answer.append(element)
@@ -178,16 +183,20 @@ def shown_call(call: Call, *, now: datetime, budget: Budget | None = None) -> El
     return call_element(call, now=now, message=rings and budget.takes(call.stanza or ""))
 
 
-def _item(item: DeltaItem, *, now: datetime, delta: bool, budget: Budget) -> Element:
+def _item(item: DeltaItem, *, now: datetime, delta: bool, budget: Budget, preview: int | None) -> Element:
     conversation = item.conversation
     if not item.matches:
         key = conversation.key
         return Element(CONVERSATION, named(key.peer, key.kind, conversation.version) | {"outside": "true"})
-    element = conversation_element(ListedConversation(conversation=conversation, mention_id=item.mention_id), now=now)
+    listed = ListedConversation(conversation=conversation, mention_id=item.mention_id)
+    element = conversation_element(listed, now=now, brief=preview is not None)
     if conversation.status is Status.DELETED:
         return element
     last = conversation.last
-    if item.left_out or last is not None:
+    if last is not None and preview is not None:
+        brief = brief_element(conversation, last, preview)
+        element.append(brief if budget.takes(escape(brief.text or "")) else last_element(conversation, None))
+    elif item.left_out or last is not None:
         fits = last is not None and budget.takes(last.stanza)
         element.append(last_element(conversation, last if fits else None))
     if delta and item.changes != ():

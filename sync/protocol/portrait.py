@@ -13,6 +13,14 @@ from sync.protocol.serialise import parse
 
 CONVERSATION, CALL = clark(CONVSYNC, "conversation"), clark(CONVSYNC, "call")
 _DELAY, _STANZA_ID = clark(DELAY, "delay"), clark(SID, "stanza-id")
+DEFAULTS = {
+    "status": "active",
+    "unread": "0",
+    "mentions": "0",
+    "marked-unread": "false",
+    "pinned": "0",
+    "notify": "default",
+}
 _FOR_EVER = datetime.max.replace(tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 
@@ -22,8 +30,8 @@ def named(peer: str, kind: Kind, version: int) -> dict[str, str]:
     return {"jid": peer, "kind": kind.value, "version": str(version)}
 
 
-def conversation_element(item: ListedConversation, *, now: datetime) -> Element:
-    """One conversation; of a deleted one, that it is."""
+def conversation_element(item: ListedConversation, *, now: datetime, brief: bool = False) -> Element:
+    """One conversation; of a deleted one, that it is. `brief`: without what is as it is by default."""
     conversation = item.conversation
     key = conversation.key
     element = Element(CONVERSATION, named(key.peer, key.kind, conversation.version))
@@ -36,6 +44,10 @@ def conversation_element(item: ListedConversation, *, now: datetime) -> Element:
     element.set("marked-unread", "true" if conversation.marked_unread else "false")
     element.set("pinned", str(conversation.pinned))
     element.set("notify", conversation.notify.value if conversation.notify else "default")
+    if brief:
+        for name, value in DEFAULTS.items():
+            if element.attrib[name] == value:
+                del element.attrib[name]
     if conversation.muted_until is not None and conversation.muted(now):
         for_ever = conversation.muted_until >= _FOR_EVER
         name, value = ("muted", "forever") if for_ever else ("muted-until", stamp(conversation.muted_until))

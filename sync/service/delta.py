@@ -47,7 +47,7 @@ class Deltas:
         """What is new since the request's token, newest first."""
         owner = await self._owner(account, resource, request.device)
         page, reset = await self._page(account, owner, request)
-        element, token = delta.encode_sync(page, now=self._clock.now(), reset=reset)
+        element, token = delta.encode_sync(page, now=self._clock.now(), reset=reset, preview=request.preview)
         answer = Answer(element=element, token=token, version=page.version, reached=page.owner.version)
         if page.owner.wakes_open and resource is not None:
             if answer.whole:

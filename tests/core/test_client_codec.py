@@ -16,7 +16,7 @@ from sync.client.cache import Cache, apply
 from sync.client.errors import BadAnswer, Conflict, NotFound, RequestFailed, TryLater, failure
 from sync.client.events import CallEnded, CallRings, ConversationChanged, ConversationRemoved, Happened
 from sync.client.storage import dumps, loads
-from sync.client.values import FOR_EVER, Key, Notice, Page, Quiet, Removed, Row, Settings, Totals
+from sync.client.values import FOR_EVER, Key, Last, Notice, Page, Quiet, Removed, Row, Settings, Totals
 from sync.model.query import Mute, MuteUntil, SetQuiet, Unmute
 from sync.protocol import convsync
 from sync.protocol.delta import decode_call, decode_sync
@@ -27,6 +27,7 @@ from tests.core.convsync_schema import faults, wrapped
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BOB = Key("bob@example.net")
+EARLIER, AT = datetime(2025, 11, 21, 1, tzinfo=UTC), datetime(2025, 11, 21, 1, 19, 50, tzinfo=UTC)
 
 
 def examples(name: str) -> dict[str, ET.Element]:
@@ -265,3 +266,33 @@ def test_quiet_hours_that_are_over_are_not_told() -> None:
     assert codec.decode_quiet(convsync.encode_quiet(over.quiet, now=datetime(2030, 1, 2, tzinfo=UTC))) is None
     with pytest.raises(ValueError, match="until"):
         codec.encode_quiet(Quiet(until=datetime(2030, 1, 2)))
+
+
+def test_the_rows_of_a_list_are_read() -> None:
+    page = codec.decode_page(examples("sync")["r1"], asked=None, continued=False)
+    bob, tea, carol = (row.conversation for row in page.rows if isinstance(row, Row))
+    at = datetime(2025, 11, 21, 1, 19, 50, 1, tzinfo=UTC)
+    assert bob.last == Last(stanza_id="a420", sent_at=at, body="The train is late, s", brief=True, cut=True)
+    assert (bob.unread, bob.mentions, bob.status, bob.pinned, bob.notify) == (3, 0, "active", 0, "default")
+    assert tea.last is not None
+    assert (tea.last.sender, tea.last.body, tea.last.left_out) == ("tea@rooms.example.org/Bob", "Ann, tea?", False)
+    assert carol.last is not None
+    assert carol.last.left_out
+    cache = apply(Cache(), page).cache
+    assert loads(dumps(cache)) == cache
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ("<last id='m1'/>", Last(id="m1", sent_at=AT, body="", brief=True)),
+        ("<last stanza-id='a1' retracted='true'/>", Last(stanza_id="a1", sent_at=AT, retracted=True, brief=True)),
+        ("<last stanza-id='a1' encrypted='true'/>", Last(stanza_id="a1", sent_at=AT, encrypted=True, brief=True)),
+        ("<last sent='2025-11-21T01:00:00Z'>hi</last>", Last(sent_at=EARLIER, body="hi", brief=True)),
+        ("<last left-out='true'/>", Last()),
+    ],
+)
+def test_the_beginning_of_a_last_message_is_read(last: str, expected: Last) -> None:
+    about = "xmlns='urn:convsync:0' jid='b@x' version='1' activity='2025-11-21T01:19:50Z'"
+    element = ET.fromstring(f"<conversation {about}>{last}</conversation>")  # noqa: S314
+    assert codec.decode_conversation(element).last == expected

@@ -17,6 +17,7 @@ from sync.model.conversation import (
     ConversationKey,
     Kind,
     LastMessage,
+    Notify,
     Pointer,
     Status,
 )
@@ -62,6 +63,16 @@ WITH_BOB = Conversation(key=BOB, version=80, activity_at=AT, unread=3, read=Poin
 IN_TEA = Conversation(
     key=TEA, version=70, activity_at=AT, unread=1, mentions=1, last=said(ROOM, archive_id="r8", message_id="m8")
 )
+SET_APART = replace(
+    WITH_BOB,
+    version=55,
+    status=Status.ARCHIVED,
+    marked_unread=True,
+    pinned=7,
+    notify=Notify.NEVER,
+    muted_until=datetime.max.replace(tzinfo=UTC),
+    last=None,
+)
 GONE = Conversation(key=ConversationKey(ANN, "old@ex.net"), version=60, activity_at=AT, status=Status.DELETED)
 RINGING = Call(
     key=CallKey(ANN, "bob@ex.net", "c1"),
@@ -96,16 +107,18 @@ def page(*items: DeltaItem, since: int = 50, **fields: Any) -> DeltaPage:
     )
 
 
-def told(whole: DeltaPage, reset: Reset | None = None, later: float = 12.9) -> tuple[Element, DeltaToken]:
+def told(
+    whole: DeltaPage, reset: Reset | None = None, later: float = 12.9, preview: int | None = None
+) -> tuple[Element, DeltaToken]:
     """The answer, which is of the schema, and its token, which is the one in it."""
-    element, token = delta.encode_sync(whole, now=AT + timedelta(seconds=later), reset=reset)
+    element, token = delta.encode_sync(whole, now=AT + timedelta(seconds=later), reset=reset, preview=preview)
     assert faults(wrapped(element)) == []
     assert decode_token(element.attrib["token"], account=ANN) == token
     return element, token
 
 
-def answer(whole: DeltaPage, reset: Reset | None = None) -> Element:
-    element, _ = told(whole, reset)
+def answer(whole: DeltaPage, reset: Reset | None = None, preview: int | None = None) -> Element:
+    element, _ = told(whole, reset, preview=preview)
     element.set("token", "TOKEN")
     return element
 
@@ -123,6 +136,16 @@ ANSWERS: dict[str, Callable[[], Element]] = {
     ),
     "what is too large": lambda: answer(
         page(DeltaItem(conversation=replace(WITH_BOB, last=None), left_out=True, changes=None))
+    ),
+    "previews": lambda: answer(
+        page(
+            DeltaItem(conversation=WITH_BOB, changes=LOG[1:]),
+            MENTIONED,
+            DeltaItem(conversation=GONE),
+            DeltaItem(conversation=SET_APART, left_out=True),
+            ringing=(RINGING,),
+        ),
+        preview=8,
     ),
     "a call that rings": lambda: delta.shown_call(RINGING, now=AT + timedelta(seconds=12.9)),
     "a call that was taken": lambda: delta.shown_call(TAKEN, now=AT),
@@ -302,3 +325,64 @@ def test_what_is_left_of_a_call(later: float, shown: tuple[str, str] | None) -> 
     assert calls == ([shown] if shown else [])
     asked = delta.shown_call(RINGING, now=AT + timedelta(seconds=later))
     assert (asked.get("left"), len(asked)) == ((shown[1], 1) if shown else ("0", 0))
+
+
+FROM_BOB = "<message xmlns='jabber:client' from='bob@ex.net/p' id='m2'>"
+
+
+@pytest.mark.parametrize(
+    ("last", "attributes", "text"),
+    [
+        (said(f"{FROM_BOB}<body>hi</body></message>"), {"stanza-id": "a1"}, "hi"),
+        (said(f"{FROM_BOB}<body>hi</body></message>", archive_id=None), {"id": "m1"}, "hi"),
+        (said(f"{FROM_BOB}<body>hi</body></message>", archive_id=None, message_id=None), {}, "hi"),
+        (said(f"{FROM_BOB}<body>1234567890</body></message>"), {"stanza-id": "a1"}, "1234567890"),
+        (said(f"{FROM_BOB}<body>12345678901</body></message>"), {"stanza-id": "a1", "cut": "true"}, "1234567890"),
+        (said(f"{FROM_BOB}<body>👍👍</body></message>"), {"stanza-id": "a1"}, "👍👍"),
+        (said(f"{FROM_BOB}<body/><body>hi</body></message>"), {"stanza-id": "a1"}, "hi"),
+        (said(f"{FROM_BOB}<x xmlns='jabber:x:oob'/></message>"), {"stanza-id": "a1"}, ""),
+        (
+            said("<message xmlns='jabber:client' from='ann@ex.org/desk'><body>hi</body></message>"),
+            {"stanza-id": "a1", "from": "ann@ex.org/desk"},
+            "hi",
+        ),
+        (
+            said(f"{FROM_BOB}<body>hi</body></message>", sent_at=AT - timedelta(seconds=1)),
+            {"stanza-id": "a1", "sent": "2025-11-21T01:19:49.000001Z"},
+            "hi",
+        ),
+        (said("", retracted=True), {"stanza-id": "a1", "retracted": "true"}, ""),
+        (
+            said(f"{FROM_BOB}<body>hi</body><encrypted xmlns='urn:xmpp:omemo:2'/></message>"),
+            {"stanza-id": "a1", "encrypted": "true"},
+            "",
+        ),
+        (
+            said(
+                f"{FROM_BOB}<body>&gt; tea?\nyes</body><reply xmlns='urn:xmpp:reply:0' id='m0'/>"
+                "<fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='7'/></fallback>"
+                "</message>"
+            ),
+            {"stanza-id": "a1"},
+            "yes",
+        ),
+    ],
+)
+def test_the_beginning_of_a_last_message(last: LastMessage, attributes: dict[str, str], text: str) -> None:
+    shown = DeltaItem(conversation=replace(WITH_BOB, last=last))
+    (row,) = answer(page(shown), preview=10).iter(clark(CONVSYNC, "last"))
+    assert (dict(row.attrib), row.text or "") == (attributes, text)
+
+
+def test_previews_without_text() -> None:
+    (row,) = answer(page(MENTIONED), preview=0).iter(clark(CONVSYNC, "last"))
+    assert (row.text or "", row.get("cut")) == ("", "true")
+
+
+def test_rows_with_long_previews_stay_below_what_a_server_takes() -> None:
+    text = "&amp;" * 300
+    shown = said(f"{FROM_BOB}<body>{text}</body></message>")
+    items = [DeltaItem(conversation=replace(WITH_BOB, version=1000 - n, last=shown)) for n in range(200)]
+    element, _ = told(page(*items), preview=256)
+    assert len(serialise(element).encode()) < MOST
+    assert len(element.findall(CONVERSATION)) == 200

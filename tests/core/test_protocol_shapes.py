@@ -131,9 +131,9 @@ def tags(answer: Element) -> list[str]:
     return [child.tag for child in answer]
 
 
-@given(page=pages(), reset=st.none() | st.sampled_from(Reset))
-def test_every_answer_is_of_the_schema(page: DeltaPage, reset: Reset | None) -> None:
-    answer, token = delta.encode_sync(page, now=NOW, reset=reset)
+@given(page=pages(), reset=st.none() | st.sampled_from(Reset), preview=st.none() | st.integers(0, 256))
+def test_every_answer_is_of_the_schema(page: DeltaPage, reset: Reset | None, preview: int | None) -> None:
+    answer, token = delta.encode_sync(page, now=NOW, reset=reset, preview=preview)
     assert faults(wrapped(answer)) == []
     order = {clark(CONVSYNC, "totals"): 0, CALL: 1, CONVERSATION: 2}
     assert tags(answer) == sorted(tags(answer), key=order.__getitem__)
