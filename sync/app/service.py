@@ -80,6 +80,7 @@ class Service:
             observer=drivers.metrics,
             policies=self._policies,
             due=self._pusher.committed,
+            commit=self._pusher.transact,
         )
         self._ingest = self._make_ingest(store)
         self._timers = Timers(
@@ -173,6 +174,7 @@ class Service:
             committed=self._committed,
             due=self._pusher.committed,
             owed=self._fanout.owe,
+            commit=self._pusher.transact,
         )
 
     def _make_bootstrapper(self, store: Store) -> Bootstrapper:

@@ -11,7 +11,6 @@ from sync.model.books import Keys, Rule
 from sync.model.call import Call, CallKey
 from sync.model.conversation import Account, ConversationKey, Kind
 from sync.model.delta import CallQuery, DeltaPage, DeltaQuery
-from sync.model.device import PushJob
 from sync.model.query import (
     ChangesPage,
     ConversationPage,
@@ -100,12 +99,6 @@ class Store(Protocol):
 
     async def node_owners(self, node: str) -> frozenset[str]:
         """The accounts whose devices have this node (XEP-0357)."""
-        ...
-
-    async def claim_ring(self, attempt: PushJob, version: int, follow: Sequence[PushJob]) -> bool:
-        """Store the attempt of a queued job and what follows from it, if its account is still at `version` and the
-        job was never tried; one round trip, under the account's lock like every other claim.
-        """
         ...
 
     async def due_jobs(

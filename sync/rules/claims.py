@@ -20,7 +20,7 @@ from sync.model.device import Device, JobState, PushJob, PushKind, Route
 from sync.model.event import Session
 from sync.model.jid import bare
 from sync.rules.backlog import fresh_wake
-from sync.rules.fold import Policies, Ring
+from sync.rules.fold import Policies
 from sync.rules.jobs import CALL_KINDS, MARKED, WAKES, Case, attentive, ended, fetched_since
 from sync.rules.quiet import held, hush
 from sync.rules.reasons import Why
@@ -64,18 +64,6 @@ def claim(
         if job.state is JobState.QUEUED and job.not_before <= books.now:
             round_.take(job, presence.get(job.account) or ())
     return Ruling(writes=round_.writes(), value=round_.claimed)
-
-
-def rung_at_once(ring: Ring, now: datetime, policies: Policies) -> tuple[Claim, list[PushJob]]:
-    """A call's push that was decided a moment ago, claimed without deciding anew: the claim holds only if the account
-    is still at the version of that decision (`Store.claim_ring`). With it come the jobs that follow from the
-    claim.
-    """
-    attempt = replace(ring.job, state=JobState.ATTEMPTED, attempts=1, attempted_at=now)
-    filtering = ring.device.app in policies.wakes.filtering_apps
-    jobs = following(attempt, ring.device, ring.call, ring.jobs, policies) if filtering else []
-    account = replace(ring.account, wakes_open=True)
-    return Claim(job=attempt, device=ring.device, account=account, call=ring.call), jobs
 
 
 def following(

@@ -7,11 +7,11 @@ so that one-to-one traffic passes between. A member who asks is served before it
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from time import perf_counter
 
-from sync.model.books import Books, Keys, Ruling, Writes
+from sync.model.books import Books, Keys, Rule, Ruling, Writes
 from sync.model.conversation import ConversationKey, Kind
 from sync.model.errors import StoreUnavailable
 from sync.model.room import EntryKind, RoomEntry, RoomMember
@@ -28,7 +28,9 @@ RETRY_SECONDS = 1.0
 
 
 class FanOut:
-    """The rooms that owe their members something. `due` is told of chunks with push jobs."""
+    """The rooms that owe their members something. `due` is told of chunks with push jobs. `commit` in place of the
+    store's `transact`.
+    """
 
     def __init__(
         self,
@@ -39,8 +41,10 @@ class FanOut:
         observer: Observer,
         policies: Policies,
         due: Callable[[Report], None],
+        commit: Callable[[Keys, Rule[Report]], Awaitable[Report]] | None = None,
     ) -> None:
         self._store, self._rooms, self._due = store, rooms, due
+        self._commit = commit or store.transact
         self._clock, self._observer, self._policies = clock, observer, policies
         self._pending: dict[str, int] = {}  # in the order of their turns: how often something was owed anew
         self._known = asyncio.Event()  # what an earlier process left owing is in `_pending`
@@ -153,7 +157,7 @@ class FanOut:
             return 0
         rule = partial(self._rule, entries, members)
         try:
-            report = await self._store.transact(keys_of(entries, members), rule)
+            report = await self._commit(keys_of(entries, members), rule)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a rule must stop one member's entries, not the room's

@@ -9,14 +9,14 @@ waited for.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from time import perf_counter
 from typing import NamedTuple
 
-from sync.model.books import Books, Ruling
+from sync.model.books import Books, Keys, Rule, Ruling
 from sync.model.conversation import Kind
 from sync.model.errors import StoreUnavailable, Uncommittable
 from sync.model.event import (
@@ -66,7 +66,7 @@ class Queued(NamedTuple):
 
 class Ingest:
     """The lanes. `committed` is told of each event's position after its commit, `due` of batches with push jobs,
-    `owed` of rooms with entries for their members.
+    `owed` of rooms with entries for their members. `commit` in place of the store's `transact`.
     """
 
     def __init__(
@@ -84,8 +84,10 @@ class Ingest:
         committed: Callable[[Sequence[FeedPosition]], None],
         due: Callable[[Report], None],
         owed: Callable[[Collection[str]], None],
+        commit: Callable[[Keys, Rule[Report]], Awaitable[Report]] | None = None,
     ) -> None:
-        self._store, self._presence, self._wire, self._clock, self._observer = store, presence, wire, clock, observer
+        self._commit_rule = commit or store.transact
+        self._presence, self._wire, self._clock, self._observer = presence, wire, clock, observer
         self._policies = policies
         self._batch = batch
         self._high, self._low = queue, queue // 4
@@ -208,7 +210,7 @@ class Ingest:
             began = perf_counter()
             try:
                 wanted = keys(events, several=self._policies.conduct.several)
-                report = await self._store.transact(wanted, partial(self._take, events))
+                report = await self._commit_rule(wanted, partial(self._take, events))
             except StoreUnavailable as error:
                 self._observer.transaction_retried("unavailable")
                 if attempt == 0 and not said:

@@ -16,15 +16,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from sync.model.books import Books, Ruling
+from sync.model.books import Books, Keys, Rule, Ruling
 from sync.model.device import Lane, PushJob
 from sync.model.errors import StoreUnavailable
 from sync.model.push import PushOutcome, Verdict
 from sync.ports import Bus, Clock, DueJob, Observer, Presence, Store
-from sync.rules.claims import Claim, Claimed, claim, rung_at_once
+from sync.rules.claims import Claim, Claimed, claim
 from sync.rules.farewell import TRIES, farewell
 from sync.rules.fold import Policies, Report, Ring
 from sync.rules.outcomes import RETRYABLE, settle
+from sync.rules.rung import Spare, claim_of, ring_at_once
+from sync.service.breaker import LATE
 from sync.service.due import due_of, is_due, keys_of
 from sync.service.ledger import Ledger
 from sync.service.queues import Place, Queues
@@ -79,34 +81,48 @@ class Pusher:
         self._bidding: set[asyncio.Future[None]] = set()  # of those, last pushes of removed accounts
         self._ledgers = {name: Ledger(store=store, clock=clock, observer=observer, policies=policies) for name in LANES}
 
+    async def transact(self, keys: Keys, rule: Rule[Report]) -> Report:
+        """Commit what a rule decides, together with the claims of the calls that begin to ring by it: one transaction
+        from the event to the push. The caller hands the report to `committed`. Raises what `Store.transact` raises.
+        """
+        tried: list[Ring] = []
+
+        def claiming(books: Books) -> Ruling[Report]:
+            spare = Spare() if self._closing else self._queues.spare("calls", books.now)
+            ruling = ring_at_once(rule(books), spare, books.now, self._policies)
+            tried[:] = ruling.value.rings
+            return ruling
+
+        try:
+            return await self._store.transact(keys, claiming)
+        except StoreUnavailable:
+            for ring in tried:
+                self._take_back(ring)
+            raise
+
+    def _take_back(self, ring: Ring) -> None:
+        """Nobody knows whether the claim was committed, but that nothing has left: then the job is queued again."""
+        if claim_of(ring) is not None and len(self._mine) < KNOWN:  # what is more counts as abandoned after a while
+            self._mine.add(ring.job.job_id)
+            unsent = PushOutcome(verdict=Verdict.NOT_SENT, reason=LATE)
+            self._keep(asyncio.ensure_future(self._record("calls", ring.job, unsent)))
+
     def committed(self, report: Report) -> None:
-        """A batch is committed. Calls that began to ring with it are claimed at once, beside the lanes."""
+        """A batch is committed. Calls that were claimed with it leave at once, beside the lanes."""
         at_once: set[str] = set()
         for gone, devices in report.farewells:
             for last in farewell(gone, devices, self._clock.now()):
                 self._bid_soon(last)
-        for ring in () if self._closing else report.rings:
-            place = self._queues.admit("calls", ring.job.queue, self._clock.now())
-            if place is not None:
-                at_once.add(ring.job.job_id)
-                self._start(place, self._ring(ring, place))
+        for ring in report.rings:
+            if (found := claim_of(ring)) is not None:
+                at_once.add(found.job.job_id)
+                place = self._queues.seat("calls", found.job.queue)
+                self._start(place, self._send(found, place))
         if others := [job for job in report.jobs if job.job_id not in at_once]:
             self.hint(others)
             if any(self._queues.room(name) <= 0 for name in LANES):
                 # As many pushes are under way here as may be: other processes need not wait for their next look.
                 self._keep(asyncio.ensure_future(self._bus.publish(TOPIC, {})))
-
-    async def _ring(self, ring: Ring, place: Place) -> None:
-        """Claim by version, and send. What does not succeed here is in the queue like any other job."""
-        attempt, follow = rung_at_once(ring, self._clock.now(), self._policies)
-        try:
-            claimed = await self._store.claim_ring(attempt.job, ring.account.version, follow)
-        except StoreUnavailable:
-            claimed = False
-        if claimed:
-            await self._send(attempt, place)
-        else:
-            self.hint([ring.job])
 
     def _bid_soon(self, last: Claim) -> None:
         """They wait in no store, so they may not be without number."""
@@ -265,13 +281,17 @@ class Pusher:
 
     async def _send(self, found: Claim, place: Place) -> None:
         self._mine.add(found.job.job_id)
+        outcome = await self._sender.send(found)
+        self._queues.told(place, outcome, self._clock.now(), found.job.account)
+        await self._record(place.lane, found.job, outcome)
+
+    async def _record(self, lane: str, job: PushJob, outcome: PushOutcome) -> None:
+        """Write down what became of an attempt of this process."""
         try:
-            outcome = await self._sender.send(found)
-            self._queues.told(place, outcome, self._clock.now(), found.job.account)
-            await self._ledgers[place.lane].record(found.job, outcome)
+            await self._ledgers[lane].record(job, outcome)
         finally:
-            self._mine.discard(found.job.job_id)
-        self.hint([found.job])
+            self._mine.discard(job.job_id)
+        self.hint([job])
 
     async def recover(self) -> None:
         """Jobs that left with a process that died: nobody knows whether they arrived."""

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from sync.model.device import Route
 from sync.model.push import PushOutcome
 from sync.ports import Observer
+from sync.rules.rung import Spare
 from sync.service.breaker import CREDENTIALS, Breaker
 
 log = logging.getLogger(__name__)
@@ -77,10 +78,26 @@ class Queues:
         breaker = self._breakers.get(queue)
         if breaker is not None and not breaker.admits(now):
             return None
+        return self.seat(lane, queue)
+
+    def seat(self, lane: str, queue: str) -> Place:
+        """A place for what is claimed already: where others were claimed at the same moment, one more than there is."""
         self._under_way[lane, queue] += 1
         self._in_lane[lane] += 1
         self._abroad[lane] += is_abroad(queue)
+        breaker = self._breakers.get(queue)
         return Place(lane, queue, breaker.enter() if breaker is not None else 0)
+
+    def spare(self, lane: str, now: datetime) -> Spare:
+        """The lane's places that are free. A queue whose breaker is open tries again by a probe, and not by what is
+        claimed with others.
+        """
+        return Spare(
+            places=self.room(lane),
+            each=self._each,
+            taken={queue: count for (own, queue), count in self._under_way.items() if own == lane},
+            held=self.held(lane, now) | {queue for queue, breaker in self._breakers.items() if breaker.is_open},
+        )
 
     def held(self, lane: str, now: datetime) -> frozenset[str]:
         """The queues that have no place in the lane."""

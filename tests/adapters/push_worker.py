@@ -1,7 +1,8 @@
 """A process that pushes, and dies where it is told to: `python -m tests.adapters.push_worker < settings.json`.
 
-`die`: "claimed" (before the push leaves), "answered" (before the outcome is recorded), or nothing. It says
-"ready" when it begins, and ends well on SIGTERM.
+`die`: "claimed" (before the push leaves), "answered" (before the outcome is recorded), or nothing. `rings`: for so many
+accounts, numbered from 0, it takes a propose out of the feed as well. It says "ready" when it begins, and ends well on
+SIGTERM.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,13 @@ from sync.adapters.redis.link import Link
 from sync.adapters.redis.presence import RedisPresence
 from sync.app.drivers import SystemClock
 from sync.model.push import Environment, PushOutcome, PushRequest, PushType
-from tests.adapters.pushing import SEALER, Office
+from sync.rules.fold import take
+from sync.rules.wanted import keys
+from sync.service.pusher import Pusher
+from tests.adapters.pushing import POLICIES, SEALER, Office
 from tests.contract.apns_server import APP, KEY, TEAM
 from tests.contract.fakes_observer import RecordingObserver
+from tests.core.rule_feed import Feed
 
 TICK_SECONDS = 0.05
 
@@ -42,6 +48,13 @@ class DyingGate(ApnsGate):
         if dies == "answered":
             os.kill(os.getpid(), signal.SIGKILL)
         return outcome
+
+
+async def ring(pusher: Pusher, number: int) -> None:
+    """A propose out of the feed: the call begins to ring, and is claimed in the same transaction."""
+    event = Feed(SystemClock().now).event("call", ["propose", "s1"], {})
+    event = replace(event, account=f"user{number}@example.org", position=replace(event.position, n=number + 1))
+    pusher.committed(await pusher.transact(keys([event]), lambda books: take([event], books, POLICIES)))
 
 
 async def work(told: dict[str, Any]) -> None:
@@ -69,6 +82,8 @@ async def work(told: dict[str, Any]) -> None:
     running = asyncio.ensure_future(office.pusher.run())
     sys.stdout.write("ready\n")
     sys.stdout.flush()
+    for number in range(told.get("rings", 0)):
+        await ring(office.pusher, number)
     while not stop.is_set() and not running.done():
         await office.pusher.recover()
         await office.pusher.expire()

@@ -25,7 +25,7 @@ from tests.adapters.processes import REPOSITORY
 from tests.adapters.pushing import phone
 from tests.contract.apns_server import Apns, apns, numbered
 from tests.contract.fakes_observer import RecordingObserver
-from tests.contract.samples import account, call, call_job, job, owned, storing
+from tests.contract.samples import account, call, call_job, conversation, job, owned, storing
 from tests.ports import free_port
 
 
@@ -73,8 +73,10 @@ class Yard:
             assert await process.stdout.readline() == b"ready\n"
         return process
 
-    async def people(self, many: int, after: int = 0) -> None:
-        """So many accounts, numbered from `after`, each with a phone, a call that rings and a message to be told of."""
+    async def people(self, many: int, after: int = 0, *, rings: bool = True) -> None:
+        """So many accounts, numbered from `after`, each with a phone, a call that rings (or a friend who may call) and
+        a message to be told of.
+        """
         now = datetime.now(UTC)
         until_, day = now + timedelta(seconds=60), now + timedelta(days=1)
         for number in range(after, after + many):
@@ -85,12 +87,12 @@ class Yard:
                 "accounts": [account(owner, devices=1, unread=1)],
                 "devices": [mine],
                 "retokened": [mine],
-                "calls": [call("s1", owner=owner, proposed_at=now, rings_until=until_)],
-                "jobs": [
-                    call_job(f"call {number}", owner=owner, **ring),
-                    job(f"wake {number}", owner, **(ring | {"deadline": day, "collapse": "w"})),
-                ],
+                "conversations": [conversation(owner=owner, written=True, unread=1)],
+                "jobs": [job(f"wake {number}", owner, **(ring | {"deadline": day, "collapse": "w"}))],
             }
+            if rings:
+                rows["calls"] = [call("s1", owner=owner, proposed_at=now, rings_until=until_)]
+                rows["jobs"].append(call_job(f"call {number}", owner=owner, **ring))
             await self.store.transact(owned(owner), storing(**rows))
 
     async def sql(self, statement: str) -> list[dict[str, Any]]:
@@ -167,6 +169,32 @@ async def test_a_worker_that_dies(place: Yard, die: str, voip: int) -> None:
     assert await worker.wait() == -signal.SIGKILL
     assert sum(place.sent("voip").values()) <= voip
     await finished(place, 1)
+
+
+@pytest.mark.parametrize(("die", "voip"), [("claimed", 0), ("answered", 1)])
+async def test_a_process_that_dies_with_a_call_that_just_began_to_ring(place: Yard, die: str, voip: int) -> None:
+    """The claim was committed with the event; nobody but this process knew of it."""
+    await place.people(1, rings=False)
+    worker = await place.worker(die, rings=1)
+    assert await worker.wait() == -signal.SIGKILL
+    assert sum(place.sent("voip").values()) == voip
+    (ring,) = await place.sql("SELECT state, attempts FROM push_job WHERE voip")
+    assert ring == {"state": "attempted", "attempts": 1}
+    assert len(await place.sql("SELECT 1 FROM push_job WHERE kind = 'call-fallback' AND state = 'queued'")) == 1
+    await finished(place, 1)
+    assert sum(place.sent("voip").values()) == voip
+
+
+async def test_calls_ring_as_they_come_out_of_the_feed(place: Yard) -> None:
+    await place.people(5, rings=False)
+    await place.worker(rings=5)
+
+    async def rung() -> bool:
+        return len(await place.sql("SELECT 1 FROM push_job WHERE voip AND state = 'done'")) == 5
+
+    await until(rung)
+    assert place.sent("voip") == Counter({f"f{number:063x}": 1 for number in range(5)})
+    assert {one["attempts"] for one in await place.sql("SELECT attempts FROM push_job WHERE voip")} == {1}
 
 
 async def test_a_worker_that_dies_when_all_is_recorded(place: Yard) -> None:

@@ -200,23 +200,6 @@ class MemoryStore(MemoryRooms, MemoryBootstraps, MemoryRegistry):
         queued = [job for job in self.tables.jobs.values() if job.state is JobState.QUEUED and job.lane in lanes]
         return [job for job in queued if job.queue not in held]
 
-    async def claim_ring(self, attempt: PushJob, version: int, follow: Sequence[PushJob]) -> bool:
-        account = self.tables.accounts.get(attempt.account)
-        key = attempt.account, attempt.job_id
-        job = self.tables.jobs.get(key)
-        if (
-            account is None
-            or account.version != version
-            or job is None
-            or job.state is not JobState.QUEUED
-            or job.attempts
-        ):
-            return False
-        claimed = replace(job, state=JobState.ATTEMPTED, attempts=1, attempted_at=attempt.attempted_at)
-        self.tables.jobs = {(new.account, new.job_id): new for new in follow} | self.tables.jobs | {key: claimed}
-        self.tables.accounts[account.jid] = replace(account, wakes_open=True)
-        return True
-
     async def due_jobs(
         self, now: datetime, lanes: Sequence[int], limit: int, held: Collection[str] = ()
     ) -> Sequence[DueJob]:

@@ -7,7 +7,7 @@ import pytest
 from sync.model.books import Keys
 from sync.model.call import CallState
 from sync.model.conversation import Kind
-from sync.model.device import JobState, Lane, PushJob, PushKind, Route
+from sync.model.device import JobState, Lane, PushKind, Route
 from sync.model.errors import TokenHeld
 from sync.model.push import Environment
 from tests.contract.samples import (
@@ -261,40 +261,3 @@ async def test_who_has_a_node(stores: Bench) -> None:
     assert await stores.store.node_owners("n4") == frozenset()
     await stores.put(devices=[device("phone", EVE, node="n2")])
     assert await stores.store.node_owners("n2") == {ANN, EVE}
-
-
-# ---- a ring that is claimed at once ---------------------------------------------------------------------------------
-
-
-async def queued_ring(stores: Bench) -> PushJob:
-    """A queued VoIP job of a device, and its account at version 5."""
-    ring = job(kind=PushKind.CALL, lane=Lane.CALLS, voip=True, sid="s1", peer=BOB, version=5)
-    await stores.put(ANN, accounts=[account(ANN, version=5, devices=1)], devices=[device()], jobs=[ring])
-    return ring
-
-
-def attempted(ring: PushJob) -> PushJob:
-    return replace(ring, state=JobState.ATTEMPTED, attempts=1, attempted_at=NOW)
-
-
-async def test_a_ring_is_claimed_once_with_what_follows(stores: Bench) -> None:
-    ring = await queued_ring(stores)
-    follow = replace(ring, job_id=job_id("follow"), kind=PushKind.CALL_FALLBACK, voip=False)
-    assert await stores.store.claim_ring(attempted(ring), 5, [follow])
-    assert not await stores.store.claim_ring(attempted(ring), 5, [follow])
-    assert sorted(await jobs_of(stores, (ANN, "s1")), key=str) == sorted([attempted(ring), follow], key=str)
-    owner = await stores.store.account(ANN)
-    assert owner is not None
-    assert owner.wakes_open
-
-
-async def test_a_ring_is_not_claimed_when_the_account_has_moved(stores: Bench) -> None:
-    ring = await queued_ring(stores)
-    assert not await stores.store.claim_ring(attempted(ring), 4, [])
-    assert await jobs_of(stores, (ANN, "s1")) == [ring]
-
-
-async def test_a_ring_that_was_tried_is_not_claimed_at_once(stores: Bench) -> None:
-    ring = await queued_ring(stores)
-    await stores.put(jobs=[replace(ring, attempts=1)])
-    assert not await stores.store.claim_ring(attempted(ring), 5, [])

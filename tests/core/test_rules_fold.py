@@ -15,15 +15,12 @@ from sync.model.conversation import (
     IndexedMessage,
     Kind,
 )
-from sync.model.device import JobState, Lane, PushKind
+from sync.model.device import JobState, PushKind
 from sync.model.event import AccountState, Event, GapEvent, GapReason, Malformed
-from sync.rules.claims import Claim, rung_at_once
 from sync.rules.fold import Policies, Ring, take
 from sync.rules.jobs import is_first_ring
-from sync.rules.ring import fallback
 from sync.rules.shelf import Shelf
 from sync.rules.view import Tally
-from sync.rules.wishes import WakePolicy
 from tests.contract.samples import (
     ANN,
     BOB,
@@ -204,22 +201,6 @@ def test_a_new_call_rings_with_all_that_sending_it_takes() -> None:
     assert ruling.value.jobs == ruling.writes.jobs
     assert kept.key == CallKey(ANN, BOB, "s1")
     assert kept.state is CallState.RINGING
-
-
-@pytest.mark.parametrize(
-    ("app", "voip", "follows"), [("chat", True, True), ("chat", False, False), ("other", True, False)]
-)
-def test_what_rings_at_once_is_claimed_as_if_it_had_been_due(app: str, voip: bool, follows: bool) -> None:
-    policies = Policies(wakes=WakePolicy(filtering_apps=frozenset({"chat"})))
-    phone, ringing = device(app=app), call_job(voip=voip)
-    ring = Ring(job=ringing, device=phone, account=account(), call=call())
-    claimed, jobs = rung_at_once(ring, after(1), policies)
-    attempt = replace(ringing, state=JobState.ATTEMPTED, attempts=1, attempted_at=after(1))
-    assert claimed == Claim(job=attempt, device=phone, account=account(wakes_open=True), call=call())
-    assert jobs == ([fallback(phone, call(), after(9), after(1))] if follows else [])
-    if follows:
-        (made,) = jobs
-        assert (made.kind, made.lane, made.not_before) == (PushKind.CALL_FALLBACK, Lane.CALLS, after(9))
 
 
 @pytest.mark.parametrize(

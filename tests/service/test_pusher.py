@@ -5,10 +5,13 @@ process. The store and the gate are in memory.
 import asyncio
 import logging
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from sync.model.device import Device, JobState, Lane, PushKind
+from sync.model.books import Books, Keys, Rule, Ruling, Writes
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind
+from sync.model.errors import StoreUnavailable
 from sync.model.push import PushOutcome, PushRequest, Verdict
 from sync.rules.fold import Policies, Report, Ring
 from sync.rules.wishes import WakePolicy
@@ -16,7 +19,7 @@ from sync.service.storms import MANY, WINDOW
 from tests.adapters.pushing import Desk, phone
 from tests.contract.apns_server import numbered
 from tests.contract.fakes_push import RecordingPushGate
-from tests.contract.samples import ANN, call
+from tests.contract.samples import ANN, account, call, owned
 from tests.service.pushing import DEAD, office
 
 REFUSED = PushOutcome(verdict=Verdict.CREDENTIALS, status=403, reason="InvalidProviderToken")
@@ -99,22 +102,102 @@ async def test_a_call_that_waits_for_its_queue_ends_with_its_time() -> None:
     assert len(doors.sent) == 1
 
 
+async def begun(found: Desk) -> tuple[PushJob, Report]:
+    """A call begins to ring, and its transaction claims it where that may be."""
+    ringing = found.ring()
+    device = found.device()
+    assert device is not None
+    ring = Ring(job=ringing, device=device, account=account(devices=1, unread=1), call=call("s1"), jobs=[ringing])
+
+    def rule(_: Books) -> Ruling[Report]:
+        return Ruling(writes=Writes(jobs=[ringing]), value=Report(rings=[ring], jobs=[ringing]))
+
+    return ringing, await found.pusher.transact(owned(), rule)
+
+
 async def test_a_ring_that_begins_while_its_queue_is_stopped_waits_in_the_store() -> None:
     found, doors = office()
     doors.answer_next(REFUSED)
     found.message()
     await found.round("messages")
-    made = found.ring()
-    owner = found.store.tables.accounts[ANN]
-    device = found.device()
-    assert device is not None
-    ring = Ring(job=made, device=device, account=owner, call=call("s1"))
-    found.pusher.committed(Report(rings=[ring], jobs=[made]))
+    for seconds in (0, 5):  # after five seconds a probe may go, and a probe is no call that was claimed with others
+        found.later(seconds)
+        made, report = await begun(found)
+        assert found.now(made).state is JobState.QUEUED
+    found.pusher.committed(report)
     await found.quiet()
     assert found.now(made).attempts == 0
-    found.later(5)
     await found.round("calls")
     assert found.now(made).outcome == "accepted"
+
+
+async def test_a_ring_is_claimed_by_the_transaction_in_which_it_begins() -> None:
+    found, doors = office()
+    made, report = await begun(found)
+    assert (found.now(made).state, found.now(made).attempts) == (JobState.ATTEMPTED, 1)
+    assert doors.sent == []
+    found.pusher.committed(report)
+    await found.quiet()
+    assert found.now(made).outcome == "accepted"
+    assert [request.push_type.value for request in doors.sent] == ["voip"]
+    assert found.pusher._queues.room("calls") == 80
+    (follows,) = found.alerts()
+    assert follows.not_before == found.clock.now() + timedelta(seconds=8)
+
+
+async def test_rings_that_begin_together_take_the_places_that_there_are() -> None:
+    found, _ = office(in_flight=1)
+    first, report = await begun(found)
+    found.pusher.committed(report)
+    second = found.ring("second", sid="s2")
+    device, owner = found.device(), account(devices=1, unread=1)
+    assert device is not None
+    ring = Ring(job=second, device=device, account=owner, call=call("s2"), jobs=[second])
+    told = await found.pusher.transact(
+        owned(), lambda _: Ruling(writes=Writes(jobs=[second]), value=Report(rings=[ring], jobs=[second]))
+    )
+    assert found.now(second).state is JobState.QUEUED
+    found.pusher.committed(told)
+    await found.quiet()
+    assert found.now(first).outcome == "accepted"
+    await found.round("calls")
+    assert found.now(second).outcome == "accepted"
+
+
+async def test_who_ends_claims_nothing_more_with_what_it_commits() -> None:
+    found, doors = office()
+    await found.pusher.drain()
+    made, report = await begun(found)
+    found.pusher.committed(report)
+    await found.quiet()
+    assert found.now(made).state is JobState.QUEUED
+    assert doors.sent == []
+
+
+@pytest.mark.parametrize("stood", [True, False])
+async def test_a_claim_whose_commit_nobody_knows_of_rings_all_the_same(stood: bool) -> None:
+    """The connection is cut at the commit: nothing has left, so what stands is queued again, and rings once."""
+    found, doors = office()
+    whole = found.store.transact
+
+    async def cut(keys: Keys, rule: Rule[Any]) -> Any:
+        found.store.transact = whole  # type: ignore[method-assign]
+        if stood:
+            await whole(keys, rule)
+        else:
+            rule(Books(now=found.clock.now()))
+        raise StoreUnavailable("ConnectionDoesNotExistError")
+
+    found.store.transact = cut  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        await begun(found)
+    await found.quiet()
+    (made,) = [job for job in found.store.tables.jobs.values() if job.voip]
+    assert (made.state, made.attempts) == (JobState.QUEUED, 1 if stood else 0)
+    found.later(1)
+    await found.round("calls")
+    assert found.now(made).outcome == "accepted"
+    assert [request.push_type.value for request in doors.sent] == ["voip"]
 
 
 # ---- one that stands still stalls no other ---------------------------------------------------------------------------

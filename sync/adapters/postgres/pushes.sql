@@ -8,35 +8,6 @@ SELECT DISTINCT account FROM device WHERE node = $1;
 -- Whose devices hold these tokens.
 SELECT DISTINCT account FROM device_token WHERE app = $1 AND environment = $2 AND digest = ANY ($3::bytea[]);
 
--- name: claim_ring
--- A queued, untried job becomes attempted if its account is still at a version; with it come the jobs that follow.
-WITH held AS MATERIALIZED (SELECT jid FROM account WHERE jid = $1 AND version = $2 FOR UPDATE),
-claimed AS (
-    UPDATE push_job SET state = 'attempted', attempts = 1, attempted_at = $4 FROM held
-    -- `|| ''` keeps the planner from the index of all queued jobs
-    WHERE account = $1 AND job_id = $3 AND state || '' = 'queued' AND attempts = 0 AND EXISTS (
-        SELECT FROM device
-        WHERE (device.account, device.device_id) = (push_job.account, push_job.device_id) AND device.enabled)
-    RETURNING account
-),
-waiting AS (UPDATE account SET wakes_open = true FROM claimed WHERE jid = claimed.account),
-followed AS (
-    INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, about, sid, voip, silent, collapse,
-        target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason, joined,
-        status, done_at, queue)
-    SELECT follow.* FROM claimed JOIN unnest($5::text[], $6::uuid[], $7::text[], $8::smallint[], $9::text[],
-        $10::bigint[], $11::text[], $12::text[], $13::text[], $14::boolean[], $15::boolean[], $16::text[],
-        $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::integer[],
-        $23::integer[], $24::timestamptz[], $25::text[], $26::text[], $27::integer[], $28::smallint[],
-        $29::timestamptz[], $30::text[])
-        AS follow(account, job_id, device_id, lane, kind, version, peer, about, sid, voip, silent, collapse,
-            target_rank, created_at, not_before, deadline, state, attempts, repeat, attempted_at, outcome, reason, joined,
-            status, done_at, queue)
-        ON follow.account = claimed.account
-    ON CONFLICT DO NOTHING
-)
-SELECT account FROM claimed;
-
 -- name: due_jobs
 -- Queued jobs that are due, the most urgent lane first; none of the held queues, however much waits there.
 WITH RECURSIVE way(queue) AS (  -- from one queue to the next, without a look at what is in it

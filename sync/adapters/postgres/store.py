@@ -19,7 +19,6 @@ from sync.model.books import Keys, Rule
 from sync.model.call import LASTS, Call, CallKey
 from sync.model.conversation import Account, ConversationKey, Kind, key_of
 from sync.model.delta import CallQuery, DeltaPage, DeltaQuery
-from sync.model.device import PushJob
 from sync.model.errors import StoreUnavailable
 from sync.model.query import (
     ChangesPage,
@@ -167,15 +166,6 @@ class PostgresStore:
         async with self._pool.connection() as connection:
             found = await connection.fetch(sql("node_owners"), node)
         return frozenset(row["account"] for row in found)
-
-    async def claim_ring(self, attempt: PushJob, version: int, follow: Sequence[PushJob]) -> bool:
-        """`Store.claim_ring`."""
-        columns = rows.columns(map(rows.job_row, follow), rows.JOB_COLUMNS)
-        async with self._pool.connection() as connection:
-            claimed = await connection.fetchval(
-                sql("claim_ring"), attempt.account, version, attempt.job_id, attempt.attempted_at, *columns
-            )
-        return claimed is not None
 
     async def due_jobs(
         self, now: datetime, lanes: Sequence[int], limit: int, held: Collection[str] = ()

@@ -1,0 +1,106 @@
+"""Calls that are claimed by the transaction in which they begin to ring: which of them, and with what."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sync.model.books import Ruling, Writes
+from sync.model.device import JobState, Lane, PushJob, PushKind, Route
+from sync.rules.claims import Claim
+from sync.rules.fold import Policies, Report, Ring
+from sync.rules.ring import fallback
+from sync.rules.rung import Spare, claim_of, ring_at_once
+from sync.rules.wishes import WakePolicy
+from tests.contract.samples import ANN, EVE, NOW, account, after, call, call_job, device, job
+
+POLICIES = Policies(wakes=WakePolicy(filtering_apps=frozenset({"chat"})))
+FREE = Spare(places=10, each=5)
+
+
+def ring(name: str = "j1", device_id: str = "phone", owner: str = ANN, **fields: Any) -> Ring:
+    """A ring as the fold tells of it, decided now."""
+    made = call_job(name, owner=owner, device_id=device_id, queue="apns:chat", **fields)
+    return Ring(job=made, device=device(device_id, owner), account=account(owner), call=call(owner=owner), jobs=[made])
+
+
+def decided(*rings: Ring, others: tuple[PushJob, ...] = ()) -> Ruling[Report]:
+    owners = {one.account.jid: one.account for one in rings}
+    jobs = [*others, *(one.job for one in rings)]
+    return Ruling(writes=Writes(accounts=list(owners.values()), jobs=jobs), value=Report(rings=list(rings), jobs=jobs))
+
+
+def attempted(ruling: Ruling[Report]) -> list[str]:
+    return [one.job.job_id for one in ruling.value.rings if one.job.state is JobState.ATTEMPTED]
+
+
+@pytest.mark.parametrize(
+    ("app", "voip", "follows"), [("chat", True, True), ("chat", False, False), ("other", True, False)]
+)
+def test_what_begins_to_ring_is_claimed_as_if_it_had_been_due(app: str, voip: bool, follows: bool) -> None:
+    wake = job("wake")
+    begun = replace(ring(voip=voip), device=device(app=app))
+    ruling = ring_at_once(decided(begun, others=(wake,)), FREE, NOW, POLICIES)
+    attempt = replace(begun.job, state=JobState.ATTEMPTED, attempts=1, attempted_at=NOW)
+    more = [fallback(begun.device, begun.call, after(8), NOW)] if follows else []
+    assert ruling.writes.jobs == ruling.value.jobs == [wake, attempt, *more]
+    assert ruling.writes.accounts == [account(wakes_open=True)]
+    (one,) = ruling.value.rings
+    assert claim_of(one) == Claim(job=attempt, device=begun.device, account=account(wakes_open=True), call=begun.call)
+    assert [(one.kind, one.lane) for one in more] == ([(PushKind.CALL_FALLBACK, Lane.CALLS)] if follows else [])
+
+
+@pytest.mark.parametrize(
+    "spare",
+    [
+        Spare(),
+        Spare(places=0, each=5),
+        Spare(places=5, each=0),
+        replace(FREE, taken={"apns:chat": 5}),
+        replace(FREE, held=frozenset({"apns:chat"})),
+    ],
+)
+def test_where_there_is_no_place_it_waits_like_any_other(spare: Spare) -> None:
+    given = decided(ring())
+    ruling = ring_at_once(given, spare, NOW, POLICIES)
+    assert ruling == given
+    assert claim_of(ruling.value.rings[0]) is None
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        replace(ring(), device=device(enabled=False)),
+        replace(ring(), device=device(route=Route.PUBLISH)),
+        ring(created_at=after(-1)),
+    ],
+)
+def test_what_is_to_be_looked_at_again_is_not_claimed(begun: Ring) -> None:
+    given = decided(begun)
+    assert ring_at_once(given, FREE, NOW, POLICIES) == given
+
+
+def test_as_many_as_there_are_places() -> None:
+    rings = [ring(f"{n}", f"phone{n}") for n in range(4)]
+    for spare in (replace(FREE, places=2), Spare(places=9, each=3, taken={"apns:chat": 1})):
+        ruling = ring_at_once(decided(*rings), spare, NOW, POLICIES)
+        assert attempted(ruling) == [one.job.job_id for one in rings[:2]]
+        assert [one.job for one in ruling.value.rings[2:]] == [one.job for one in rings[2:]]
+        kinds = [one.kind for one in ruling.writes.jobs]
+        assert (kinds.count(PushKind.CALL), kinds.count(PushKind.CALL_FALLBACK)) == (4, 2)
+
+
+def test_one_batch_may_ring_at_several_people() -> None:
+    ruling = ring_at_once(decided(ring("a"), ring("b", owner=EVE)), FREE, NOW, POLICIES)
+    assert {one.jid: one.wakes_open for one in ruling.writes.accounts} == {ANN: True, EVE: True}
+    assert len(attempted(ruling)) == 2
+
+
+def test_a_wake_that_follows_two_calls_is_one_job() -> None:
+    """Both alerts take the place of an unfetched wake: after the later of them the phone is woken again, once."""
+    woken = device(woken_version=900, woken_at=after(-60), woken_until=after(9999))
+    both = [replace(ring(name, voip=False, sid=name), device=woken) for name in ("a", "b")]
+    both[1] = replace(both[1], job=replace(both[1].job, deadline=after(90)))
+    ruling = ring_at_once(decided(*both), FREE, NOW, POLICIES)
+    (wake,) = [one for one in ruling.writes.jobs if one.kind is PushKind.SYNC]
+    assert wake.not_before == after(90)
