@@ -17,11 +17,13 @@ from tests.contract.apns_server import APP, alert
 
 
 class Wire(asyncio.Transport):
-    """A transport that keeps what is written; it says that ALPN chose h2."""
+    """A transport that keeps what is written; it says that ALPN chose h2. Closed twice it cannot be aborted, as with
+    the TLS transport of Python 3.11.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.written, self.closed = bytearray(), False
+        self.written, self.closed, self.aborted, self.lame = bytearray(), False, False, False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self
@@ -36,10 +38,12 @@ class Wire(asyncio.Transport):
         return self.closed
 
     def close(self) -> None:
-        self.closed = True
+        self.closed, self.lame = True, self.closed
 
     def abort(self) -> None:
-        self.closed = True
+        if self.lame:
+            raise AttributeError
+        self.closed = self.aborted = True
 
 
 class Pair:
@@ -210,3 +214,12 @@ async def test_nothing_is_sent_between_broken_http2_and_the_end_of_the_connectio
     assert not pair.connection.has_room()
     pair.connection.abandon(late)  # its time may be up in the same turn
     assert (waiting.future.result().verdict, late.future.result().verdict) == (Verdict.ACCEPTED, Verdict.UNCERTAIN)
+
+
+async def test_what_was_closed_and_does_not_go_is_cut(pair: Pair) -> None:
+    """The far side may never answer the end of TLS; more may come from it, and the line may close it once more."""
+    pair.connection.retire("one")
+    await pair.exchange_bytes()
+    pair.connection.retire("two")
+    await pair.connection.gone(0)
+    assert pair.wire.aborted

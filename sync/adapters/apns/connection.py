@@ -296,9 +296,9 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def _close_when_empty(self) -> None:
-        if self._retired and not self._streams and self._transport is not None:
+        if self._retired and not self._streams and self._transport is not None and not self._transport.is_closing():
             self._flush()
-            self._transport.close()
+            self._transport.close()  # once: asyncio's TLS transport, closed twice, cannot be aborted any more
 
     # Whether anybody is there.
 
