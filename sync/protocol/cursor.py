@@ -65,7 +65,7 @@ def decode_cursor(text: str, *, account: str) -> Cursor:
     except (ValueError, IndexError, struct.error):
         raise ItemNotFound(_REFUSAL) from None
     cursor = Cursor(since=since, newest=newest, sort=sort, pinned_first=first, pinned=only_pinned, archived=archived)
-    if not peer or "\0" in peer or min(since, newest, pinned) < 0:
+    if not peer or "\0" in peer or min(since, newest, pinned, activity) < 0:
         raise ItemNotFound(_REFUSAL)
     # Version, check and spelling (base64 has several of the same octets) in one comparison: only what we give out.
     if encode_cursor(cursor, account=account) != text:
@@ -88,7 +88,7 @@ def decode_place(text: str, *, account: str) -> InboxPlace:
         place = InboxPlace(newest=newest, version=version, activity=activity, peer=peer, kind=_KINDS[kind])
     except (ValueError, IndexError, struct.error):
         raise ItemNotFound(_REFUSAL) from None
-    if not peer or "\0" in peer or min(newest, version) < 0 or encode_place(place, account=account) != text:
+    if not peer or "\0" in peer or min(newest, version, activity) < 0 or encode_place(place, account=account) != text:
         raise ItemNotFound(_REFUSAL)
     return place
 

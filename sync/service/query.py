@@ -216,6 +216,6 @@ def is_whole(page: ConversationPage) -> bool:
     query = page.query
     if query.pinned is not None or query.archived is not None or query.before is not None:
         return False
-    if query.after is None and len(page.items) == page.total:
+    if query.after is None and not query.at_end and len(page.items) == page.total:
         return True
     return query.limit is None or not page.total or len(page.items) < query.limit

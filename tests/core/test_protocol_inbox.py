@@ -1,5 +1,6 @@
 """Inbox (XEP-0430): what is asked, what comes before the answer, the counts, and the places between two pages."""
 
+from dataclasses import replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -133,6 +134,15 @@ def test_a_place_that_was_touched_names_nothing(place: InboxPlace, data: st.Data
 def test_what_is_no_place_names_nothing(text: str) -> None:
     with pytest.raises(ItemNotFound):
         decode_place(text, account=ANN)
+
+
+@pytest.mark.parametrize("name", ["newest", "version", "activity"])
+@pytest.mark.parametrize("number", [-1, -(2**63)])
+def test_no_place_of_ours_has_numbers_below_0(name: str, number: int) -> None:
+    good = InboxPlace(newest=9, version=8, activity=1, peer="bob@ex.net", kind=Kind.CHAT)
+    with pytest.raises(ItemNotFound):
+        decode_place(encode_place(replace(good, **{name: number}), account=ANN), account=ANN)  # type: ignore[arg-type]
+    assert decode_place(encode_place(good, account=ANN), account=ANN) == good
 
 
 @given(PLACES, CURSORS)

@@ -306,6 +306,19 @@ def test_a_cursor_is_for_one_account() -> None:
         decode_cursor(text, account="eve@ex.org")
 
 
+@pytest.mark.parametrize("name", ["since", "newest", "pinned", "activity"])
+@pytest.mark.parametrize("number", [-1, -(2**63)])
+def test_no_cursor_of_ours_has_numbers_below_0(name: str, number: int) -> None:
+    """The check of a cursor is no secret; a database's integers have an end."""
+    sort = SortKey(ringing=False, pinned=0, activity=1, peer="bob@ex.net", kind=Kind.CHAT)
+    good = Cursor(since=5, newest=9, sort=sort)
+    inner = {name: number} if name in ("pinned", "activity") else {}
+    bad = replace(good, sort=replace(sort, **inner), **({} if inner else {name: number}))  # type: ignore[arg-type]
+    with pytest.raises(ItemNotFound):
+        decode_cursor(encode_cursor(bad, account=ANN), account=ANN)
+    assert decode_cursor(encode_cursor(good, account=ANN), account=ANN) == good
+
+
 # ---- Rewrite -------------------------------------------------------------------------------------------------------
 
 

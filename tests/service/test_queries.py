@@ -9,12 +9,14 @@ import pytest
 import pytest_asyncio
 
 from sync.adapters.memory import MemoryPresence
+from sync.adapters.zones import zone
 from sync.model.conversation import ChangeKind, Kind, Status
 from sync.model.errors import BadRequest, Conflict, ItemNotFound, StoreUnavailable
 from sync.model.event import Session, SessionState
 from sync.protocol.names import CONVSYNC, DATA, FEED, JMI, MUC, REWRITE, RSM, SYNC, XABBER_CHAT, clark, local
 from sync.protocol.serialise import parse
 from sync.rules.fold import Policies
+from sync.rules.wishes import WakePolicy
 from sync.service.bridge import Bridge
 from sync.service.live import Live
 from sync.service.notices import Notices
@@ -72,7 +74,7 @@ class Desk:
             bridge=bridge,
             clock=stores.clock,
             observer=observer,
-            policies=Policies(),
+            policies=Policies(wakes=WakePolicy(zones=zone)),
             due=lambda _: None,
         )
 

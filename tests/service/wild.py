@@ -86,6 +86,11 @@ REQUESTS: dict[str, Request] = {
     ),
     "call": Request("get", f"<call xmlns='{CONVSYNC}' jid='cat@example.net' id='s1'/>"),
     "read": Request("set", f"<set xmlns='{CONVSYNC}'><conversation {_ONE} read='m'/></set>"),
+    "quiet hours": Request(
+        "set",
+        f"<set xmlns='{CONVSYNC}'><quiet from='22:00' to='07:00' zone='Europe/Berlin' until='2036-03-04T05:06:07Z'"
+        " calls='true'/></set>",
+    ),
     "changes": Request("get", f"<changes xmlns='{CONVSYNC}' {_ONE} kind='chat' since='10' max='10'/>"),
     "conversation": Request("get", f"<conversation xmlns='{CONVSYNC}' {_ONE} kind='chat'/>"),
     "enable": Request(
@@ -168,6 +173,7 @@ WORDS = (
     *("execute", "prev", "next", "cancel", "result", "error", "register-device", "unregister-device"),
     *("register-push-apns", "register-push-wns", "list-push-registrations", "unregister-push", "node of eve"),
     *("always", "mentioned", "never", "aes-128-gcm", "MDEyMzQ1Njc4OWFiY2RlZg=="),
+    *("22:00", "24:00", "7:00", "Europe/Berlin", "../etc/UTC", "Etc/GMT+12"),
     *("2026-03-04T05:06:07Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30T00:00:00Z"),
     *("@", "/", "@/", "a@b/c", "ann@example.org", "eve@example.org", "vault@example.net", "bob@example.net/x"),
     *("urn:xabber:chat", "http://jabber.org/protocol/muc", "urn:xmpp:omemo:2", "https://xabber.com/protocol/groups"),
@@ -176,7 +182,7 @@ WORDS = (
 ATTRIBUTES = (
     *("stamp", "jid", "type", "pinned", "mute", "status", "version", "less-than", "unread-only", "messages", "kind"),
     *("if-version", "muted", "muted-until", "marked-unread", "notify", "since", "max", "node", "action", "sessionid"),
-    *("away", "alg", "max-size", "allow", "nick"),
+    *("away", "alg", "max-size", "allow", "nick", "zone", "until", "calls", "preview"),
     *("id", "from", "to", "var", "token", "read", "sid", "live", "device", "at-least", "changes", "unread"),
     *("unknown", "{urn:example}other"),
     "{http://www.w3.org/XML/1998/namespace}lang",
@@ -189,6 +195,7 @@ _FIELDS = (
 _NAMESPACES = (SYNC, REWRITE, INBOX, CONVSYNC, PUSH, COMMANDS, DISCO_INFO, RSM, DATA, "urn:example", "")
 _LOCALS = (
     *("query", "conversation", "set", "inbox", "changes", "sync", "call", "enable", "disable", "command", "x", "field"),
+    "quiet",
     *("value", "max", "after", "before", "index", "first", "item", "unknown"),
 )
 _CHANGES = ("set", "new", "unset", "text", "clone", "remove", "rename", "page", "form", "leaf")

@@ -4,13 +4,20 @@ condition that is specified; and clients that do not answer what they are sent, 
 
 import asyncio
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sync.protocol.names import CONVSYNC
-from sync.protocol.serialise import serialise
+from sync.model.conversation import Kind
+from sync.model.delta import DeltaToken
+from sync.model.query import Cursor, InboxPlace, SortKey
+from sync.protocol.cursor import encode_cursor, encode_place
+from sync.protocol.names import CONVSYNC, INBOX, RSM
+from sync.protocol.serialise import parse, serialise
+from sync.protocol.token import encode_token
 from tests.service.wild import REQUESTS, each_changed, payloads
 from tests.system.asking import is_set
 from tests.system.box import Box, eventually
@@ -120,6 +127,51 @@ async def test_every_attribute_and_text_of_every_request(box: Box) -> None:
     assert {"result", "bad-request", "item-not-found"} <= outcomes
     assert box.pid("component") == pid
     await box.sound(asker.ann.account, asker.bob.account)
+
+
+# ---- cursors and tokens that somebody made up ------------------------------------------------------------------------
+
+EDGES = (0, 1, 2**62, 2**63 - 1, -1, -(2**63))
+SORT = SortKey(ringing=False, pinned=1, activity=1, peer="bob@localhost", kind=Kind.CHAT)
+PLACE = InboxPlace(newest=2**62, version=1, activity=1, peer="bob@localhost", kind=Kind.CHAT)
+
+
+def forged(account: str) -> Iterator[tuple[str, str]]:
+    """Requests with cursors, places and tokens whose check is right (it is no secret), and numbers of nobody's list."""
+    for number in EDGES:
+        sorts = [replace(SORT, pinned=number), replace(SORT, activity=number)]
+        cursors = [Cursor(since=0, newest=2**62, sort=sort, pinned_first=True) for sort in sorts]
+        cursors += [Cursor(since=number, newest=2**62, sort=SORT), Cursor(since=0, newest=number, sort=SORT)]
+        places = [replace(PLACE, **{name: number}) for name in ("newest", "version", "activity")]  # type: ignore[arg-type]
+        for way in ("after", "before"):
+            for cursor in cursors:
+                page = f"<set xmlns='{RSM}'><{way}>{encode_cursor(cursor, account=account)}</{way}></set>"
+                yield "list", f"<query xmlns='{SYNC}'>{page}</query>"
+            for place in places:
+                page = f"<set xmlns='{RSM}'><{way}>{encode_place(place, account=account)}</{way}></set>"
+                yield "inbox", f"<inbox xmlns='{INBOX}'>{page}</inbox>"
+        for token in (
+            DeltaToken(epoch=1, since=number, log=max(number, 0)),
+            DeltaToken(epoch=2**32 - 1, since=max(number, 0), log=0),
+            DeltaToken(epoch=1, since=0, newest=number, low=number),
+            DeltaToken(epoch=1, filters=bytes(8), since=0, newest=2**63 - 1, low=max(number, 1)),
+        ):
+            yield "sync", f"<sync xmlns='{CONVSYNC}' token='{encode_token(token, account=account)}'/>"
+
+
+async def test_forged_places_get_a_specified_answer(box: Box) -> None:
+    asker = await Asker.come(box)
+    pid, told = box.pid("component"), set()
+    for asked, xml in forged(asker.ann.account):
+        told.add((asked, await asker.ask(asked, parse(xml))))
+        await asker.check()
+    assert {
+        ("list", "item-not-found"),
+        ("inbox", "item-not-found"),
+        ("sync", "bad-request"),
+        ("sync", "result"),
+    } <= told
+    assert box.pid("component") == pid
 
 
 # ---- clients that do not answer --------------------------------------------------------------------------------------
