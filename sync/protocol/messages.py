@@ -119,8 +119,11 @@ def _sessions_of(element: Element) -> tuple[Session, ...]:
     # A state of a later version of the module is a session that this version cannot rate: left out, not refused.
     return tuple(
         Session(resource, state, moment(s.get("acked")) if state is SessionState.HIBERNATED else None)
-        for s in element.iterfind(_S)
-        if (state := _STATES.get(s.get("state", ""))) is not None and (resource := s.get("r")) and storable(resource)
+        for s in element
+        if s.tag == _S
+        and (state := _STATES.get(s.get("state", ""))) is not None
+        and (resource := s.get("r"))
+        and storable(resource)
     )
 
 

@@ -16,20 +16,21 @@ from sync.protocol.names import XML
 # \r would be read back as \n (XML 1.0 §2.11); in attributes tab and newline as spaces, too (§3.3.3).
 _TEXT = re.compile(r"[&<>\r]")
 _VALUE = re.compile(r'[&<>"\r\n\t]')
+_SPECIAL = re.compile(r"[&<>\r\n\t{]")
 _TEXT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _ESCAPES = _TEXT_ESCAPES | str.maketrans({'"': "&quot;", "\n": "&#10;", "\t": "&#9;"})
 
 _PLAIN = re.compile(r"[\w@./:+ -]*", re.ASCII)
 
 _SEEN_MAX, _SEEN_CHARS = 1024, 128  # senders choose the names: what is remembered of them is bounded
-_split: dict[str, tuple[str, str]] = {}  # tag → (namespace, local name)
+_split: dict[str, tuple[str, str, str, str]] = {}  # tag → namespace, local name, `<name`, `<name xmlns=…`
 
 
-def _names(tag: str) -> tuple[str, str]:
+def _names(tag: str) -> tuple[str, str, str, str]:
     known = _split.get(tag)
     if known is None:
         namespace, _, local = tag[1:].rpartition("}") if tag[:1] == "{" else ("", "", tag)
-        known = (namespace, local)
+        known = (namespace, local, f"<{local}", f'<{local} xmlns="{_value(namespace)}"')
         if len(tag) <= _SEEN_CHARS:
             if len(_split) >= _SEEN_MAX:
                 _split.clear()
@@ -47,13 +48,17 @@ def _value(text: str) -> str:
     return text.translate(_ESCAPES) if _VALUE.search(text) else text
 
 
-def _attributes(element: Element) -> str:
+def _attributes(attributes: dict[str, str]) -> str:
+    plain = "".join([f' {name}="{value}"' for name, value in attributes.items()])
+    # One search for all of them: mostly nothing is to be escaped, and no name has a namespace.
+    if not _SPECIAL.search(plain) and plain.count('"') == 2 * len(attributes):
+        return plain
     out = []
-    for number, (name, value) in enumerate(element.items()):
+    for number, (name, value) in enumerate(attributes.items()):
         if name[0] != "{":
             out.append(f' {name}="{_value(value)}"')
             continue
-        namespace, local = _names(name)
+        namespace, local, _, _ = _names(name)
         if namespace == XML:  # the one prefix that needs no declaration (Namespaces in XML §3)
             out.append(f' xml:{local}="{_value(value)}"')
         else:
@@ -64,38 +69,38 @@ def _attributes(element: Element) -> str:
 def serialise(element: Element) -> str:
     """The element as text with its own `xmlns`; what follows it (its tail) is not part of it."""
     out: list[str] = []
-    write = out.append
+    write, known, is_special = out.append, _split.get, _TEXT.search
     stack: list[tuple[Iterator[Element], str, str, str | None]] = []  # children left, namespace, end tag, tail
-    namespace, children, inherited, tail = "", iter((element,)), "", None
-    end = ""
+    inherited, tail, end = "", None, ""
+    children = iter((element,))
     while True:
-        child = next(children, None)
-        if child is None:
+        for child in children:
+            tag = child.tag
+            if not isinstance(tag, str):  # a comment or processing instruction
+                continue
+            namespace, local, start, declaring = known(tag) or _names(tag)
+            attributes, text, after = child.attrib, child.text, child.tail if end else None
+            if namespace != inherited:
+                start = declaring
+            if attributes:
+                start += _attributes(attributes)
+            if text and is_special(text):
+                text = text.translate(_TEXT_ESCAPES)
+            if len(child):
+                write(f"{start}>{text}" if text else start + ">")
+                stack.append((children, inherited, end, tail))
+                children, inherited, end, tail = iter(child), namespace, f"</{local}>", after
+                break
+            write(f"{start}>{text}</{local}>" if text else start + "/>")
+            if after:
+                write(after.translate(_TEXT_ESCAPES) if is_special(after) else after)
+        else:
             if not stack:
                 return "".join(out)
             write(end)
             if tail:
-                write(tail.translate(_TEXT_ESCAPES) if _TEXT.search(tail) else tail)
+                write(tail.translate(_TEXT_ESCAPES) if is_special(tail) else tail)
             children, inherited, end, tail = stack.pop()
-            continue
-        tag = child.tag
-        if not isinstance(tag, str):  # a comment or processing instruction
-            continue
-        namespace, local = _names(tag)
-        start = f"<{local}" if namespace == inherited else f'<{local} xmlns="{_value(namespace)}"'
-        if child.attrib:
-            start += _attributes(child)
-        text, after = child.text, child.tail if stack or end else None
-        if not text and not len(child):
-            write(start + "/>")
-            if after:
-                write(after.translate(_TEXT_ESCAPES) if _TEXT.search(after) else after)
-            continue
-        write(start + ">")
-        if text:
-            write(text.translate(_TEXT_ESCAPES) if _TEXT.search(text) else text)
-        stack.append((children, inherited, end, tail))
-        children, inherited, end, tail = iter(child), namespace, f"</{local}>", after
 
 
 def parse(text: str) -> Element:
