@@ -79,8 +79,9 @@ def account_of(delegated: Delegated) -> str:
     user, at, _ = account.partition("@")
     if not at or not user or domain(account) != delegated.host:
         raise Forbidden("This host may not ask for that account.")
-    # PROTOCOLS §1: requests go to the user's own bare JID, or carry no `to`.
-    if delegated.to is not None and bare(delegated.to) != account:
+    # PROTOCOLS §1: requests go to the user's own bare JID, or carry no `to`. ejabberd hands it over as it was written;
+    # who is taken for the own account is shown the sender's.
+    if delegated.to is not None and bare(delegated.to).lower() != account.lower():
         raise Forbidden("Only your own account can be asked for.")
     return account
 

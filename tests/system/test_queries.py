@@ -237,8 +237,9 @@ async def test_another_account_cannot_be_asked(address: str, box: Box) -> None:
         others = () if address != "host" else ("service-unavailable", "feature-not-implemented", "bad-request")
         await refused(bob.iq(kind, payload, to=to), "forbidden", *others)
     assert (await ann.sync()).items[0].pinned == "0"
-    mine = await ann.iq("get", f"<query xmlns='{SYNC}'/>", to=ann.account)
-    assert "secret" in ET.tostring(mine, encoding="unicode")
+    for own in (ann.account, ann.account.upper()):
+        mine = await ann.iq("get", f"<query xmlns='{SYNC}'/>", to=own)
+        assert "secret" in ET.tostring(mine, encoding="unicode")
 
 
 async def test_what_nobody_knows_is_refused_clearly(box: Box) -> None:
