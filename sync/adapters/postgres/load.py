@@ -1,11 +1,10 @@
-"""Locks and loads the rows of a transaction, in the one order that every writer keeps (invariant 10).
+"""Loads the rows of a transaction, under the locks of the one order that every writer keeps (invariant 10).
 
 Locking and reading are separate statements: under READ COMMITTED each statement sees what was committed before it
 began, so what is read after the lock is the newest there is.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
 from sync.adapters.postgres import room_rows, rows
@@ -22,33 +21,18 @@ class Missing(Exception):
     """A row that is to be locked is not there yet: only the first event of an account, a room or a lane meets this."""
 
 
+def locks(keys: Keys) -> Sequence[Sequence[object]]:
+    """What `lock` takes: the lanes' positions, rooms and accounts."""
+    return [*columns(lanes(keys), 4), sorted(keys.rooms), sorted(keys.accounts)]
+
+
 async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
-    """The rows that `keys` name, locked."""
-    found = Books(now=clock.now())
-    await lock(connection, keys, found)
+    """The rows that `keys` name, which are locked. Raises `Missing`."""
     # The instant of the transaction is taken under the lock: a version must not be older than what the lock waited for.
-    found.now = clock.now()
-    if keys.lines:
-        keys = replace(keys, calls=keys.calls | await open_calls(connection, keys))
+    found = Books(now=clock.now())
     await named_rows(connection, keys, found)
     await what_is_behind(connection, keys, found)
     return found
-
-
-async def lock(connection: Connection, keys: Keys, found: Books) -> None:
-    """The lanes' positions (one that is not there is at zero), rooms and accounts. Raises `Missing`."""
-    where = lanes(keys)
-    rooms, names = sorted(keys.rooms), sorted(keys.accounts)
-    locked = await connection.fetchrow(sql("lock"), *columns(where, 4), rooms, names)
-    missing = keys.create and len(locked["rooms"]) + len(locked["accounts"]) < len(rooms) + len(names)
-    if missing or len(locked["positions"]) < len(where):
-        raise Missing
-    for row in filter(itemgetter("n"), locked["positions"]):
-        found.positions[LanePosition(row["host"], row["stream"], row["shard"], row["lane"])] = row["n"]
-    for row in locked["rooms"]:
-        found.rooms[row["jid"]] = room_rows.room(row)
-    for row in locked["accounts"]:
-        found.accounts[row["jid"]] = rows.account(row)
 
 
 async def create(connection: Connection, keys: Keys, clock: Clock) -> None:
@@ -66,19 +50,12 @@ def lanes(keys: Keys) -> list[tuple[str, str, str, int]]:
     return [(p.host, p.stream, p.shard, p.lane) for p in keys.positions]
 
 
-async def open_calls(connection: Connection, keys: Keys) -> frozenset[tuple[str, str]]:
-    """The open calls of `lines`. Only a batch with a new call in it asks for them."""
-    peers = columns([(key.account, key.peer) for key in keys.lines], 2)
-    return frozenset((row["account"], row["sid"]) for row in await connection.fetch(sql("open_calls"), *peers))
-
-
 async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
-    """What the locks protect: conversations, messages by id, calls, devices and jobs, members of rooms."""
-    owners = owners_of_devices(keys, found)
-    of_rooms = (keys.members, keys.nicks, keys.occupants)
-    named = (keys.conversations, keys.calls, keys.ids, keys.archived, keys.places, owners, *of_rooms)
-    if not any(named):
-        return
+    """Positions (one that is not there is at zero), rooms and accounts, and what the locks protect: conversations,
+    messages by id, calls, devices and jobs, members of rooms.
+    """
+    where = lanes(keys)
+    rooms, names = list(keys.rooms), list(keys.accounts)
     ids, archived = (
         [(*parts(conversation), identifier) for conversation, identifier in lookups]
         for lookups in (keys.ids, keys.archived)
@@ -89,9 +66,22 @@ async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
         *columns(keys.calls, 2),
         *columns(ids, 4),
         *columns(archived, 4),
-        owners,
-        *(column for wanted in of_rooms for column in columns(wanted, 2)),
+        whose_devices(keys),
+        *(column for wanted in (keys.members, keys.nicks, keys.occupants) for column in columns(wanted, 2)),
+        *columns([(key.account, key.peer) for key in keys.lines], 2),
+        *columns(where, 4),
+        rooms,
+        names,
     )
+    missing = keys.create and len(read["rooms"]) + len(read["accounts"]) < len(rooms) + len(names)
+    if missing or len(read["positions"]) < len(where):
+        raise Missing
+    for row in filter(itemgetter("n"), read["positions"]):
+        found.positions[LanePosition(row["host"], row["stream"], row["shard"], row["lane"])] = row["n"]
+    for row in read["rooms"]:
+        found.rooms[row["jid"]] = room_rows.room(row)
+    for row in read["accounts"]:
+        found.accounts[row["jid"]] = rows.account(row)
     for row in read["conversations"]:
         found.conversations[rows.key(row)] = rows.conversation(row)
     for call in map(rows.call, read["calls"]):
@@ -151,13 +141,13 @@ def may_be_unread(key: ConversationKey, keys: Keys, found: Books) -> bool:
     return conversation.unread > 0 if conversation else key not in keys.conversations
 
 
-def owners_of_devices(keys: Keys, found: Books) -> list[str]:
+def whose_devices(keys: Keys) -> str:
     """Whose devices and jobs are read. The feed, which makes accounts, passes over those without devices, as most
     are; whoever comes for a job must find it, also when its device has left.
     """
     if not keys.devices:
-        return []
-    return [account.jid for account in found.accounts.values() if account.devices or not keys.create]
+        return "none"
+    return "some" if keys.create else "all"
 
 
 def parts(key: ConversationKey) -> tuple[str, str, str]:

@@ -75,6 +75,11 @@ class Pool:
             )
 
     @property
+    def prepared(self) -> bool:
+        """Whether a session is ours from its beginning to its end."""
+        return self._prepared
+
+    @property
     def raw(self) -> Any:
         """asyncpg's own pool, for the parts of this adapter that bring their own time limits."""
         return self._pool

@@ -14,32 +14,46 @@ SELECT jid, version, timestamptz 'epoch' + (version + 2000000) * interval '1 mic
 ON CONFLICT (account) DO NOTHING RETURNING account;
 
 -- name: lock
--- Lock and read the lanes' positions, then rooms, then accounts: the one order that every writer keeps, in one round trip.
+-- Lock the lanes' positions, then rooms, then accounts: the one order that every writer keeps, in one round trip.
 SELECT
     ARRAY(
-        SELECT feed_position FROM feed_position
+        SELECT 1 FROM feed_position
         WHERE (host, stream, shard, lane) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]))
         ORDER BY host, stream, shard, lane FOR UPDATE
-    ) AS positions,
-    ARRAY(SELECT room FROM room WHERE jid = ANY ($5::text[]) ORDER BY jid FOR UPDATE) AS rooms,
-    ARRAY(SELECT account FROM account WHERE jid = ANY ($6::text[]) ORDER BY jid FOR UPDATE) AS accounts;
+    ),
+    ARRAY(SELECT 1 FROM room WHERE jid = ANY ($5::text[]) ORDER BY jid FOR UPDATE),
+    ARRAY(SELECT 1 FROM account WHERE jid = ANY ($6::text[]) ORDER BY jid FOR UPDATE);
 
 -- name: read_rows
 -- Everything that a transaction reads after its locks, in one round trip: an array of rows for each table.
+WITH locked AS MATERIALIZED (SELECT account FROM account WHERE jid = ANY ($28::text[])),
+-- whose devices and jobs are read: of all, or of those that have devices
+owner AS MATERIALIZED (SELECT (account).jid AS account FROM locked WHERE $14 = 'all' OR $14 = 'some' AND (account).devices > 0),
+-- the calls by account and session id, and those with these peers that are open
+sought AS MATERIALIZED (
+    SELECT account, sid FROM unnest($4::text[], $5::text[]) AS named(account, sid)
+    UNION
+    SELECT call.account, call.sid FROM unnest($21::text[], $22::text[]) AS line(account, peer)
+    JOIN call USING (account, peer) WHERE call.state IN ('ringing', 'outgoing', 'answered')
+)
 SELECT
+    -- what is locked
+    ARRAY(
+        SELECT feed_position FROM feed_position
+        WHERE (host, stream, shard, lane)
+            IN (SELECT * FROM unnest($23::text[], $24::text[], $25::text[], $26::smallint[]))
+    ) AS positions,
+    ARRAY(SELECT room FROM room WHERE jid = ANY ($27::text[])) AS rooms,
+    ARRAY(SELECT account FROM locked) AS accounts,
     -- the conversations by key, and those of the calls
     ARRAY(
         SELECT c FROM (
             SELECT account, peer, kind FROM unnest($1::text[], $2::text[], $3::text[]) AS named(account, peer, kind)
             UNION
-            SELECT call.account, call.peer, 'chat' FROM unnest($4::text[], $5::text[]) AS named(account, sid)
-            JOIN call USING (account, sid)
+            SELECT call.account, call.peer, 'chat' FROM sought JOIN call USING (account, sid)
         ) AS wanted JOIN conversation c USING (account, peer, kind)
     ) AS conversations,
-    -- the calls by account and session id
-    ARRAY(
-        SELECT call FROM unnest($4::text[], $5::text[]) AS wanted(account, sid) JOIN call USING (account, sid)
-    ) AS calls,
+    ARRAY(SELECT call FROM sought JOIN call USING (account, sid)) AS calls,
     -- messages by any of their ids, and by archive id alone, with those that they are about; one may come more than once
     ARRAY(
         WITH found AS (
@@ -67,14 +81,13 @@ SELECT
         WHERE (m).about IS NOT NULL
     ) AS messages,
     -- the accounts' devices
-    ARRAY(SELECT device FROM device WHERE account = ANY ($14::text[])) AS devices,
+    ARRAY(SELECT device FROM owner JOIN device USING (account)) AS devices,
     -- the accounts' open jobs, and all jobs of the calls; likewise
     ARRAY(
-        SELECT job FROM push_job job WHERE account = ANY ($14::text[]) AND state <> 'done'
+        SELECT job FROM owner JOIN push_job job USING (account) WHERE job.state <> 'done'
         UNION ALL
-        SELECT job FROM unnest($4::text[], $5::text[]) AS wanted(account, sid)
-        JOIN push_job job USING (account, sid)
-        WHERE job.sid IS NOT NULL AND job.state = 'done' AND account = ANY ($14::text[])
+        SELECT job FROM sought JOIN owner USING (account) JOIN push_job job USING (account, sid)
+        WHERE job.sid IS NOT NULL AND job.state = 'done'
     ) AS jobs,
     -- members of rooms by account, by the nickname of those who still belong, and by occupant id; likewise
     ARRAY(
@@ -316,8 +329,3 @@ SELECT account, peer, sid FROM (
     (SELECT account, peer, sid, proposed_at + $3::interval FROM call
     WHERE state IN ('outgoing', 'answered') AND proposed_at <= $1 - $3 ORDER BY proposed_at LIMIT $2)
 ) AS due ORDER BY over_at LIMIT $2;
-
--- name: open_calls
--- The calls with these peers that are open, by account and session id.
-SELECT account, sid FROM unnest($1::text[], $2::text[]) AS named(account, peer) JOIN call USING (account, peer)
-WHERE state IN ('ringing', 'outgoing', 'answered');

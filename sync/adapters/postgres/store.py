@@ -15,6 +15,7 @@ from sync.adapters.postgres.inbox import inbox_page, inbox_statement
 from sync.adapters.postgres.listing import NAMED, page_statement
 from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, Pool
 from sync.adapters.postgres.statements import sql
+from sync.adapters.postgres.transaction import locked
 from sync.model.books import Keys, Rule
 from sync.model.call import LASTS, Call, CallKey
 from sync.model.conversation import Account, ConversationKey, Kind, key_of
@@ -66,7 +67,7 @@ class PostgresStore:
         raise StoreUnavailable("retries")
 
     async def _transact(self, connection: Connection, keys: Keys, rule: Rule[T]) -> T:
-        async with connection.transaction():
+        async with locked(connection, load.locks(keys), prepared=self._pool.prepared):
             books = await load.books(connection, keys, self._clock)
             ruling = rule(books)
             await write.writes(connection, ruling.writes)
