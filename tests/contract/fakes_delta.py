@@ -1,6 +1,6 @@
 """Deltas of the store in memory: what `Store.delta` and `Store.call` promise, in the words of their queries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from sync.model.call import Call, CallState
@@ -24,11 +24,16 @@ def delta(tables: Tables, account: str, query: DeltaQuery, mention: Mention) -> 
     return DeltaPage(
         query=query,
         owner=owner,
-        ringing=tuple(sorted(ringing, key=lambda call: call.proposed_at)[::-1][:MAX_CALLS]),
-        settled=tuple(sorted(settled, key=lambda call: -call.version)[:MAX_CALLS]),
+        ringing=newest_calls(ringing)[:MAX_CALLS],
+        settled=tuple(sorted(settled, key=lambda call: (call.version, call.key.sid), reverse=True)[:MAX_CALLS]),
         items=tuple(item(tables, c, query, mention) for c in found[: query.limit]),
         more=len(found) > query.limit,
     )
+
+
+def newest_calls(calls: Iterable[Call]) -> tuple[Call, ...]:
+    """Two may be proposed in one microsecond."""
+    return tuple(sorted(calls, key=lambda call: (call.proposed_at, call.version, call.key.sid), reverse=True))
 
 
 def has_settled(call: Call) -> bool:

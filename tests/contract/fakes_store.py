@@ -30,7 +30,7 @@ from sync.model.room import Room, RoomMember, nick_key
 from sync.ports import DueJob, StreamMark
 from sync.rules.times import microseconds
 from tests.contract.fakes_bootstrap import MemoryBootstraps
-from tests.contract.fakes_delta import delta, newest_call
+from tests.contract.fakes_delta import delta, newest_call, newest_calls
 from tests.contract.fakes_inbox import inbox
 from tests.contract.fakes_registry import MemoryRegistry
 from tests.contract.fakes_rooms import MemoryRooms
@@ -150,7 +150,7 @@ class MemoryStore(MemoryRooms, MemoryBootstraps, MemoryRegistry):
 
     def _ringing(self, key: ConversationKey) -> tuple[Call, ...]:
         calls = [c for k, c in self.tables.calls.items() if line(k) == key]
-        return tuple(sorted((c for c in calls if c.state is CallState.RINGING), key=lambda c: c.proposed_at)[::-1])
+        return newest_calls(c for c in calls if c.state is CallState.RINGING)
 
     def _mention(self, c: Conversation) -> str | None:
         mentions = [m for m in unread_messages(self.tables, c.key) if means(m, c.key.account)]

@@ -8,6 +8,7 @@ import pytest
 
 from sync.model.call import CallState
 from sync.model.conversation import Base, Change, ChangeKind, ConversationKey, Direction, Kind, Pointer, Status
+from sync.model.delta import DeltaQuery
 from sync.model.query import ChangesPage, Cursor, ListQuery, RewriteQuery
 from sync.rules.times import FOR_EVER
 from tests.contract.fakes_store import sort_key
@@ -92,6 +93,16 @@ async def test_a_ringing_conversation_brings_its_calls_newest_first(stores: Benc
     await stores.put(accounts=[account()], conversations=[conversation(5, ringing=2)], calls=calls)
     [item] = (await stores.store.page(ANN, ListQuery())).items
     assert item.calls == (calls[1], calls[0])
+
+
+async def test_of_calls_of_one_microsecond_the_later_one_is_newer(stores: Bench) -> None:
+    calls = [call("s1", version=2), call("s3", version=1), call("s2", version=3)]
+    await stores.put(accounts=[account()], conversations=[conversation(5, ringing=3)], calls=calls)
+    [item] = (await stores.store.page(ANN, ListQuery())).items
+    assert [found.key.sid for found in item.calls] == ["s2", "s1", "s3"]
+    page = await stores.store.delta(ANN, DeltaQuery(limit=5))
+    assert page is not None
+    assert page.ringing == item.calls
 
 
 async def test_an_unknown_account_has_nothing(stores: Bench) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from sync.adapters.postgres import rows
-from sync.adapters.postgres.listing import FIRST_MENTION, SHOWN
+from sync.adapters.postgres.listing import FIRST_MENTION, NEWEST_CALLS, SHOWN
 from sync.model.delta import MAX_CALLS, MAX_CHANGES, MAX_STANZA_BYTES, DeltaItem, DeltaPage, DeltaQuery
 
 Arguments = tuple[object, ...]
@@ -19,12 +19,12 @@ _FULL = "c.matches AND c.status <> 'deleted'"
 _BRINGS = f"$3::boolean AND {_FULL} AND octet_length(c.last_stanza) <= {MAX_STANZA_BYTES}"
 _RINGING = f"""ARRAY(
         SELECT call FROM call WHERE call.account = $1 AND call.state = 'ringing'
-        ORDER BY call.proposed_at DESC LIMIT {MAX_CALLS})"""  # noqa: S608 - pieces of ours, no input
+        ORDER BY {NEWEST_CALLS} LIMIT {MAX_CALLS})"""  # noqa: S608 - pieces of ours, no input
 _SETTLED = f"""ARRAY(
         SELECT call FROM call
         WHERE call.account = $1 AND call.version > $4 AND call.state NOT IN ('ringing', 'outgoing')
             AND split_part(call.caller, '/', 1) <> call.account
-        ORDER BY call.version DESC LIMIT {MAX_CALLS})"""  # noqa: S608 - as above
+        ORDER BY call.version DESC, call.sid DESC LIMIT {MAX_CALLS})"""  # noqa: S608 - as above
 _LOG = f"""LEFT JOIN LATERAL (
     SELECT count(*) AS entries, coalesce(sum(octet_length(found.stanza)), 0) AS size,
         array_agg(found.change ORDER BY found.version) AS log

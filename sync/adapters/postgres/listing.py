@@ -49,11 +49,14 @@ FIRST_MENTION = """
         ) AS found ORDER BY found.rank LIMIT 1"""
 
 
+# Two may be proposed in one microsecond.
+NEWEST_CALLS = "call.proposed_at DESC, call.version DESC, call.sid DESC"
+
 # Of conversation c: what a list shows beside its row.
 BESIDE = f"""
     CASE WHEN c.ringing > 0 THEN ARRAY(
         SELECT call FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND call.state = 'ringing'
-        ORDER BY call.proposed_at DESC) END AS calls,
+        ORDER BY {NEWEST_CALLS}) END AS calls,
     CASE WHEN c.mentions > 0 THEN ({FIRST_MENTION}) END AS mention_id"""  # noqa: S608 - pieces of ours, no input
 
 # The conversations that are named by account, peer and kind.
