@@ -81,6 +81,12 @@ class Wire(Protocol):
         """
         ...
 
+    async def room(self) -> None:
+        """Returns when the server has taken what was sent, but for a little: who is going to say much waits for that.
+        At once where there is no connection.
+        """
+        ...
+
     def pause(self) -> None:
         """Stop reading: the server's own queue fills up instead of our memory."""
         ...

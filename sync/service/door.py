@@ -7,6 +7,7 @@ server has no time limit of its own for a delegated request, so each one gets an
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from time import perf_counter
 from xml.etree.ElementTree import Element
@@ -22,7 +23,7 @@ from sync.model.errors import (
     ServiceUnavailable,
     StoreUnavailable,
 )
-from sync.model.jid import domain, resource
+from sync.model.jid import bare, domain, resource
 from sync.model.query import EnablePush, RegisterDevice, UnregisterDevice
 from sync.model.registry import ListDevices, UnregisterPush
 from sync.ports import Observer, Wire
@@ -38,10 +39,12 @@ from sync.service.ingest import Ingest
 from sync.service.publishes import Publishes
 from sync.service.query import Queries
 from sync.service.registration import Registrations
+from sync.service.turns import Turns
 
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000  # under way at a time; an answer is milliseconds of work, so more only wait longer
+MAX_OF_ONE = MAX_REQUESTS // 10  # of those, by one account: one that asks without end keeps nobody out
 MAX_DIRECT = MAX_REQUESTS // 2  # of those, to the component itself: anybody in the network may ask it
 MAX_HEEDED = 16  # messages of anybody: what is beyond is dropped
 # After that the asker is told to wait. A database that hangs has limits for each connection and each statement; a
@@ -74,6 +77,8 @@ class Door:
         self._publishes, self._grants, self._observer = publishes, grants, observer
         self._requests: dict[asyncio.Task[None], tuple[Callable[[RequestError], Element], asyncio.TimerHandle]] = {}
         self._direct: set[asyncio.Task[None]] = set()  # of those, what the component itself was asked
+        self._asking: Counter[str] = Counter()  # of those, by accounts
+        self._turns = Turns(wire)
         self._late: set[asyncio.Task[None]] = set()  # given up, and not at their end yet
         self._heeding: set[asyncio.Task[None]] = set()
 
@@ -198,7 +203,17 @@ class Door:
         except RequestError as refusal:
             self._wire.send(envelope.error(stanza, refusal))
             return
-        self._start(self._answer_delegated(asked), lambda refusal: delegation.wrap_error(asked, refusal))
+        account = bare(asked.sender)
+        if self._asking[account] >= MAX_OF_ONE:
+            self._wire.send(delegation.wrap_error(asked, Overloaded()))
+        elif task := self._start(self._answer_delegated(asked), lambda refusal: delegation.wrap_error(asked, refusal)):
+            self._asking[account] += 1
+            task.add_done_callback(lambda _: self._asks_less(account))
+
+    def _asks_less(self, account: str) -> None:
+        self._asking[account] -= 1
+        if not self._asking[account]:
+            del self._asking[account]
 
     async def _answer_delegated(self, asked: Delegated) -> None:
         began = perf_counter()
@@ -225,10 +240,13 @@ class Door:
             return await self._queries.rewrites(account, name, asked.payload, asked.kind)
         if asking == INBOX:
             return await self._queries.inbox.answer(account, name, asked.payload, kind=asked.kind, request_id=asked.id)
+        if asking in (CONVSYNC, SYNC) and asked.kind == "get":
+            async with self._turns.of(account):
+                if asking == SYNC:
+                    return await self._queries.conversations(account, name, asked.payload)
+                return await self._queries.convsync(account, name, asked.payload, "get")
         if asking == CONVSYNC:
             return await self._queries.convsync(account, name, asked.payload, asked.kind)
-        if asking == SYNC and asked.kind == "get":
-            return await self._queries.conversations(account, name, asked.payload)
         if asking == SYNC:
             await self._queries.set(account, name, asked.payload)
         else:

@@ -22,10 +22,12 @@ ERROR = "<stream:error><{0} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></strea
 
 
 class Port:
-    """Takes components. `refusal`: the stream error for all of them; `brief`: each is let in and cut off at once."""
+    """Takes components. `refusal`: the stream error for all of them; `brief`: each is let in and cut off at once;
+    `hears`: from then on it reads what they say.
+    """
 
-    def __init__(self, *, refusal: str | None = None, brief: bool = False) -> None:
-        self.refusal, self.brief = refusal, brief
+    def __init__(self, *, refusal: str | None = None, brief: bool = False, hears: asyncio.Event | None = None) -> None:
+        self.refusal, self.brief, self.hears = refusal, brief, hears
         self.taken = 0
         self.came: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
         self.encrypted: list[bool] = []
@@ -52,6 +54,8 @@ class Port:
         self.encrypted.append(writer.get_extra_info("ssl_object") is not None)
         writer.write(b"<handshake/>")
         await self.came.put(writer)
+        if self.hears is not None:
+            await self.hears.wait()
         if not self.brief:
             await reader.read()
 

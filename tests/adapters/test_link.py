@@ -225,6 +225,48 @@ async def test_a_refusal_carries_what_was_said() -> None:
         assert 'xmlns="urn:x"' in serialise(caught.value.answer)
 
 
+# ---- room ------------------------------------------------------------------------------------------------------------
+
+LARGE = parse(f"<message xmlns='jabber:client'><body>{'x' * 256 * 1024}</body></message>")
+TIMES = 100  # more than what the system itself holds for two ends of a connection
+
+
+async def waits(it: Ends) -> asyncio.Task[None]:
+    """Who waits for room after much was said."""
+    await it.link.room()
+    for _ in range(TIMES):
+        it.link.send(LARGE)
+    waiting = asyncio.create_task(it.link.room())
+    await asyncio.wait([waiting], timeout=0.1)
+    assert not waiting.done()
+    return waiting
+
+
+async def test_there_is_room_again_when_the_server_has_taken_what_was_said() -> None:
+    port = Port(hears=asyncio.Event())
+    async with listening(port) as number, ends(number) as it:
+        assert await it.change()
+        waiting = await waits(it)
+        assert port.hears is not None
+        port.hears.set()
+        await asyncio.wait_for(waiting, LIMIT)
+
+
+@pytest.mark.parametrize("who", ["server", "component"])
+async def test_nobody_waits_for_room_on_a_connection_that_is_gone(who: str) -> None:
+    async with listening(Port(hears=asyncio.Event())) as number, ends(number) as it:
+        await it.link.room()  # nor on none
+        assert await it.change()
+        waiting = await waits(it)
+        stream = it.link._stream
+        assert stream is not None
+        if who == "server":
+            stream.transport.abort()
+        else:
+            it.link.close()
+        await asyncio.wait_for(waiting, LIMIT)
+
+
 # ---- TLS -------------------------------------------------------------------------------------------------------------
 
 

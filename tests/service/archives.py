@@ -94,6 +94,8 @@ class Server:
 
     def resume(self) -> None: ...
 
+    async def room(self) -> None: ...
+
 
 def last(yes: bool) -> str:
     return " last='true'" if yes else ""

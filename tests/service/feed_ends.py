@@ -46,6 +46,8 @@ class Lines:
 
     def resume(self) -> None: ...
 
+    async def room(self) -> None: ...
+
 
 class Watching(RecordingObserver):
     """Says when the subscription stands."""

@@ -128,6 +128,8 @@ class Lines:
 
     def resume(self) -> None: ...
 
+    async def room(self) -> None: ...
+
 
 def answer(token: DeltaToken, reached: int = 100) -> Answer:
     """To a `sync`, of the version that the token tells."""

@@ -56,6 +56,8 @@ class Module:
 
     def resume(self) -> None: ...
 
+    async def room(self) -> None: ...
+
 
 class Hall:
     """`Inboxes` over a store in memory, with so many conversations of ann's."""

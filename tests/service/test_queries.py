@@ -49,6 +49,8 @@ class Lines:
 
     def resume(self) -> None: ...
 
+    async def room(self) -> None: ...
+
 
 class Desk:
     """`Queries` over a store in memory. Of ann, `desk` asks, `phone` and `tablet` are online too, `tv` only bound."""

@@ -36,6 +36,8 @@ CONNECT_SECONDS = 5.0
 # Ask after 30 s of silence, three times; what we wrote is to be received within 45 s (milliseconds there).
 KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 45_000))
 REQUEST_SECONDS = 10.0  # for the server's answer to a request of ours
+# Of what was sent and the server has not taken: from where on who says much has to wait, and for how long.
+UNSENT_HIGH_BYTES, UNSENT_LOW_BYTES = 512 * 1024, 128 * 1024
 
 
 class Discreet(logging.Filter):
@@ -57,14 +59,25 @@ class Stream(ComponentXMPP):
     def __init__(self, jid: str, secret: str, on_stanza: Callable[[Element], None]) -> None:
         super().__init__(jid, secret)  # type: ignore[no-untyped-call]  # slixmpp's own
         self._on_stanza = on_stanza
+        self.clear = asyncio.Event()  # while little is unsent
+        self.clear.set()
 
     def connection_made(self, transport: Any, send_event: bool = True) -> None:
         """Open the stream. slixmpp's own takes a connection that is encrypted from its first byte for one given up."""
         del send_event
         self.transport = transport
+        transport.set_write_buffer_limits(high=UNSENT_HIGH_BYTES, low=UNSENT_LOW_BYTES)
         keep_alive(transport.get_extra_info("socket"))
         self.init_parser()
         self.send_raw(self.stream_header)
+
+    def pause_writing(self) -> None:
+        """More is unsent than the server takes at present."""
+        self.clear.clear()
+
+    def resume_writing(self) -> None:
+        """The server has taken most of it."""
+        self.clear.set()
 
     def send(self, data: Any, use_filters: bool = True) -> None:
         """slixmpp's own stanzas (the handshake, stream errors) leave at once, not by a queue."""
@@ -166,6 +179,11 @@ class Link:
             raise Refused(condition(answer), answer)
         return answer
 
+    async def room(self) -> None:
+        """`Wire.room`."""
+        if self.up and self._stream is not None:
+            await self._stream.clear.wait()
+
     def pause(self) -> None:
         """`Wire.pause`."""
         self._paused = True
@@ -198,6 +216,7 @@ class Link:
                 stream.send_raw("</stream:stream>")
             if stream.transport is not None:
                 stream.transport.close()
+            stream.clear.set()
         self._lost()
 
     async def _connect(self) -> bool:
@@ -257,8 +276,10 @@ class Link:
         self.refused = str(error["condition"])
 
     def _lost(self) -> None:
-        """The connection is gone: whoever waits for an answer learns it now."""
+        """The connection is gone: whoever waits for an answer, or for room, learns it now."""
         self._down.set()
+        if self._stream is not None:
+            self._stream.clear.set()
         for _, future in self._waiting.values():
             if not future.done():
                 future.set_exception(Refused("disconnected"))
