@@ -4,11 +4,11 @@ Ids are claims of any length by anyone; only what is found in the conversation's
 """
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from xml.sax.saxutils import quoteattr
 
 from sync.model.conversation import Change, ChangeKind, ConversationKey, Direction, IndexedMessage, Kind, key_of
+from sync.model.copies import replace
 from sync.model.event import MessageEvent, RoomMessageEvent
 from sync.rules.view import View, wrote
 

@@ -5,7 +5,6 @@ Only a message's own sender changes it (XEP-0308 §4, XEP-0424 §4), or in rooms
 is ignored and counted. The messages of rooms that this server keeps are decided in `sync.rules.rooms`.
 """
 
-from dataclasses import replace
 from datetime import datetime
 
 from sync.model.conversation import (
@@ -18,6 +17,7 @@ from sync.model.conversation import (
     Status,
     key_of,
 )
+from sync.model.copies import replace
 from sync.model.effect import Effect, MessageArrived, MessageCorrected, MessageReacted, MessageWithdrawn
 from sync.model.event import Body, Bounce, Correction, MessageEvent, Moderation, Reaction, Retraction
 from sync.rules.index import (

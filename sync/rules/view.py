@@ -5,7 +5,7 @@ derived here, in one place, from the difference between the two.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync.model.call import Call
@@ -21,6 +21,7 @@ from sync.model.conversation import (
     Kind,
     Pointer,
 )
+from sync.model.copies import replace
 from sync.model.effect import Effect
 from sync.model.event import MessageEvent
 from sync.rules.times import next_version
