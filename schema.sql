@@ -162,7 +162,9 @@ CREATE TABLE call (
     continues text,                               -- the session id of the call that goes on in this one
     archive_id text,
     stanza text,
+    kind text NOT NULL DEFAULT 'chat',            -- 'group': into a room, which is the peer
     PRIMARY KEY (account, peer, sid),
+    CONSTRAINT call_kind CHECK (kind IN ('chat', 'group')),
     CONSTRAINT call_sid_is_short CHECK (octet_length(sid) <= 128),
     CONSTRAINT call_state CHECK (
         state IN ('ringing', 'outgoing', 'answered', 'rejected', 'missed', 'closed', 'ended', 'undeliverable')),
@@ -214,6 +216,7 @@ CREATE TABLE room (
     private boolean NOT NULL DEFAULT false,
     destroyed boolean NOT NULL DEFAULT false,
     listing bigint,                               -- names the list of all members that has begun
+    called_at timestamptz,                        -- when somebody last invited into a call
     trim_at timestamptz NOT NULL DEFAULT now() + interval '1 day',
     CONSTRAINT room_is_bare CHECK (jid <> '' AND strpos(jid, '/') = 0 AND octet_length(jid) <= 3071),
     CONSTRAINT room_fanned_what_is_there CHECK (fanned <= version)
@@ -264,10 +267,15 @@ CREATE TABLE room_entry (
     stanza text,
     past boolean NOT NULL DEFAULT false,          -- out of the room's archive: nobody is woken for it
     counted boolean NOT NULL DEFAULT true,        -- a message that members have unread
+    step text,                                    -- of a call
+    media text[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (room, rank),
     CONSTRAINT room_entry_kind CHECK (kind IN (
-        'message', 'corrected', 'retracted', 'moderated', 'reacted', 'displayed', 'joined', 'gone', 'destroyed')),
+        'message', 'corrected', 'retracted', 'moderated', 'reacted', 'call', 'displayed', 'joined', 'left', 'gone',
+        'destroyed')),
     CONSTRAINT room_entry_message_has_stanza CHECK (kind <> 'message' OR stanza IS NOT NULL),
+    CONSTRAINT room_entry_call_has_step CHECK (
+        kind <> 'call' OR (step IS NOT NULL AND target_id IS NOT NULL AND (step <> 'propose' OR stanza IS NOT NULL))),
     CONSTRAINT room_entry_change_has_target CHECK (
         kind NOT IN ('corrected', 'retracted', 'moderated', 'reacted', 'displayed')
         OR (target_rank IS NOT NULL AND target_id IS NOT NULL))

@@ -43,10 +43,9 @@ class Keys:
     the named conversation (an id of any of the three sorts), `archived` likewise by archive id alone, `places` by rank.
     `behind`: for these conversations, what is unread behind each message that the lookups by id find in them, or in
     another with the same peer (in a room's index: for that account), and behind the ranks of `marks`. `calls`: by
-    account and `key_of` the session id; `lines`: with these peers, all calls that are open, as if they were among
-    `calls`.
-    `devices`: the accounts' devices with the jobs that are open or belong to one of `calls`. `members`: by room and
-    account; `nicks` by room and `nick_key`; `occupants` by room and occupant-id.
+    account and `key_of` the session id, with their conversations; `lines`: with these peers, all calls that are open,
+    as if they were among `calls`. `devices`: the accounts' devices with the jobs that are open or belong to one of
+    `calls`. `members`: by room and account; `nicks` by room and `nick_key`; `occupants` by room and occupant-id.
     """
 
     accounts: frozenset[str] = frozenset()

@@ -4,10 +4,25 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from sync.model.conversation import ConversationKey, Kind
 from sync.model.jid import bare
 
 # XEP-0353 §6: a call of which nobody says that it is over is over after so long.
 LASTS = timedelta(hours=24)
+
+
+class CallStep(StrEnum):
+    """XEP-0353 §3–5, XEP-0482 §2: one step of a call. `accept` is read as `proceed`, `invite` as `propose`, `left` as
+    `finish`. `YIELD` is a `reject` or `retract` of the one of two crossing proposes that gives way (XEP-0353 §5.1).
+    """
+
+    PROPOSE = "propose"
+    RINGING = "ringing"
+    PROCEED = "proceed"
+    REJECT = "reject"
+    RETRACT = "retract"
+    FINISH = "finish"
+    YIELD = "yield"
 
 
 class CallState(StrEnum):
@@ -41,11 +56,12 @@ class CallKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call of one account.
+    """One call of one account. `kind`: with a peer, or into a room (`key.peer`) by one of its members.
 
-    `session_id` is the id as it came; `caller` the proposing full JID; `media` audio and video as proposed;
-    `rings_until` the end of ringing, counted from the server's time of the propose; `answered_by` the resource that
-    took it, of either party; `continues` the session id of the call that goes on in this one; `stanza` the propose,
+    `session_id` is the id as it came; `caller` the proposing full JID, of a call of the account's own into a room the
+    account; `media` audio and video as proposed; `rings_until` the end of ringing, counted from the server's time of
+    the propose; `answered_by` the resource that took it, of either party, in a room the nickname of who came first
+    (None: the account itself); `continues` the session id of the call that goes on in this one; `stanza` the propose,
     None for records made by a terminal stanza.
     """
 
@@ -61,6 +77,12 @@ class Call:
     continues: str | None = None
     archive_id: str | None = None
     stanza: str | None = field(default=None, repr=False)
+    kind: Kind = Kind.CHAT
+
+    @property
+    def conversation(self) -> ConversationKey:
+        """The conversation that it belongs to."""
+        return ConversationKey(self.key.account, self.key.peer, self.kind)
 
     def rings(self, now: datetime) -> bool:
         """True while a phone should ring for it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from sync.model.call import CallStep
 from sync.model.conversation import Direction, Kind, Notify
 from sync.model.room import Affiliation, Departure
 
@@ -142,24 +143,11 @@ class Subscription(StrEnum):
     SETTLED = "settled"
 
 
-class CallStep(StrEnum):
-    """XEP-0353 §3–5, XEP-0482 §2: one step of a call. `accept` is read as `proceed`, `invite` as `propose`, `left` as
-    `finish`. `YIELD` is a `reject` or `retract` of the one of two crossing proposes that gives way (XEP-0353 §5.1).
-    """
-
-    PROPOSE = "propose"
-    RINGING = "ringing"
-    PROCEED = "proceed"
-    REJECT = "reject"
-    RETRACT = "retract"
-    FINISH = "finish"
-    YIELD = "yield"
-
-
 @dataclass(frozen=True, slots=True)
 class CallMessage:
     """XEP-0353: a step of the call `session_id`. `media` (audio, video) only with a propose; `migrated` only with a
-    finish: the session id of the call in which this one goes on.
+    finish: the session id of the call in which this one goes on. Of an invite in a room `session_id` is its sender's
+    claim: the room's stanza-id goes before.
     """
 
     step: CallStep

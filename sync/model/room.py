@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from sync.model.call import CallStep
 from sync.model.conversation import key_of
 
 
@@ -39,7 +40,8 @@ class Departure(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
     """A room: `version` is the rank of its newest entry, `fanned` the newest one that every member has. `listing`:
-    names the list of all members that has begun and is not complete yet.
+    names the list of all members that has begun and is not complete yet. `called_at`: when somebody last invited into a
+    call.
     """
 
     jid: str
@@ -48,6 +50,7 @@ class Room:
     private: bool = False
     destroyed: bool = False
     listing: int | None = None
+    called_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +80,10 @@ class EntryKind(StrEnum):
     RETRACTED = "retracted"
     MODERATED = "moderated"
     REACTED = "reacted"
+    CALL = "call"  # a step of one
     DISPLAYED = "displayed"  # `only` its author: a read pointer
     JOINED = "joined"  # `only` the member
+    LEFT = "left"  # `only` the member, while calls may be going on
     GONE = "gone"  # `only` the member, who may not come back by itself
     DESTROYED = "destroyed"
 
@@ -91,6 +96,10 @@ class RoomEntry:
     `target_*` describe the message that a change is about: its rank, the id that names it to clients, whether it
     counts, who wrote it, whom it mentioned. `mentions` names accounts, `everybody` all of them. `past`: out of the
     room's archive, nobody is woken for it; `counted`: the members have the message unread.
+
+    Of a call `step` says what is done, `target_id` is its session id, `media` of an invite what is offered,
+    `everybody`: with this step the invite is over for all who have not answered. Of who goes, and of a room that does,
+    `step` is a finish where calls may be going on.
     """
 
     room: str
@@ -114,6 +123,8 @@ class RoomEntry:
     stanza: str | None = field(default=None, repr=False)
     past: bool = False
     counted: bool = True
+    step: CallStep | None = None
+    media: tuple[str, ...] = ()
 
 
 def nick_key(nick: str) -> str:

@@ -10,12 +10,12 @@ here; whether they name anything is for the rules to find out, and who may do wh
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
+from sync.model.call import CallStep
 from sync.model.conversation import ENCRYPTED, Direction
 from sync.model.event import (
     Body,
     Bounce,
     CallMessage,
-    CallStep,
     Content,
     Correction,
     Displayed,
@@ -66,6 +66,7 @@ _CALL_IDS = ("jm-propose-", "jm-proceed-")
 # XEP-0482 §2, in the words of XEP-0353.
 _INVITES: dict[str, CallStep] = {
     clark(CALL_INVITES, "invite"): CallStep.PROPOSE,
+    clark(CALL_INVITES, "propose"): CallStep.PROPOSE,  # as it was called before there was a XEP; Dino's
     clark(CALL_INVITES, "accept"): CallStep.PROCEED,
     clark(CALL_INVITES, "reject"): CallStep.REJECT,
     clark(CALL_INVITES, "retract"): CallStep.RETRACT,
@@ -190,7 +191,7 @@ def decode_message(message: Element, *, account: str, direction: Direction, room
 
 
 _OTHERWISE = (
-    ("call", "call in a room"),  # XEP-0353 §1 is for calls between two, and in rooms XEP-0482 rings nobody here
+    ("call", "call in a room"),  # XEP-0353 §1 is for calls between two
     *(("conference", "invitation"), ("omemo", "key transport"), ("tombstone", "tombstone"), ("event", "event")),
     *(("state", "state"), ("subject", "subject"), ("fallback", "fallback"), ("muc-user", "room")),
 )
@@ -208,8 +209,8 @@ def _outright(message: Element, found: Found, direction: Direction, room: str | 
         return Nothing("empty")
     if "copy" in found:
         return Nothing("copy")
-    if "call" in found and room is None:
-        return _call(message, found)
+    if "call" in found and (room is None or found["call"].tag in _INVITES):
+        return _call(message, found, room)
     return None
 
 
@@ -243,7 +244,7 @@ def _bounce(message: Element, found: Found, direction: Direction, room: str | No
     if room is not None:
         pass
     elif step is not None and _STEPS[step.tag] in _BOUNCING:
-        call = _session_id(message, found)
+        call = _session_id(message, found, None)
     elif step is None and target is not None and target.startswith(_CALL_IDS):
         call = target[len(_CALL_IDS[0]) :] or None
     error = found.get("error")
@@ -251,9 +252,9 @@ def _bounce(message: Element, found: Found, direction: Direction, room: str | No
     return Bounce(target, call, next(iter(named), "undefined-condition"))
 
 
-def _call(message: Element, found: Found) -> Content:
+def _call(message: Element, found: Found, room: str | None) -> Content:
     element = found["call"]
-    session_id = _session_id(message, found)
+    session_id = _session_id(message, found, room)
     # XEP-0353 §4: the id names the session; without one the step is about nothing.
     if not session_id:
         return Nothing("call without id")
@@ -267,12 +268,13 @@ def _call(message: Element, found: Found) -> Content:
     return CallMessage(step, session_id, _media(element) if step is CallStep.PROPOSE else (), migrated)
 
 
-def _session_id(message: Element, found: Found) -> str | None:
-    """XEP-0482 §3.1: an invite is named by its message."""
+def _session_id(message: Element, found: Found, room: str | None) -> str | None:
+    """XEP-0482 §3.1: an invite is named by its message, in a room by the id that the room gives it."""
     element, origin = found["call"], found.get("origin-id")
     if _STEPS[element.tag] is not CallStep.PROPOSE or element.tag not in _INVITES:
         return element.get("id") or None
-    return (origin.get("id") if origin is not None else None) or message.get("id") or None
+    given = groupchat.stanza_ids(message, room) if room is not None else ()
+    return next(iter(given), None) or (origin.get("id") if origin is not None else None) or message.get("id") or None
 
 
 def _of(element: Element, name: str) -> Element | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from sync.model.conversation import Direction, IndexedMessage, Kind, key_of
-from sync.model.event import Body, Displayed, Invitation, MessageEvent
+from sync.model.event import Body, CallMessage, Displayed, Invitation, MessageEvent
 from sync.model.jid import bare, resource
 from sync.rules.index import SAME_MESSAGE, indexed
 from sync.rules.view import After, Decision, View, ignore, opened, settled, version_for
@@ -29,7 +29,7 @@ def sent(before: View, event: MessageEvent, now: datetime) -> Decision:
     """A note of a message that goes out, under its ids. It is no message yet: the room may refuse it. What changes
     messages leaves none: where it changes nothing its note would lie open to whoever repeats the id.
     """
-    if not isinstance(event.content, Body) or not (event.message_id or event.origin_id):
+    if not isinstance(event.content, Body | CallMessage) or not (event.message_id or event.origin_id):
         return ignore("room-sent")
     version = version_for(before, now)
     at = min(event.at, now)

@@ -2,7 +2,8 @@
 
 A call is keyed by account, peer and session id; only that peer and the account's own devices change it. A call ends
 once: whatever comes later changes nothing, and a terminal step that overtakes its propose leaves a closed record that
-the propose cannot open. `FIRST` says how a call begins, `NEXT` what may become of it; the diagram in docs/state.md is
+the propose cannot open. What one member does about a call in a room concerns the others by what `sync.rules.room_calls`
+makes of it. `FIRST` says how a call begins, `NEXT` what may become of it; the diagram in docs/state.md is
 drawn from both.
 """
 
@@ -11,18 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from sync.model.call import Call, CallKey, CallState
+from sync.model.call import Call, CallKey, CallState, CallStep
 from sync.model.conversation import (
     Change,
     ChangeKind,
-    ConversationKey,
     Direction,
     IndexedMessage,
+    Kind,
     Status,
     key_of,
 )
 from sync.model.effect import CallMissed, CallRings, CallSettled, Effect
-from sync.model.event import Bounce, CallMessage, CallStep, MessageEvent
+from sync.model.event import Bounce, CallMessage, MessageEvent
 from sync.model.jid import resource
 from sync.rules.messages import failed
 from sync.rules.view import After, CallPolicy, Decision, Tally, View, ignore, is_own, opened, settled, version_for
@@ -34,6 +35,7 @@ class By(StrEnum):
     CALLER = "caller"
     CALLED = "called"
     EITHER = "either"
+    ANOTHER = "another member"  # of the room that was called: neither the caller nor the account
     TIME = "time"
 
 
@@ -52,6 +54,8 @@ class Turn(StrEnum):
     CROSSED = "crossing propose"  # XEP-0353 §5.1: with the lower id
     CONTINUED = "new propose"  # XEP-0353 §5.2
     OUT = "is up"
+    OVER = "end of the invite"  # XEP-0482: taken back by the caller, or nobody is in the call any more
+    GONE = "leaving the room"
 
 
 FIRST: dict[tuple[Direction, Propose], CallState] = {
@@ -87,6 +91,11 @@ NEXT: dict[tuple[CallState, By, CallStep | Turn], CallState] = {
     (CallState.ANSWERED, By.CALLED, Turn.BOUNCED): CallState.UNDELIVERABLE,
     (CallState.ANSWERED, By.EITHER, Turn.CONTINUED): CallState.ENDED,
     (CallState.ANSWERED, By.TIME, Turn.OUT): CallState.ENDED,
+    (CallState.OUTGOING, By.ANOTHER, CallStep.PROCEED): CallState.ANSWERED,
+    (CallState.RINGING, By.ANOTHER, Turn.OVER): CallState.MISSED,
+    (CallState.RINGING, By.CALLED, Turn.GONE): CallState.CLOSED,
+    (CallState.OUTGOING, By.CALLER, Turn.GONE): CallState.ENDED,
+    (CallState.ANSWERED, By.EITHER, Turn.GONE): CallState.ENDED,
 }
 
 # What ends the ringing: before its propose it leaves a record that is closed.
@@ -95,7 +104,8 @@ TERMINAL = frozenset({CallStep.PROCEED, CallStep.REJECT, CallStep.RETRACT, CallS
 
 def following(state: CallState, by: By, what: CallStep | Turn) -> CallState | None:
     """The state that follows, None where nothing does."""
-    return NEXT.get((state, by, what)) or NEXT.get((state, By.EITHER, what))
+    found = NEXT.get((state, by, what))
+    return found if found or by is By.ANOTHER else NEXT.get((state, By.EITHER, what))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,8 @@ class Moment:
 def call_step(before: View, content: CallMessage, event: MessageEvent, policy: CallPolicy, now: datetime) -> Decision:
     """One step of a call."""
     call = named_call(before, event)
+    if call is not None and call.kind is not event.kind:
+        return ignore("not-between-two")  # the peer is a room, and that id names a call of all of its members
     if content.step is CallStep.PROPOSE:
         return ignore("known-call") if call else propose(before, content, event, policy, now)
     if call is None:
@@ -123,7 +135,7 @@ def call_step(before: View, content: CallMessage, event: MessageEvent, policy: C
         return ignore("answered-elsewhere")  # two devices at once: the one that answered has the call
     moment = Moment(policy, event.at, now)
     ending = moved(before, call, state, moment, resource=event.resource, taker=taker)
-    return joined([ending, *going_on(after_of(before, ending), call, moment)])
+    return as_one([ending, *going_on(after_of(before, ending), call, moment)])
 
 
 def propose(before: View, content: CallMessage, event: MessageEvent, policy: CallPolicy, now: datetime) -> Decision:
@@ -156,8 +168,9 @@ def propose(before: View, content: CallMessage, event: MessageEvent, policy: Cal
         continues=former[-1].session_id if former else None,
         archive_id=event.archive_id,
         stanza=event.stanza,
+        kind=event.kind,
     )
-    return joined([*ended, recorded(before, call, moment, begun(call, before, event))])
+    return as_one([*ended, recorded(before, call, moment, begun(call, before, event))])
 
 
 def proposed(before: View, content: CallMessage, event: MessageEvent, moment: Moment) -> Propose:
@@ -233,7 +246,7 @@ def bounced(before: View, content: Bounce, event: MessageEvent, policy: CallPoli
     if content.call is None and not (call and call.is_own):
         return failed(before, content, event, now)
     by = By.CALLER if call and call.is_own else By.CALLED
-    state = following(call.state, by, Turn.BOUNCED) if call else None
+    state = following(call.state, by, Turn.BOUNCED) if call and call.kind is event.kind else None
     if call is None or state is None:
         return ignore("bounce")
     return moved(before, call, state, Moment(policy, event.at, now))
@@ -288,7 +301,7 @@ def recorded(
     entry: IndexedMessage | None = None
     if call.state is CallState.MISSED:
         conversation = replace(conversation, activity_at=max(conversation.activity_at, at))
-        if moment.policy.missed_counts:
+        if moment.policy.missed_counts and call.kind is Kind.CHAT:  # members of a room count what is said there
             entry = missed_entry(call, at)
             conversation = replace(conversation, unread=conversation.unread + 1)
     after = After(
@@ -307,7 +320,7 @@ def missed_entry(call: Call, at: datetime) -> IndexedMessage:
     or something behind it.
     """
     return IndexedMessage(
-        conversation=ConversationKey(call.key.account, call.key.peer),
+        conversation=call.conversation,
         rank=call.version,
         direction=Direction.IN,
         sent_at=at,
@@ -321,7 +334,7 @@ def missed_entry(call: Call, at: datetime) -> IndexedMessage:
 def ending(call: Call) -> Change:
     """The change log's entry for a call that is over."""
     return Change(
-        conversation=ConversationKey(call.key.account, call.key.peer),
+        conversation=call.conversation,
         version=call.version,
         kind=ChangeKind.CALL_ENDED,
         target_rank=0,
@@ -360,7 +373,7 @@ def after_of(before: View, decision: Decision) -> View:
     return replace(before, account=after.account, conversation=after.conversation) if after else before
 
 
-def joined(decisions: Sequence[Decision]) -> Decision:
+def as_one(decisions: Sequence[Decision]) -> Decision:
     """Decisions about one conversation, each made after the one before, as one; each has a version of its own."""
     afters = [decision.after for decision in decisions if decision.after is not None]
     last = afters[-1]

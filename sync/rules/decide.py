@@ -26,7 +26,7 @@ from sync.model.event import (
     Retraction,
     Subscription,
 )
-from sync.rules import abroad, calls, contacts, markers, messages
+from sync.rules import abroad, calls, contacts, markers, messages, room_calls
 from sync.rules.view import Conduct, Decision, View, ignore
 
 
@@ -34,7 +34,7 @@ def decide(before: View, event: MessageEvent, conduct: Conduct, now: datetime) -
     """What an event does to the conversation of `before`, and to the account's phones."""
     if event.blocked:
         return ignore("blocked")
-    # XEP-0334 §4.3: no-store leaves no trace; calls are looked at first (PROTOCOLS §5).
+    # XEP-0334 §4.2: no-store leaves no trace; calls are looked at first (PROTOCOLS §5).
     if not event.stored and not isinstance(event.content, CallMessage | Bounce):
         return ignore("no-store")
     if event.replayed:
@@ -76,6 +76,8 @@ def by_content(  # noqa: PLR0912 - one branch for each content is its whole poin
             return contacts.bookmarked(before, content, event, now)
         case Subscription():
             return contacts.subscription(before, content, event, now)
+        case CallMessage() if event.kind is Kind.GROUP:
+            return room_calls.abroad(before, content, event, conduct.calls, now)
         case CallMessage():
             return calls.call_step(before, content, event, conduct.calls, now)
         case Bounce():

@@ -40,7 +40,7 @@ from sync.rules.contacts import answered
 from sync.rules.decide import decide
 from sync.rules.groups import concerns, deliver
 from sync.rules.jobs import Case, Phone, ended, is_first_ring
-from sync.rules.lines import calls_of, lines_of
+from sync.rules.lines import calls_of, calls_told, lines_of
 from sync.rules.lobby import Lobby
 from sync.rules.markers import read_to
 from sync.rules.publish_budget import PublishPolicy
@@ -190,14 +190,14 @@ class Fold:
         """A call nobody answered in time."""
         call = self._calls.get(key)
         if call is not None and key.account in self._accounts:
-            view = self._view(ConversationKey(key.account, key.peer))
-            self._apply(expired(view, call, self._policies.calls, self._now))
+            self._apply(expired(self._view(call.conversation), call, self._policies.calls, self._now))
 
     def deliver(self, member: RoomMember, entry: RoomEntry) -> None:
         """An entry of a room, to one member."""
         if member.account not in self._accounts:
             return
-        view = self._view(ConversationKey(member.account, entry.room, Kind.GROUP))
+        key = ConversationKey(member.account, entry.room, Kind.GROUP)
+        view = self._view(key, calls=calls_told(member, entry, self._calls))
         if entry.kind is EntryKind.DISPLAYED and entry.target_rank is not None:
             view = replace(view, behind=self._shelf.behind(view.key, [entry.target_rank]))
         self._apply(deliver(view, member, entry, self._policies.conduct, self._now))
@@ -236,7 +236,7 @@ class Fold:
         if event.to_self:
             # A step told to oneself is about a call with somebody else (rules/calls.py: named_call).
             ringing = next((call for call in calls if call.state is CallState.RINGING), None)
-            key = ConversationKey(event.account, ringing.key.peer) if ringing else key
+            key = ringing.conversation if ringing else key
         if isinstance(event.content, Bounce) and key not in self._conversations:
             key = replace(key, kind=Kind.GROUP)  # an error of a room reads like a peer's
         view = replace(self._view(key, ids=wanted_ids(event), calls=calls), lines=lines_of(event, self._calls))

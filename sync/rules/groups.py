@@ -28,9 +28,11 @@ from sync.model.effect import (
 )
 from sync.model.jid import resource
 from sync.model.room import EntryKind, RoomEntry, RoomMember
+from sync.rules.calls import after_of, as_one
 from sync.rules.index import envelope_of
 from sync.rules.markers import read_to
 from sync.rules.messages import reopened
+from sync.rules.room_calls import having, left, told
 from sync.rules.times import microseconds
 from sync.rules.view import (
     NOTHING_BEHIND,
@@ -42,6 +44,7 @@ from sync.rules.view import (
     cleared,
     counts,
     ignore,
+    opened,
     read_up_to,
     settled,
     version_for,
@@ -80,12 +83,14 @@ def by_kind(before: View, member: RoomMember, entry: RoomEntry, conduct: Conduct
             return message(before, member, entry, conduct, now)
         case EntryKind.CORRECTED | EntryKind.RETRACTED | EntryKind.MODERATED | EntryKind.REACTED:
             return change(before, member, entry, now)
+        case EntryKind.CALL:
+            return told(before, member, entry, conduct.calls, now)
         case EntryKind.DISPLAYED:
             return displayed(before, entry, now)
         case EntryKind.JOINED:
             return joined(before, entry, now)
-        case EntryKind.GONE | EntryKind.DESTROYED:
-            return gone(before, entry, now)
+        case EntryKind.LEFT | EntryKind.GONE | EntryKind.DESTROYED:
+            return parted(before, entry, conduct, now)
         case _:
             assert_never(entry.kind)
 
@@ -259,13 +264,21 @@ def joined(before: View, entry: RoomEntry, now: datetime) -> Decision:
     return Decision(after=After(account=settled(before, conversation), conversation=conversation))
 
 
+def parted(before: View, entry: RoomEntry, conduct: Conduct, now: datetime) -> Decision:
+    """In the room no more: its calls are over, and perhaps there is nothing left to read."""
+    if before.conversation is None:
+        return ignore("gone")
+    ended = left(having(before, before.conversation, entry), entry, conduct.calls, now) if before.calls else []
+    if entry.kind is EntryKind.LEFT:
+        return as_one(ended) if ended else ignore("left")
+    return as_one([*ended, gone(after_of(before, ended[-1]) if ended else before, entry, now)])
+
+
 def gone(before: View, entry: RoomEntry, now: datetime) -> Decision:
     """Shut out, or the room destroyed: nobody can read there any more, so nothing is unread. A conversation with a
     room that is no more is deleted; with one that is closed to the member it is put away.
     """
-    conversation = before.conversation
-    if conversation is None:
-        return ignore("gone")
+    conversation = opened(before, before.account.version, entry.at)
     version = version_for(before, now)
     was_unread = conversation.unread
     first = conversation.read.rank + 1

@@ -70,7 +70,7 @@ def of(job: PushJob, key: ConversationKey) -> PushJob:
 
 def about(job: PushJob, call: Call) -> PushJob:
     """The job, about a call."""
-    return replace(job, peer=call.key.peer, sid=call.key.sid)
+    return replace(job, peer=call.key.peer, about=call.kind, sid=call.key.sid)
 
 
 def shared(queued: PushJob, key: ConversationKey | None) -> PushJob:

@@ -9,6 +9,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from sync.model.books import Unlisted
+from sync.model.call import LASTS, CallStep
 from sync.model.event import FeedPosition, Membership, RoomDestroyedEvent, RoomMembersEvent
 from sync.model.room import Affiliation, Departure, EntryKind, Room, RoomEntry, RoomMember
 from sync.rules.rooms import RoomAfter, RoomView, next_rank
@@ -70,7 +71,15 @@ def taken(
     if named.why in SHUT_OUT:
         entry = told(room, named, EntryKind.GONE, event, now)
         return replace(member, until=entry.rank), entry
+    if may_call(room, event.at):  # else nothing of the room goes on anywhere
+        entry = told(room, named, EntryKind.LEFT, event, now)
+        return replace(member, until=entry.rank), entry
     return replace(member, until=room.version), None
+
+
+def may_call(room: Room, at: datetime) -> bool:
+    """True where some call into the room may not be over."""
+    return room.called_at is not None and at - room.called_at < LASTS
 
 
 def name_of_listing(position: FeedPosition) -> int:
@@ -89,7 +98,8 @@ def belongs(named: Membership) -> bool:
 def destroyed(before: RoomView, event: RoomDestroyedEvent, now: datetime) -> RoomAfter:
     """XEP-0045 §10.9: the room is no more, for anybody."""
     rank = next_rank(before.room, now)
-    entry = RoomEntry(room=event.account, rank=rank, kind=EntryKind.DESTROYED, at=min(event.at, now))
+    over = CallStep.FINISH if may_call(before.room, event.at) else None
+    entry = RoomEntry(room=event.account, rank=rank, kind=EntryKind.DESTROYED, at=min(event.at, now), step=over)
     room = replace(before.room, version=rank, destroyed=True, listing=None)
     return RoomAfter(room=room, entries=(entry,), unlisted=Unlisted(room=room.jid, listing=rank, until=rank))
 
@@ -109,7 +119,8 @@ def member_of(room: Room, named: Membership, *, since: int) -> RoomMember:
 
 
 def told(room: Room, named: Membership, kind: EntryKind, event: RoomMembersEvent, now: datetime) -> RoomEntry:
-    """An entry for one member."""
+    """An entry for one member. Who is in the room no more is in no call there."""
+    over = kind is not EntryKind.JOINED and may_call(room, event.at)
     return RoomEntry(
         room=room.jid,
         rank=next_rank(room, now),
@@ -118,4 +129,5 @@ def told(room: Room, named: Membership, kind: EntryKind, event: RoomMembersEvent
         only=named.account,
         sender=f"{room.jid}/{named.nick}" if named.nick else None,
         private=event.private,
+        step=CallStep.FINISH if over else None,
     )

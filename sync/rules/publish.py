@@ -43,6 +43,8 @@ def notice(claim: Claim, excerpt: Excerpt | None, policy: PublishPolicy) -> Noti
 def of_call(claim: Claim, told: Notice) -> Notice:
     """A call rings where the client understands that (`tigase:push:jingle:0`); elsewhere it is something new."""
     call = claim.call
+    if call is not None and call.kind is Kind.GROUP:
+        return replace(told, about=About.GROUPCHAT)  # they would answer a room as if it were a person
     if call is None or not claim.job.voip:
         return replace(told, about=About.CHAT)
     media = tuple(kind for kind in call.media if kind in MEDIA)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import assert_never
 
 from sync.model.books import Unlisted
+from sync.model.call import CallStep
 from sync.model.conversation import ConversationKey, IndexedMessage, Kind, key_of
 from sync.model.event import (
     Body,
@@ -71,7 +72,7 @@ def next_rank(room: Room, now: datetime) -> int:
 def said(before: RoomView, event: RoomMessageEvent, now: datetime) -> RoomAfter:
     """A message that the room sent to its occupants."""
     content = event.content
-    if not event.stored:
+    if not event.stored and not isinstance(content, CallMessage):
         return nothing(before, "no-store")
     match content:
         case Body():
@@ -89,7 +90,9 @@ def said(before: RoomView, event: RoomMessageEvent, now: datetime) -> RoomAfter:
             return reaction(before, content, event, now)
         case Displayed():
             return displayed(before, content, event, now)
-        case Receipt() | Invitation() | Bookmark() | Subscription() | CallMessage() | Bounce():
+        case CallMessage():
+            return call(before, content, event, now)
+        case Receipt() | Invitation() | Bookmark() | Subscription() | Bounce():
             return nothing(before, "not-in-rooms")
         case Nothing():
             return nothing(before, content.why)
@@ -175,6 +178,66 @@ def displayed(before: RoomView, content: Displayed, event: RoomMessageEvent, now
     rank = next_rank(before.room, now)
     entry = about(target, content.target, entry_of(before, event, EntryKind.DISPLAYED, rank, now))
     return after(before, event, replace(entry, only=event.author))
+
+
+# ---- calls (XEP-0482) -----------------------------------------------------------------------------------------------
+
+
+def call(before: RoomView, content: CallMessage, event: RoomMessageEvent, now: datetime) -> RoomAfter:
+    """A step of a call. Invites are in the room's index, where the steps that follow find them by any of their ids."""
+    if event.past:
+        return nothing(before, "past-call")
+    if is_duplicate(before, event):
+        return nothing(before, "duplicate")
+    return (
+        invited(before, content, event, now) if content.step is CallStep.PROPOSE else step(before, content, event, now)
+    )
+
+
+def invited(before: RoomView, content: CallMessage, event: RoomMessageEvent, now: datetime) -> RoomAfter:
+    """XEP-0482 §3.1: an invite is named by the id that the room gave it; where it gives none, by its sender's."""
+    rank = next_rank(before.room, now)
+    entry = replace(
+        entry_of(before, event, EntryKind.CALL, rank, now),
+        step=content.step,
+        media=content.media,
+        target_rank=rank,
+        target_id=event.archive_id or content.session_id,
+        stanza=event.stanza,
+    )
+    found = after(before, event, entry, indexed(event, rank, entry.at))
+    return replace(found, room=replace(found.room, called_at=entry.at))
+
+
+def step(before: RoomView, content: CallMessage, event: RoomMessageEvent, now: datetime) -> RoomAfter:
+    """Who comes leaves a row beside the invite's; who leaves takes back its own, the caller that of the invite. Where
+    none is left the invite is over, as when its caller takes it back.
+    """
+    target = named(before, content.session_id)
+    if target is None:
+        return nothing(before, "unknown-call")
+    author, rank = author_of(event), next_rank(before.room, now)
+    if content.step in (CallStep.RETRACT, CallStep.YIELD) and target.author != author:
+        return nothing(before, "not-the-caller")
+    sid = target.archive_key or target.origin_key or target.message_key
+    rows = [replace(indexed(event, rank, min(event.at, now)), about=target.rank, origin_key=sid)]
+    over = content.step is CallStep.RETRACT
+    if content.step is CallStep.FINISH:
+        here = [row for row in before.found if row.retracted is None and target.rank in (row.rank, row.about)]
+        rows = [replace(row, retracted=rank) for row in here if row.author == author]
+        # The rows of those who came bear the id that the room gave: by another one they were not looked for.
+        over = len(rows) == len(here) and key_of(content.session_id) == sid
+    elif content.step is not CallStep.PROCEED:
+        rows = []
+    entry = replace(
+        entry_of(before, event, EntryKind.CALL, rank, now),
+        step=content.step,
+        target_rank=target.rank,
+        target_id=target.archive_id or sid,
+        target_author=target.author,
+        everybody=over,
+    )
+    return after(before, event, entry, *rows)
 
 
 # ---- what they share ------------------------------------------------------------------------------------------------

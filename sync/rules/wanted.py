@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from sync.model.books import Keys, LanePosition
+from sync.model.call import CallStep
 from sync.model.conversation import ConversationKey, Kind, key_of
 from sync.model.event import (
     AccountEvent,
@@ -13,7 +14,6 @@ from sync.model.event import (
     Bookmark,
     Bounce,
     CallMessage,
-    CallStep,
     Content,
     Correction,
     Displayed,
@@ -108,7 +108,7 @@ class Wanted:
         if session_id := session_id_of(event):
             self.calls.add((event.account, key_of(session_id)))
         match event.content:
-            case CallMessage(step=CallStep.PROPOSE):
+            case CallMessage(step=step) if (step is CallStep.PROPOSE) is (event.kind is Kind.CHAT):
                 self.lines.add(key)
             case CallMessage(migrated=str(successor)):
                 self.calls.add((event.account, key_of(successor)))
@@ -176,8 +176,11 @@ def places_of(event: MessageEvent) -> tuple[ConversationKey, ...]:
 def wanted_ids(event: MessageEvent | RoomMessageEvent) -> list[str]:
     """The indexed ids by which an event finds messages: its own, to be taken once, and those that it names."""
     own = [event.archive_id or event.message_id]
-    if isinstance(event, MessageEvent) and event.kind is Kind.GROUP:
-        own = [event.archive_id, event.message_id, event.origin_id]  # the last two tell a reflection
+    if not isinstance(event, MessageEvent) or event.kind is Kind.GROUP:
+        if isinstance(event, MessageEvent):
+            own = [event.archive_id, event.message_id, event.origin_id]  # the last two tell a reflection
+        if isinstance(event.content, CallMessage):
+            own.append(event.content.session_id)  # in rooms an invite is a message among others
     found = [*own, *named_ids(event.content)]
     return [key_of(identifier) for identifier in found if identifier]
 
@@ -200,6 +203,8 @@ def named_ids(content: Content) -> tuple[str | None, ...]:
 def session_id_of(event: MessageEvent) -> str | None:
     """The session id of the call that an event is about."""
     match event.content:
+        case CallMessage(step=CallStep.PROPOSE, session_id=session_id) if event.kind is Kind.GROUP:
+            return event.archive_id or session_id
         case CallMessage(session_id=session_id):
             return session_id
         case Bounce(call=call, target=target):

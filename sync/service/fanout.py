@@ -12,7 +12,7 @@ from functools import partial
 from time import perf_counter
 
 from sync.model.books import Books, Keys, Rule, Ruling, Writes
-from sync.model.conversation import ConversationKey, Kind
+from sync.model.conversation import ConversationKey, Kind, key_of
 from sync.model.errors import StoreUnavailable
 from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.ports import Clock, Observer, Rooms, Store
@@ -189,11 +189,16 @@ def keys_of(entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> Keys
         for entry in entries
         if entry.kind is EntryKind.DISPLAYED and entry.only in own and entry.target_rank is not None
     }
+    calls = [key_of(entry.target_id) for entry in entries if entry.kind is EntryKind.CALL and entry.target_id]
+    gone = [entry.only for entry in entries if entry.step is not None and entry.kind is not EntryKind.CALL]
+    lines = own.values() if None in gone else {own[account] for account in gone if account in own}
     return Keys(
         # Whom the server has never shown to be there gets nothing: affiliations outlive accounts.
         accounts=frozenset(own),
         conversations=frozenset(own.values()),
         marks=frozenset(marks),
+        calls=frozenset((account, sid) for sid in calls for account in own),
+        lines=frozenset(lines),
         devices=True,
     )
 

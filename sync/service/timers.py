@@ -8,7 +8,6 @@ from functools import partial
 
 from sync.model.books import Books, Keys, Ruling
 from sync.model.call import CallKey
-from sync.model.conversation import ConversationKey
 from sync.model.errors import StoreUnavailable
 from sync.ports import Clock, Observer, Store
 from sync.rules.fold import Policies, Report, expire
@@ -65,7 +64,6 @@ class Timers:
         """One transaction. What cannot be stored of one call must not keep the others ringing."""
         keys = Keys(
             accounts=frozenset(call.account for call in calls),
-            conversations=frozenset(ConversationKey(call.account, call.peer) for call in calls),
             calls=frozenset((call.account, call.sid) for call in calls),
             devices=True,
         )

@@ -18,7 +18,7 @@ SELECT c.account, c.peer, c.kind, c.unread, c.mentions, c.ringing, c.taken,
         AND m.kind = 'group' AND m.author <> c.account AND m.counted AND coalesce(m.retracted > c.taken, true)
         AND (m.mention OR array_position(m.mentions, c.account) IS NOT NULL)
         AND m.rank > c.read_rank AND m.rank > c.base_rank AND m.rank <= c.taken) AS mentions_found,
-    (SELECT count(*) FROM call WHERE call.account = c.account AND call.peer = c.peer AND c.kind = 'chat'
+    (SELECT count(*) FROM call WHERE call.account = c.account AND call.peer = c.peer AND call.kind = c.kind
         AND call.state = 'ringing') AS ringing_found
 FROM conversation c"""
 # Who has left a room of this server counts on what it had: the room's index goes on without it, until the member has

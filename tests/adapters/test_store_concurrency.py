@@ -14,12 +14,12 @@ from sync.adapters.postgres.feed import PostgresFeedMarks
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.store import PostgresStore
 from sync.model.books import Keys
+from sync.model.call import CallStep
 from sync.model.conversation import ConversationKey, Direction, Kind
 from sync.model.errors import ItemNotFound
 from sync.model.event import (
     Body,
     CallMessage,
-    CallStep,
     Content,
     Displayed,
     Event,

@@ -93,10 +93,13 @@ class MemoryStore(MemoryRooms, MemoryBootstraps, MemoryRegistry):
         books.positions = picked(tables.positions, keys.positions)
         books.rooms = picked(tables.rooms, keys.rooms)
         books.accounts = picked(tables.accounts, keys.accounts)
-        lines = {(k.account, k.sid) for k, c in tables.calls.items() if c.state.is_open and line(k) in keys.lines}
+        peers = {(key.account, key.peer) for key in keys.lines}
+        lines = {
+            (k.account, k.sid) for k, c in tables.calls.items() if c.state.is_open and (k.account, k.peer) in peers
+        }
         keys = replace(keys, calls=keys.calls | lines)
         books.calls = {key: call for key, call in tables.calls.items() if (key.account, key.sid) in keys.calls}
-        wanted = {*keys.conversations, *(ConversationKey(key.account, key.peer) for key in books.calls)}
+        wanted = {*keys.conversations, *(call.conversation for call in books.calls.values())}
         books.conversations = picked(tables.conversations, wanted)
         for (key, _), message in tables.messages.items():
             ids = {message.message_key, message.origin_key, message.archive_key} - {None}
@@ -149,7 +152,7 @@ class MemoryStore(MemoryRooms, MemoryBootstraps, MemoryRegistry):
         return newest_call(self.tables, account, query)
 
     def _ringing(self, key: ConversationKey) -> tuple[Call, ...]:
-        calls = [c for k, c in self.tables.calls.items() if line(k) == key]
+        calls = [c for c in self.tables.calls.values() if c.conversation == key]
         return newest_calls(c for c in calls if c.state is CallState.RINGING)
 
     def _mention(self, c: Conversation) -> str | None:
@@ -285,10 +288,6 @@ class MemoryLeases:
 
 def picked(table: Mapping[Any, T], keys: Iterable[Any]) -> dict[Any, T]:
     return {key: table[key] for key in keys if key in table}
-
-
-def line(key: CallKey) -> ConversationKey:
-    return ConversationKey(key.account, key.peer)
 
 
 def indexes(key: ConversationKey) -> list[ConversationKey]:

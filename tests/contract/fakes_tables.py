@@ -12,7 +12,7 @@ from typing import Any
 
 from sync.model.books import LanePosition, LostHost, Quarantined, Unlisted, Writes
 from sync.model.bootstrap import Bootstrap, BootstrapState
-from sync.model.call import Call, CallKey, CallState
+from sync.model.call import Call, CallKey, CallState, CallStep
 from sync.model.conversation import (
     Account,
     Base,
@@ -101,6 +101,7 @@ CHECKS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "calls": {
         "call_sid_is_short": lambda c: _short(c.key.sid),
         "call_ringing_has_propose": lambda c: c.state is not CallState.RINGING or c.stanza is not None,
+        "call_kind": lambda c: c.kind in (Kind.CHAT, Kind.GROUP),
         "call_rings_after_propose": lambda c: c.rings_until >= c.proposed_at,
     },
     "rooms": {
@@ -110,6 +111,10 @@ CHECKS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "members": {"room_member_keys_are_short": lambda m: _short(m.occupant_id)},
     "entries": {
         "room_entry_message_has_stanza": lambda e: e.kind is not EntryKind.MESSAGE or e.stanza is not None,
+        "room_entry_call_has_step": lambda e: (
+            e.kind is not EntryKind.CALL
+            or (e.step and e.target_id is not None and (e.step is not CallStep.PROPOSE or e.stanza is not None))
+        ),
         "room_entry_change_has_target": lambda e: (
             e.kind not in ABOUT_A_MESSAGE or (e.target_rank is not None and e.target_id is not None)
         ),

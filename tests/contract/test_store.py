@@ -35,6 +35,7 @@ from tests.contract.samples import (
     job,
     last,
     member,
+    membership,
     message,
     owned,
     seeing,
@@ -172,6 +173,16 @@ async def test_of_a_known_call_the_state_changes(stores: Bench) -> None:
     assert list(books.calls.values()) == [call(state=CallState.ANSWERED, version=7, answered_by="web", continues="s0")]
 
 
+async def test_a_call_into_a_room_comes_with_the_conversation_of_that_kind(stores: Bench) -> None:
+    hail = call("a1", TEA, kind=Kind.GROUP)
+    beside = [conversation(1, TEA), membership(2)]
+    await stores.put(ANN, calls=[hail], conversations=beside)
+    for keys in (owned(calls=[(ANN, "a1")]), owned(lines=[ConversationKey(ANN, TEA, Kind.GROUP)])):
+        books = await stores.store.transact(keys, seeing())
+        assert books.calls == {hail.key: hail}
+        assert books.conversations == {beside[1].key: beside[1]}
+
+
 @pytest.mark.parametrize("wishes", [NO_WISHES, WISHES, Wishes(rooms=()), Wishes(muted=frozenset({BOB}), away=True)])
 async def test_the_wishes_of_a_device(stores: Bench, wishes: Wishes) -> None:
     await stores.put(accounts=[account(devices=1)], devices=[device(wishes=WISHES)])
@@ -210,6 +221,7 @@ REFUSED = {
     "message_keys_are_short": {"messages": [message(message_key="x" * 129)]},
     "change_has_text": {"changes": [change(1, kind=ChangeKind.RETRACTED)]},
     "change_pkey": {"changes": [change(1), change(1, 2)]},
+    "call_kind": {"calls": [call(kind=Kind.OMEMO_2)]},
     "call_ringing_has_propose": {"calls": [call(stanza=None)]},
     "call_rings_after_propose": {"calls": [call(rings_until=after(-1))]},
     "device_failures_have_begun": {"devices": [device(failures=2)]},

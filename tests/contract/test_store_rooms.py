@@ -6,9 +6,25 @@ from typing import Any
 import pytest
 
 from sync.model.books import Books, LostHost, Unlisted
+from sync.model.call import CallStep
 from sync.model.errors import Uncommittable
 from sync.model.room import Affiliation, EntryKind, RoomEntry, nick_key
-from tests.contract.samples import ANN, CAT, DAN, EVE, TEA, account, after, entry, member, owned, room, seeing, storing
+from tests.contract.samples import (
+    ANN,
+    CAT,
+    DAN,
+    EVE,
+    NOW,
+    TEA,
+    account,
+    after,
+    entry,
+    member,
+    owned,
+    room,
+    seeing,
+    storing,
+)
 from tests.contract.stores import Bench
 
 CAKE = "cake@rooms.example.org"
@@ -43,7 +59,7 @@ async def test_accounts_and_rooms_are_made_beside_known_ones(stores: Bench) -> N
 
 
 async def test_a_room_comes_back_as_it_was_stored(stores: Bench) -> None:
-    stored = room(version=9, fanned=8, private=True, destroyed=True, listing=7)
+    stored = room(version=9, fanned=8, private=True, destroyed=True, listing=7, called_at=NOW)
     await put(stores, rooms=[stored])
     assert (await loaded(stores, rooms=[TEA])).rooms == {TEA: stored}
 
@@ -54,6 +70,12 @@ async def test_a_room_comes_back_as_it_was_stored(stores: Bench) -> None:
         ("room_fanned_what_is_there", {"rooms": [room(version=5, fanned=6)]}),
         ("room_member_keys_are_short", {"members": [member(occupant_id="x" * 129)]}),
         ("room_entry_message_has_stanza", {"entries": [entry(stanza=None)]}),
+        ("room_entry_call_has_step", {"entries": [entry(kind=EntryKind.CALL, target_id="a")]}),
+        ("room_entry_call_has_step", {"entries": [entry(kind=EntryKind.CALL, step=CallStep.REJECT)]}),
+        (
+            "room_entry_call_has_step",
+            {"entries": [entry(kind=EntryKind.CALL, step=CallStep.PROPOSE, target_id="a", stanza=None)]},
+        ),
         ("room_entry_change_has_target", {"entries": [entry(kind=EntryKind.REACTED)]}),
         ("room_entry_pkey", {"entries": [entry(), entry()]}),
     ],
@@ -123,6 +145,7 @@ def whole(rank: int) -> RoomEntry:
     values = {"only": ANN, "author": CAT, "sender": f"{TEA}/cat", "message_id": "m", "at": after(1)}
     values |= {"archive_id": "a", "mentions": (ANN, EVE), "everybody": True, "private": True, "target_rank": 3}
     values |= {"target_id": "t", "target_counted": True, "target_author": EVE, "target_mentions": (CAT,)}
+    values |= {"step": CallStep.FINISH, "media": ("audio", "video")}
     return entry(rank, kind=EntryKind.CORRECTED, target_everybody=True, **values)
 
 

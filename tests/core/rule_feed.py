@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
+from sync.model.call import CallStep
 from sync.model.conversation import Direction, Kind, Notify
 from sync.model.event import (
     AccountEvent,
@@ -17,7 +18,6 @@ from sync.model.event import (
     Bookmark,
     Bounce,
     CallMessage,
-    CallStep,
     Content,
     Correction,
     Displayed,
@@ -241,6 +241,7 @@ VERBS: dict[str, Callable[[Feed, list[str], Options], Event]] = {
     "retracted": lambda f, n, o: f.said(Retraction(n[0]), o),
     "moderated": lambda f, n, o: f.said(Moderation(n[0], o.get("moderator")), o),
     "reacted": lambda f, n, o: f.said(Reaction(n[0], emojis(n[1:], o)), o),
+    "called": lambda f, n, o: f.said(CallMessage(CallStep(n[0]), n[1], ("audio",)), o, o.get("id")),
     "marked": lambda f, n, o: f.said(Displayed(n[0], tuple(n[1:])), o),
     "receipted": lambda f, n, o: f.said(Receipt(n[0]), o),
     "muttered": lambda f, n, o: f.said(Nothing(n[0]), o),

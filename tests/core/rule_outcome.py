@@ -32,6 +32,7 @@ def rows(tables: Tables) -> dict[str, Any]:
             if jid != ANN
         },
         "calls": {call.key.sid: state_of(call) for call in tables.calls.values()},
+        "hails": {f"{local(k.account)} {k.sid}": state_of(call) for k, call in tables.calls.items()},
         "jobs": sorted(line(job) for job in tables.jobs.values()),
         "lives": sorted(f"{job.kind} {job.device_id} {seconds(job.deadline)}" for job in tables.jobs.values()),
         "devices": sorted(name + (" voip" if d.voip_token else "") for (_, name), d in tables.devices.items()),

@@ -11,9 +11,9 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sync.model.call import CallState
+from sync.model.call import CallState, CallStep
 from sync.model.device import JobState, PushKind
-from sync.model.event import CallMessage, CallStep
+from sync.model.event import CallMessage
 from sync.rules.jobs import SUPPRESSED
 from sync.rules.reasons import Why
 from tests.contract.samples import BOB
@@ -69,7 +69,8 @@ WAKES: tuple[Move, ...] = (
     people.set_some,
 )
 ROOMS: tuple[Move, ...] = (*moves.AT_HOME, *moves.TO_MEMBERS, *moves.PHONES, people.pass_time)
-TOPICS = (RINGS, CALLS, WAKES, ROOMS, (*CALLS, *WAKES))
+HAILS: tuple[Move, ...] = (*moves.HAILS, *moves.HAILS, *moves.PHONES, phones.claim_jobs, phones.answer_push)
+TOPICS = (RINGS, CALLS, WAKES, ROOMS, HAILS, (*CALLS, *WAKES))
 STEPS = 60
 
 

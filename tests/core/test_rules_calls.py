@@ -9,15 +9,14 @@ from random import Random
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from sync.model.call import CallKey, CallState
+from sync.model.call import CallKey, CallState, CallStep
 from sync.model.conversation import Direction
-from sync.model.event import CallStep
 from sync.rules.calls import FIRST, NEXT, TERMINAL, By, Turn, following
 from tests.lives import laws, moves, people, phones
 from tests.lives.world import DAY
 
 ROOT = Path(__file__).parent.parent.parent
-SIDES = {By.CALLER: " by the caller", By.CALLED: " by the called", By.EITHER: ""}
+SIDES = {By.CALLER: " by the caller", By.CALLED: " by the called", By.EITHER: "", By.ANOTHER: " by another member"}
 ENDS = {CallState.RINGING: "time is up", CallState.OUTGOING: "a day is over", CallState.ANSWERED: "a day is over"}
 BEGINS = {Direction.IN: "incoming", Direction.OUT: "outgoing"}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from sync.model.call import CallKey, CallState
-from sync.model.conversation import Change, ChangeKind, ConversationKey
+from sync.model.conversation import Change, ChangeKind
 from sync.model.device import JobState, PushKind
 from tests.contract.fakes_tables import Tables, recount
 from tests.contract.readers import shown
@@ -34,9 +34,7 @@ def counters_equal_recounts(tables: Tables) -> None:
     """Who has left a room of this server counts on what it had: the room's index goes on without it, until the member
     takes something again.
     """
-    ringing = Counter(
-        ConversationKey(k.account, k.peer) for k, c in tables.calls.items() if c.state is CallState.RINGING
-    )
+    ringing = Counter(c.conversation for c in tables.calls.values() if c.state is CallState.RINGING)
     for key, found in tables.conversations.items():
         member = tables.members.get((key.peer, key.account))
         if key.peer not in ROOMS or (member is not None and member.since <= found.taken):

@@ -39,7 +39,20 @@ COMINGS: tuple[Move, ...] = (
     rooms.moderate,
     rooms.tell_all,
 )
-OFTEN = (*CHATS, *CALLS, *TALKS, *ABROAD, *AT_HOME, *TO_MEMBERS, *OWNERS, *TIME, *PHONES)
+HAILS: tuple[Move, ...] = (
+    rooms.hail,
+    rooms.hail,
+    rooms.hail,
+    rooms.fan,
+    rooms.tell_all,
+    rooms.catch_up,
+    rooms.come_and_go,
+    rooms.destroy,
+    rooms.say,
+    people.ring_out,
+    people.pass_time,
+)
+OFTEN = (*CHATS, *CALLS, *TALKS, *ABROAD, *AT_HOME, *TO_MEMBERS, *HAILS, *OWNERS, *TIME, *PHONES)
 MOVES = (*OFTEN, *OFTEN, *OFTEN, *FEED, *SELDOM, *COMINGS, *TURNS)
 
 
@@ -58,6 +71,7 @@ def some(random: Random) -> tuple[Move, ...]:
         PHONES,
         (*FEED, *SELDOM, *TURNS),
         (*COMINGS, *COMINGS),
+        (*HAILS, *PHONES),
     )
     chosen = random.sample(topics, 3)
     return tuple(move for topic in (*chosen, chosen[0]) for move in topic)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from sync.model.books import Keys
-from sync.model.call import Call, CallKey, CallState
+from sync.model.call import Call, CallKey, CallState, CallStep
 from sync.model.conversation import ConversationKey, Direction, Kind, Notify, Status
 from sync.model.event import (
     AccountEvent,
@@ -19,7 +19,6 @@ from sync.model.event import (
     Bookmark,
     Bounce,
     CallMessage,
-    CallStep,
     Content,
     Correction,
     Displayed,
@@ -254,7 +253,8 @@ def club_content(w: World, key: ConversationKey) -> Content:
     body = Body(mentions=meant, text=w.pick(("", "Ann, are you there?")))
     by_id: Sequence[Any] = (Correction, Retraction, Displayed, Moderation, partial(Reaction, emojis=("👍",)))
     other: Content = w.pick(by_id)(target)
-    return w.pick((body, body, body, other))
+    steps = (CallMessage(CallStep.PROPOSE, f"m{len(w.fed)}", ("audio",)), CallMessage(w.pick(list(CallStep)), target))
+    return w.pick((body, body, body, other, *steps))
 
 
 def club(w: World) -> None:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from sync.model.call import CallStep
 from sync.model.conversation import ConversationKey, IndexedMessage, Kind
 from sync.model.event import (
     Body,
+    CallMessage,
     Content,
     Correction,
     Displayed,
@@ -29,7 +31,7 @@ from sync.rules.membership import belongs
 from sync.service.fanout import keys_of
 from tests.contract.samples import ANN, EVE
 from tests.lives.people import SAID
-from tests.lives.world import ACCOUNTS, FAY, GUS, Pass, World, run
+from tests.lives.world import ACCOUNTS, FAY, GUS, Pass, World, in_order, run
 
 NICKS = {ANN: "Ann", EVE: "Evening Star", FAY: "fay", GUS: "Gus"}
 
@@ -82,6 +84,17 @@ def moderate(w: World) -> None:
     room = w.pick(w.halls)
     index = ConversationKey(room, room, Kind.GROUP)
     w.feed(said_in(w, room, None, Moderation(w.target(index, lambda m: m.counted and m.retracted is None))))
+
+
+def hail(w: World) -> None:
+    """An invite into a call of a room, or a step of one that there is, by whomever, under any id of it."""
+    room, author = w.pick(w.halls), w.pick((*w.folk, *w.folk, None))
+    called = [call for call in in_order(w.tables.calls) if call.key.peer == room]
+    if not called or w.chance(35):
+        w.feed(said_in(w, room, author, CallMessage(CallStep.PROPOSE, f"m{len(w.fed)}", ("audio",))))
+        return
+    sid = w.pick(called).session_id if w.chance(80) else w.target(ConversationKey(room, room, Kind.GROUP))
+    w.feed(said_in(w, room, author, CallMessage(w.pick(list(CallStep)), sid)))
 
 
 def said_in(w: World, room: str, author: str | None, content: Content | None) -> RoomMessageEvent:
@@ -244,6 +257,7 @@ def fan(w: World) -> None:
             before = w.tables
             serve(w, entries, chunk)
             assert before.conversations == w.tables.conversations
+            assert before.calls == w.tables.calls
             assert before.jobs == w.tables.jobs
         after = chunk[-1].account
     else:

@@ -114,10 +114,11 @@ SELECT count(*) FROM device WHERE account = $1;
 -- retraction before its members have it: for them such a message still counts.
 SELECT c.peer, c.kind, c.version, c.unread, c.mentions, c.ringing,
     c.base_unread + found.unread AS unread_counted, c.base_mentions + found.mentions AS mentions_counted,
-    CASE WHEN c.kind = 'chat' THEN (
+    (
         -- `|| ''` keeps the planner from the index of everything that rings
         SELECT count(*) FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND call.state || '' = 'ringing'
-    ) ELSE 0 END AS ringing_counted
+            AND call.kind = c.kind
+    ) AS ringing_counted
 FROM conversation c
 CROSS JOIN LATERAL (
     SELECT count(*) AS unread, count(*) FILTER (WHERE counted.mention) AS mentions

@@ -56,6 +56,7 @@ NEWEST_CALLS = "call.proposed_at DESC, call.version DESC, call.sid DESC"
 BESIDE = f"""
     CASE WHEN c.ringing > 0 THEN ARRAY(
         SELECT call FROM call WHERE (call.account, call.peer) = (c.account, c.peer) AND call.state = 'ringing'
+            AND call.kind = c.kind
         ORDER BY {NEWEST_CALLS}) END AS calls,
     CASE WHEN c.mentions > 0 THEN ({FIRST_MENTION}) END AS mention_id"""  # noqa: S608 - pieces of ours, no input
 

@@ -50,7 +50,7 @@ SELECT
         SELECT c FROM (
             SELECT account, peer, kind FROM unnest($1::text[], $2::text[], $3::text[]) AS named(account, peer, kind)
             UNION
-            SELECT call.account, call.peer, 'chat' FROM sought JOIN call USING (account, sid)
+            SELECT call.account, call.peer, call.kind FROM sought JOIN call USING (account, sid)
         ) AS wanted JOIN conversation c USING (account, peer, kind)
     ) AS conversations,
     ARRAY(SELECT call FROM sought JOIN call USING (account, sid)) AS calls,
@@ -196,13 +196,14 @@ WHERE (change.account, change.peer, change.kind, change.target_rank)
 -- name: write_calls
 -- Store calls, new or changed.
 INSERT INTO call (account, peer, sid, session_id, state, version, proposed_at, rings_until, caller, media, answered_by,
-    continues, archive_id, stanza)
+    continues, archive_id, stanza, kind)
 SELECT account, peer, sid, session_id, state, version, proposed_at, rings_until, caller, string_to_array(media, ' '),
-    answered_by, continues, archive_id, stanza
+    answered_by, continues, archive_id, stanza, kind
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[],
-    $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+    $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
+    $15::text[])
     AS new(account, peer, sid, session_id, state, version, proposed_at, rings_until, caller, media, answered_by,
-        continues, archive_id, stanza)
+        continues, archive_id, stanza, kind)
 ON CONFLICT (account, peer, sid) DO UPDATE SET state = excluded.state, version = excluded.version,
     answered_by = excluded.answered_by, continues = excluded.continues;
 

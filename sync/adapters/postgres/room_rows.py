@@ -1,6 +1,7 @@
 """Rows ⇄ values of rooms, their members and entries."""
 
 from sync.adapters.postgres.rows import Row, joined
+from sync.model.call import CallStep
 from sync.model.room import Affiliation, EntryKind, Room, RoomEntry, RoomMember, nick_key
 
 
@@ -13,12 +14,13 @@ def room(row: Row) -> Room:
         private=row["private"],
         destroyed=row["destroyed"],
         listing=row["listing"],
+        called_at=row["called_at"],
     )
 
 
 def room_row(value: Room) -> tuple[object, ...]:
     """In the order of write_rooms."""
-    return value.jid, value.version, value.fanned, value.private, value.destroyed, value.listing
+    return value.jid, value.version, value.fanned, value.private, value.destroyed, value.listing, value.called_at
 
 
 def member(row: Row) -> RoomMember:
@@ -59,6 +61,8 @@ def entry(row: Row) -> RoomEntry:
         "kind": EntryKind(row["kind"]),
         "mentions": tuple(row["mentions"]),
         "target_mentions": tuple(row["target_mentions"]),
+        "step": CallStep(row["step"]) if row["step"] is not None else None,
+        "media": tuple(row["media"]),
     }
     return RoomEntry(**values)
 
@@ -87,4 +91,6 @@ def entry_row(value: RoomEntry) -> tuple[object, ...]:
         value.stanza,
         value.past,
         value.counted,
+        value.step,
+        joined(value.media),
     )

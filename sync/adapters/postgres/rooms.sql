@@ -13,9 +13,9 @@ ON CONFLICT (account) DO NOTHING;
 -- name: write_rooms
 -- Store rooms that are locked already.
 UPDATE room SET version = new.version, fanned = new.fanned, private = new.private, destroyed = new.destroyed,
-    listing = new.listing
-FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[])
-    AS new(jid, version, fanned, private, destroyed, listing)
+    listing = new.listing, called_at = new.called_at
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[], $7::timestamptz[])
+    AS new(jid, version, fanned, private, destroyed, listing, called_at)
 WHERE room.jid = new.jid;
 
 -- name: write_members
@@ -37,15 +37,17 @@ WHERE room_member.room = gone.room AND room_member.until IS NULL AND room_member
 -- Add what happened in rooms.
 INSERT INTO room_entry (room, rank, kind, at, "only", author, sender, message_id, archive_id, mentions,
     everybody, private, target_rank, target_id, target_counted, target_author, target_mentions, target_everybody, stanza,
-    past, counted)
+    past, counted, step, media)
 SELECT room, rank, kind, at, "only", author, sender, message_id, archive_id, string_to_array(mentions, ' '),
     everybody, private, target_rank, target_id, target_counted, target_author, string_to_array(target_mentions, ' '),
-    target_everybody, stanza, past, counted
+    target_everybody, stanza, past, counted, step, string_to_array(media, ' ')
 FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
     $8::text[], $9::text[], $10::text[], $11::boolean[], $12::boolean[], $13::bigint[], $14::text[],
-    $15::boolean[], $16::text[], $17::text[], $18::boolean[], $19::text[], $20::boolean[], $21::boolean[])
+    $15::boolean[], $16::text[], $17::text[], $18::boolean[], $19::text[], $20::boolean[], $21::boolean[],
+    $22::text[], $23::text[])
     AS new(room, rank, kind, at, "only", author, sender, message_id, archive_id, mentions, everybody, private,
-        target_rank, target_id, target_counted, target_author, target_mentions, target_everybody, stanza, past, counted);
+        target_rank, target_id, target_counted, target_author, target_mentions, target_everybody, stanza, past, counted, step,
+        media);
 
 -- name: pending_rooms
 -- Rooms with entries that not every member has, those first that were served longest ago.

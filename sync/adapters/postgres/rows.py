@@ -22,7 +22,7 @@ from sync.model.conversation import (
     Pointer,
     Status,
 )
-from sync.model.device import Device, JobState, Lane, PushJob, PushKind, Route, SealedToken
+from sync.model.device import Device, Route, SealedToken
 from sync.model.push import Environment
 from sync.model.registry import ListedDevice
 from sync.rules.times import FOR_EVER, instant, microseconds
@@ -256,6 +256,7 @@ def call(row: Row) -> Call:
         continues=row["continues"],
         archive_id=row["archive_id"],
         stanza=row["stanza"],
+        kind=Kind(row["kind"]),
     )
 
 
@@ -276,6 +277,7 @@ def call_row(value: Call) -> tuple[object, ...]:
         value.continues,
         value.archive_id,
         value.stanza,
+        value.kind,
     )
 
 
@@ -344,52 +346,4 @@ def device_row(value: Device) -> tuple[object, ...]:
         value.failing_since,
         value.woken_until,
         value.chased,
-    )
-
-
-def job(row: Row) -> PushJob:
-    """A row of push_job."""
-    values = dict(row)
-    values |= {
-        "job_id": str(row["job_id"]),
-        "lane": Lane(row["lane"]),
-        "kind": PushKind(row["kind"]),
-        "about": Kind(row["about"]),
-        "state": JobState(row["state"]),
-    }
-    return PushJob(**values)
-
-
-JOB_COLUMNS = 26
-
-
-def job_row(value: PushJob) -> tuple[object, ...]:
-    """In the order of write_jobs."""
-    return (
-        value.account,
-        value.job_id,
-        value.device_id,
-        value.lane,
-        value.kind,
-        value.version,
-        value.peer,
-        value.about,
-        value.sid,
-        value.voip,
-        value.silent,
-        value.collapse,
-        value.target_rank,
-        value.created_at,
-        value.not_before,
-        value.deadline,
-        value.state,
-        value.attempts,
-        value.repeat,
-        value.attempted_at,
-        value.outcome,
-        value.reason,
-        value.joined,
-        value.status,
-        value.done_at,
-        value.queue,
     )
