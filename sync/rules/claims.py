@@ -84,7 +84,11 @@ class Round:
         self._books, self._policies = books, policies
         self._accounts = dict(books.accounts)
         self._devices = {(d.account, d.device_id): d for found in books.devices.values() for d in found}
-        self._jobs = {job.job_id: job for found in books.jobs.values() for job in found}
+        # By account and device: a claim looks at the jobs of its device, and a round may be of hundreds.
+        self._jobs: dict[tuple[str, str], dict[str, PushJob]] = {}
+        for found in books.jobs.values():
+            for job in found:
+                self._jobs.setdefault((job.account, job.device_id), {})[job.job_id] = job
         self._changed: dict[str, PushJob] = {}
         self._woken: set[tuple[str, str]] = set()
         self._pushed: set[str] = set()
@@ -128,26 +132,27 @@ class Round:
 
     def _keep(self, *jobs: PushJob) -> None:
         for job in jobs:
-            self._jobs[job.job_id] = self._changed[job.job_id] = job
+            self._jobs.setdefault((job.account, job.device_id), {})[job.job_id] = self._changed[job.job_id] = job
 
     def _send(self, job: PushJob, device: Device, account: Account) -> None:
         now = self._books.now
-        attempt = newest(replace(job, attempts=job.attempts + 1, attempted_at=now, reason=None), device)
-        attempt = replace(attempt, state=JobState.ATTEMPTED)
+        tried = replace(job, state=JobState.ATTEMPTED, attempts=job.attempts + 1, attempted_at=now, reason=None)
+        attempt = newest(tried, device)
         call = call_of(job, self._books)
         self._keep(attempt)
         if device.app in self._policies.wakes.filtering_apps:  # the others show what they get (PUSH §5)
             # As they are by now: what follows upon two pushes may be the same job.
-            mine = [one for one in self._jobs.values() if (one.account, one.device_id) == (job.account, job.device_id)]
+            mine = list(self._jobs[job.account, job.device_id].values())
             self._keep(*following(attempt, device, call, mine, self._policies))
         if job.kind in WAKES:
             device = woken(device, attempt, now)
             self._devices[job.account, job.device_id] = device
             self._woken.add((job.account, job.device_id))
         # A ring, too, waits for a fetch: it makes the fallback needless.
-        account = replace(account, wakes_open=True)
-        self._accounts[job.account] = account
-        self._pushed.add(job.account)
+        if not account.wakes_open:
+            account = replace(account, wakes_open=True)
+            self._accounts[job.account] = account
+            self._pushed.add(job.account)
         key = job.conversation
         conversation = self._books.conversations.get(key) if key else None
         claimed = Claim(job=attempt, device=device, account=account, call=call, conversation=conversation)

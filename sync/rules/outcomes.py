@@ -55,7 +55,7 @@ class Settled:
 
     def __init__(self, books: Books, policies: Policies) -> None:
         self._books, self._policies = books, policies
-        self._jobs = {(job.account, job.job_id): job for found in books.jobs.values() for job in found}
+        self._jobs = {account: {job.job_id: job for job in found} for account, found in books.jobs.items()}
         self._devices = {(d.account, d.device_id): d for found in books.devices.values() for d in found}
         self._accounts = dict(books.accounts)
         self._changed: dict[tuple[str, str], PushJob] = {}
@@ -64,17 +64,24 @@ class Settled:
 
     def take(self, answer: Answer) -> bool:
         """One answer; True where it removed a token."""
-        job = self._jobs.get((answer.account, answer.job_id))
+        job = self._jobs.get(answer.account, {}).get(answer.job_id)
         if job is None or job.state is not JobState.ATTEMPTED or answer.attempts not in (None, job.attempts):
             return False
         outcome, verdict = answer.outcome, answer.outcome.verdict
         device = self._devices.get((job.account, job.device_id))
-        told, pause = replace(job, status=outcome.status, reason=outcome.reason), back_off(job, verdict) * answer.spread
-        done = replace(told, state=JobState.DONE, outcome=verdict.value, done_at=self._books.now)
+        done = replace(
+            job,
+            state=JobState.DONE,
+            outcome=verdict.value,
+            status=outcome.status,
+            reason=outcome.reason,
+            done_at=self._books.now,
+        )
+        pause = back_off(job, verdict) * answer.spread
         if verdict is Verdict.ACCEPTED:
             self._keep(done, *repeated(job, device, self._of(job), self._books, self._policies))
         elif may_go_again(job, verdict, device) and (again := self._books.now + pause) < job.deadline:
-            self._again(told, done, again)
+            self._again(replace(job, status=outcome.status, reason=outcome.reason), done, again)
             if verdict is Verdict.THROTTLED and device is not None:
                 self._keep(*throttled(device, self._of(job), again, self._books, self._policies))
         else:
@@ -97,11 +104,11 @@ class Settled:
 
     def _of(self, job: PushJob) -> list[PushJob]:
         """The jobs of the account as they are now."""
-        return [other for (account, _), other in self._jobs.items() if account == job.account]
+        return list(self._jobs[job.account].values())
 
     def _keep(self, *jobs: PushJob) -> None:
         for job in jobs:
-            self._jobs[job.account, job.job_id] = self._changed[job.account, job.job_id] = job
+            self._jobs[job.account][job.job_id] = self._changed[job.account, job.job_id] = job
 
     def _again(self, told: PushJob, done: PushJob, again: datetime) -> None:
         newer = queued_beside(told, self._of(told))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync.adapters.postgres import bootstrap_rows, room_rows, rows
+from sync.adapters.postgres import bootstrap_rows, push_rows, room_rows, rows
 from sync.adapters.postgres.housekeeping import PostgresHousekeeping
 from sync.model.books import Rule
 from sync.model.conversation import Account, Conversation, ConversationKey
@@ -29,7 +29,7 @@ READ = {
     "messages": ("message", rows.message, lambda m: (m.conversation, m.rank)),
     "changes": ("change", rows.change, lambda h: (h.conversation.account, h.version)),
     "calls": ("call", rows.call, lambda c: c.key),
-    "jobs": ("push_job", rows.job, lambda j: (j.account, j.job_id)),
+    "jobs": ("push_job", push_rows.job, lambda j: (j.account, j.job_id)),
     "rooms": ("room", room_rows.room, lambda r: r.jid),
     "members": ("room_member", room_rows.member, lambda m: (m.room, m.account)),
     "entries": ("room_entry", room_rows.entry, lambda e: (e.room, e.rank)),

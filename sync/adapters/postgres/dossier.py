@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from sync.adapters.postgres import migrate, rows, write
+from sync.adapters.postgres import migrate, push_rows, rows, write
 from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, meaning, session
 from sync.adapters.postgres.quiet_rows import quiet
 from sync.adapters.postgres.statements import sql
@@ -131,7 +131,7 @@ class Dossier:
             wish = await self._connection.fetchval(sql("explain_quiet"), jid)
         return Evidence(
             devices=[rows.device(row) for row in devices],
-            jobs=[rows.job(row["job"]) for row in jobs],
+            jobs=[push_rows.job(row["job"]) for row in jobs],
             jobs_total=jobs[0]["total"] if jobs else 0,
             calls=[rows.call(row["call"]) for row in calls],
             messages=[rows.message(row) for row in messages],

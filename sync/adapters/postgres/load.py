@@ -7,7 +7,7 @@ began, so what is read after the lock is the newest there is.
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
-from sync.adapters.postgres import room_rows, rows
+from sync.adapters.postgres import push_rows, room_rows, rows
 from sync.adapters.postgres.pool import Connection
 from sync.adapters.postgres.rows import columns
 from sync.adapters.postgres.statements import sql
@@ -94,7 +94,7 @@ async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
             found.messages.setdefault(message.conversation, []).append(message)
     for device in map(rows.device, read["devices"]):
         found.devices.setdefault(device.account, []).append(device)
-    for job in map(rows.job, read["jobs"]):
+    for job in map(push_rows.job, read["jobs"]):
         found.jobs.setdefault(job.account, []).append(job)
     for member in map(room_rows.member, read["members"]):
         found.members[member.room, member.account] = member

@@ -4,7 +4,7 @@ trip.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sync.adapters.postgres import bootstrap_rows, room_rows, rows
+from sync.adapters.postgres import bootstrap_rows, push_rows, room_rows, rows
 from sync.adapters.postgres.feed import start_over
 from sync.adapters.postgres.pool import Connection
 from sync.adapters.postgres.rows import columns
@@ -29,7 +29,7 @@ async def writes(connection: Connection, out: Writes) -> None:
             "write_messages": map(rows.message_row, out.messages),
             "write_changes": map(rows.change_row, out.changes),
             "write_calls": map(rows.call_row, out.calls),
-            "write_jobs": map(rows.job_row, out.jobs),
+            "write_jobs": map(push_rows.job_row, out.jobs),
             "write_rooms": map(room_rows.room_row, out.rooms),
             "write_members": map(room_rows.member_row, out.members),
             "write_entries": map(room_rows.entry_row, out.entries),
