@@ -7,12 +7,14 @@ everybody else.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
+from sync.model.errors import Overloaded
 from sync.ports import Wire
 
 MAX_TURNS = 16  # answers that are being made at a time
+TURN_SECONDS = 10.0  # whose turn does not come by then is to ask again
 
 
 class Turns:
@@ -25,8 +27,16 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, account: str) -> AsyncIterator[None]:
-        """The account's turn: what is asked for inside is to be sent at its end, without waiting for anything."""
+        """The account's turn: what is asked for inside is to be sent at its end, without waiting for anything. Raises
+        Overloaded.
+        """
         alone = self._accounts.setdefault(account, asyncio.Lock())
-        async with alone, self._few:
-            await self._wire.room()
+        async with AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await turn.enter_async_context(alone)
+                    await turn.enter_async_context(self._few)
+                    await self._wire.room()
+            except TimeoutError:
+                raise Overloaded from None
             yield

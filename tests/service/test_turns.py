@@ -110,6 +110,21 @@ async def test_nothing_large_is_made_before_the_server_has_taken_what_was_sent()
     assert len(wire.sent) == 3 * MAX_TURNS
 
 
+async def test_whose_turn_does_not_come_is_told_to_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync.service.turns.TURN_SECONDS", 0.05)
+    it, answers, wire = open_door()
+    for number in range(2):
+        it.take(question(number, ANN))
+    async with asyncio.timeout(5):
+        await wire.written.wait()
+    assert [(one.get("id"), one.find(f".//{BUSY}") is not None) for one in wire.sent] == [("o1", True)]
+    answers.may.set()
+    await drained(it)
+    it.take(question(2, ANN))
+    await drained(it)
+    assert [one.get("id") for one in wire.sent] == ["o1", "o0", "o2"]
+
+
 async def test_who_asks_without_end_is_told_to_wait_and_keeps_nobody_out() -> None:
     it, answers, wire = open_door()
     for number in range(MAX_OF_ONE + 3):

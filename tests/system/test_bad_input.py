@@ -3,10 +3,12 @@ condition that is specified; and clients that do not answer what they are sent, 
 """
 
 import asyncio
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -127,6 +129,49 @@ async def test_every_attribute_and_text_of_every_request(box: Box) -> None:
     assert {"result", "bad-request", "item-not-found"} <= outcomes
     assert box.pid("component") == pid
     await box.sound(asker.ann.account, asker.bob.account)
+
+
+# ---- more questions than answers fit through -------------------------------------------------------------------------
+
+TOO_MANY, MEGABYTES = 300, 40
+
+
+def resident_megabytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) // 1024
+
+
+async def test_who_asks_without_end_fills_no_memory_and_keeps_nobody_waiting(box: Box) -> None:
+    """Each answer has a quarter of a megabyte; all of them were made at once, and waited for the server in memory."""
+    ann, bob = await box.friends("a", "b")
+    for writer in [await box.person() for _ in range(4)]:
+        writer.write(ann.account, "x" * 60_000)
+        await writer.ping()
+    answer = await ann.iq("get", f"<sync xmlns='{CONVSYNC}'/>")
+    assert len(ET.tostring(answer)) > 240_000
+    pid = box.pid("component")
+    before = resident_megabytes(pid)
+    ann.send("".join(f"<iq type='get' id='many{n}'><sync xmlns='{CONVSYNC}'/></iq>" for n in range(TOO_MANY)))
+
+    async def some_came() -> bool:
+        return len([e for e in ann.received if e.get("id", "").startswith("many") and e.get("type") == "result"]) > 3
+
+    await eventually(some_came)
+    async with asyncio.timeout(10):
+        for _ in range(5):
+            await bob.sync()
+    assert resident_megabytes(pid) - before < MEGABYTES
+
+    async def all_came() -> bool:
+        told = {e.get("id"): e for e in ann.received if e.get("id", "").startswith("many")}
+        assert len(told) == TOO_MANY
+        errors = [StanzaError(e) for e in told.values() if e.get("type") == "error"]
+        assert {(one.condition, one.type) for one in errors} <= {("resource-constraint", "wait")}
+        return True
+
+    await eventually(all_came, seconds=40)
+    assert (resident_megabytes(pid) - before < MEGABYTES, box.pid("component")) == (True, pid)
+    assert len((await ann.sync()).items) >= 4
 
 
 # ---- cursors and tokens that somebody made up ------------------------------------------------------------------------
