@@ -8,6 +8,7 @@ waited for.
 
 import asyncio
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
@@ -101,7 +102,8 @@ class Ingest:
         self._idle.set()
         self._taken = [0] * LANES  # events of each lane that came in, and that were committed
         self._done = [0] * LANES
-        self._of_rooms = [0] * LANES  # how many of a lane had come in when the last event of a room did
+        # By lane, how many had come in when the last event of a room did; of those lanes that are not so far yet.
+        self._of_rooms: dict[int, int] = {}
         self._barriers: list[list[tuple[int, asyncio.Future[None]]]] = [[] for _ in range(LANES)]
         self._waiting = 0
         self._paused = self._closing = False
@@ -130,7 +132,7 @@ class Ingest:
         if not isinstance(event, MessageEvent) or event.kind is not Kind.GROUP:
             return 0, 0
         where = lane(event.peer)
-        return (where, self._of_rooms[where]) if isinstance(event.content, Displayed) else (0, 0)
+        return (where, self._of_rooms.get(where, 0)) if isinstance(event.content, Displayed) else (0, 0)
 
     async def barrier(self, account: str) -> None:
         """Wait until everything of the account's lane that has come in so far is committed."""
@@ -139,7 +141,7 @@ class Ingest:
 
     async def rooms_barrier(self) -> None:
         """Wait until everything of rooms that has come in so far is committed."""
-        for where, target in enumerate(self._of_rooms):
+        for where, target in list(self._of_rooms.items()):
             await self._passed(where, target)
 
     async def _passed(self, where: int, target: int) -> None:
@@ -291,6 +293,8 @@ class Ingest:
         for event in events:
             self._done[lane(event.account)] += 1
         for where in {lane(event.account) for event in events}:
+            if self._of_rooms.get(where, math.inf) <= self._done[where]:
+                del self._of_rooms[where]
             self._open_barriers(where)
         self._waiting -= len(events)
         self._observer.ingest_waiting(self._waiting)

@@ -275,9 +275,9 @@ INSERT INTO quarantine (host, stream, shard, n, account, why, event)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
 ON CONFLICT (host, stream, shard, n) DO NOTHING;
 
--- name: read_account
--- One account, by its primary key.
-SELECT * FROM account WHERE jid = $1;
+-- name: read_accounts
+-- Accounts by primary key: those that several questions are about.
+SELECT a.* FROM unnest($1::text[]) AS wanted(jid) JOIN account a USING (jid);
 
 -- name: rewrites
 -- Corrections and retractions since a version, oldest first, with the account's newest version.

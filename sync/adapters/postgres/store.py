@@ -13,6 +13,7 @@ from sync.adapters.postgres import load, rows, write
 from sync.adapters.postgres.delta import delta_page, delta_statement
 from sync.adapters.postgres.inbox import inbox_page, inbox_statement
 from sync.adapters.postgres.listing import NAMED, page_statement
+from sync.adapters.postgres.owners import Owners
 from sync.adapters.postgres.pool import ATTEMPTS, RETRYABLE, Connection, Pool
 from sync.adapters.postgres.statements import sql
 from sync.adapters.postgres.transaction import locked
@@ -49,6 +50,7 @@ class PostgresStore:
         self, pool: Pool, clock: Clock, observer: Observer, *, stored: Callable[[Sequence[Account]], None] = ignore
     ) -> None:
         self._pool, self._clock, self._observer, self._stored = pool, clock, observer, stored
+        self._owners = Owners(pool)
 
     async def transact(self, keys: Keys, rule: Rule[T]) -> T:
         """`Store.transact`."""
@@ -76,9 +78,7 @@ class PostgresStore:
 
     async def account(self, jid: str) -> Account | None:
         """`Store.account`."""
-        async with self._pool.connection() as connection:
-            row = await connection.fetchrow(sql("read_account"), jid)
-        return rows.account(row) if row else None
+        return await self._owners.read(jid)
 
     async def page(self, account: str, query: ListQuery) -> ConversationPage:
         """`Store.page`."""
