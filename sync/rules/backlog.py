@@ -3,10 +3,10 @@ push about a call, and where a woken phone began to ask and has not come to the 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sync.model.books import Books, Ruling, Writes
+from sync.model.copies import replace
 from sync.model.device import Device, Lane, PushJob, PushKind
 from sync.rules.fold import Policies
 from sync.rules.jobs import CALL_KINDS, job_id, new_job, queued_of

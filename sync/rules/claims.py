@@ -10,12 +10,13 @@ about a call, is followed by a fresh wake.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sync.model.books import Books, Ruling, Writes
 from sync.model.call import Call, CallKey
 from sync.model.conversation import Account, Conversation, Notify
+from sync.model.copies import replace
 from sync.model.device import Device, JobState, PushJob, PushKind, Route
 from sync.model.event import Session
 from sync.model.jid import bare

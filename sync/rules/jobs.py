@@ -3,13 +3,14 @@ when something happens (`wakes`, `ring`), before sending (`claims`), and after t
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
 from sync.model.call import Call
 from sync.model.conversation import Conversation, ConversationKey, Kind
+from sync.model.copies import replace
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind, Route
 from sync.model.event import Session, SessionState
 from sync.rules.quiet import Hush

@@ -4,11 +4,12 @@ Invariant 6: what surely was not accepted goes again; what is uncertain goes aga
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sync.model.books import Books, Ruling, Writes
 from sync.model.conversation import Account
+from sync.model.copies import replace
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind, Route
 from sync.model.push import PushOutcome, Verdict
 from sync.rules.fold import Policies

@@ -7,10 +7,11 @@ no place is queued like any other job.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sync.model.books import Ruling, Writes
+from sync.model.copies import replace
 from sync.model.device import JobState, PushJob, Route
 from sync.rules.claims import Claim, following
 from sync.rules.fold import Policies, Report, Ring
