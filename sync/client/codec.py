@@ -184,6 +184,7 @@ def decode_call(element: Element) -> Call:
     return Call(
         id=_text(element, "id"),
         jid=_text(element, "jid"),
+        kind=element.get("kind", values.CHAT),
         state=_text(element, "state"),
         version=_number(element, "version", 0),
         sender=element.get("from"),

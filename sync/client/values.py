@@ -127,12 +127,13 @@ class Call:
     `outgoing` for one's own; `gone` where it rings no more and how it ended was not told. `sender` is the caller's full
     JID. `age` and `left` are seconds, as the server counted them when it answered: since the call came, and until it
     stops to ring. `continues`: the session id of an earlier call of the same party that goes on in this one, and has
-    ended. `stanza` is the propose.
+    ended. `stanza` is the propose. Of kind `group` it is a call into the room `jid`, by its occupant `sender`.
     """
 
     id: str
     jid: str
     state: str
+    kind: str = CHAT
     version: int = 0
     sender: str | None = None
     media: tuple[str, ...] = ()

@@ -132,7 +132,7 @@ def encode_conversation(
     calls = SubElement(element, _METADATA, {"node": JMI})
     for call in item.calls:
         if call.stanza is not None and call.rings(now) and space.takes(call.stanza):
-            stanza = _named(parse(call.stanza), account, account, call.archive_id, call.proposed_at)
+            stanza = _named(parse(call.stanza), account, archive_of(key), call.archive_id, call.proposed_at)
             SubElement(calls, clark(SYNC, "call")).append(stanza)
     if conversation.requests_presence:
         SubElement(element, _PRESENCE, {"type": "subscribe", "from": key.peer})

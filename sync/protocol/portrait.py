@@ -97,6 +97,8 @@ def call_element(call: Call, *, now: datetime, message: bool) -> Element:
     """
     key = call.key
     element = Element(CALL, {"id": call.session_id, "jid": key.peer, "state": call.state.value})
+    if call.kind is not Kind.CHAT:
+        element.set("kind", call.kind.value)
     if call.answered_by is not None:
         element.set("by", call.answered_by)
     element.set("from", call.caller)
@@ -111,7 +113,9 @@ def call_element(call: Call, *, now: datetime, message: bool) -> Element:
         element.set("left", str(max(0, (call.rings_until - now) // _SECOND)))
         if message and call.stanza is not None:
             propose = parse(call.stanza)
-            element.append(_archived(propose, key.account, key.account, call.archive_id, call.proposed_at))
+            element.append(
+                _archived(propose, key.account, archive_of(call.conversation), call.archive_id, call.proposed_at)
+            )
     return element
 
 
