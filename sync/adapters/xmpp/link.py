@@ -37,7 +37,9 @@ CONNECT_SECONDS = 5.0
 KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 45_000))
 REQUEST_SECONDS = 10.0  # for the server's answer to a request of ours
 # Of what was sent and the server has not taken: from where on who says much has to wait, and for how long.
-UNSENT_HIGH_BYTES, UNSENT_LOW_BYTES = 512 * 1024, 128 * 1024
+UNSENT_HIGH_BYTES, UNSENT_LOW_BYTES = 256 * 1024, 64 * 1024
+# The system itself takes megabytes ahead of a server that is slow to read, and everybody's next answer waits behind.
+AHEAD = ("TCP_NOTSENT_LOWAT", 128 * 1024)
 
 
 class Discreet(logging.Filter):
@@ -67,7 +69,7 @@ class Stream(ComponentXMPP):
         del send_event
         self.transport = transport
         transport.set_write_buffer_limits(high=UNSENT_HIGH_BYTES, low=UNSENT_LOW_BYTES)
-        keep_alive(transport.get_extra_info("socket"))
+        tuned(transport.get_extra_info("socket"))
         self.init_parser()
         self.send_raw(self.stream_header)
 
@@ -307,11 +309,13 @@ class Link:
             transport.pause_reading()
 
 
-def keep_alive(connection: Any) -> None:
-    """A peer that is gone without a word is noticed, though nothing is to be said: within a minute."""
+def tuned(connection: Any) -> None:
+    """A peer that is gone without a word is noticed, though nothing is to be said: within a minute. Little is written
+    ahead of what it reads.
+    """
     options = (
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-        *((socket.IPPROTO_TCP, name, value) for name, value in KEEP_ALIVE),
+        *((socket.IPPROTO_TCP, name, value) for name, value in (*KEEP_ALIVE, AHEAD)),
     )
     for level, name, value in options:
         if hasattr(socket, name):  # their names are the system's own
