@@ -390,7 +390,8 @@ CREATE TABLE push_job (
 
 -- At most one VoIP push per call and device, whatever the code does (invariant 6).
 CREATE UNIQUE INDEX push_job_voip_once ON push_job (account, device_id, peer, sid) WHERE voip;
-CREATE INDEX push_job_due ON push_job (queue, lane, not_before) WHERE state = 'queued';
+CREATE INDEX push_job_due ON push_job (lane, not_before) WHERE state = 'queued';
+CREATE INDEX push_job_due_in_queue ON push_job (queue, lane, not_before) WHERE state = 'queued';
 CREATE INDEX push_job_under_way ON push_job (attempted_at) WHERE state = 'attempted';
 CREATE INDEX push_job_open ON push_job (account) WHERE state <> 'done';
 CREATE INDEX push_job_of_call ON push_job (account, sid) WHERE sid IS NOT NULL;

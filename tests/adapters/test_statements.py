@@ -234,6 +234,28 @@ async def test_counting_costs_what_is_newly_read(backlog: asyncpg.Connection, ki
     assert await rows_read(backlog, sql("read_behind"), "message", *key) == rank
 
 
+QUEUES = """
+INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, created_at, not_before, deadline, queue)
+SELECT 'user1@example.org', gen_random_uuid(), 'd1', 2, 'message', 1, '', now(), now() + interval '1 hour', now(), 'q' || n
+FROM generate_series(1, 2000) n;
+INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, created_at, not_before, deadline, queue)
+SELECT 'user1@example.org', gen_random_uuid(), 'd1', 2, 'message', 1, '', now(), now() - interval '1 hour', now(), 'busy'
+FROM generate_series(1, 5000) n;
+ANALYZE"""
+
+
+async def test_queues_in_which_nothing_is_due_cost_nothing(filled: asyncpg.Connection) -> None:
+    """And what waits in a queue that is held costs nothing either."""
+    await filled.execute(QUEUES)
+    lanes, held = "'{2,3}'", "'{busy}'"
+    assert await rows_read(filled, sql("due_jobs"), "push_job", lanes, "now()", "64", "'{}'") == 64
+    assert await rows_read(filled, sql("next_job_at"), "push_job", lanes, "'{}'") <= 2
+    walked = await rows_read(filled, sql("due_jobs"), "push_job", lanes, "now()", "64", held)
+    assert walked <= 64 + 2100  # the front, and one of each queue
+    assert await rows_read(filled, sql("next_job_at"), "push_job", lanes, held) <= 2 + 2 * 2100
+    await filled.execute("DELETE FROM push_job WHERE queue <> ''")
+
+
 async def test_a_mention_is_found_among_many_messages(backlog: asyncpg.Connection) -> None:
     page = page_text(delta=False, pinned_first=False, pinned=None, archived=None, part="first")
     assert await rows_read(backlog, page, "message", "'full@example.org'", "0", "9") == len(FULL)

@@ -28,7 +28,11 @@ SELECT
 -- Everything that a transaction reads after its locks, in one round trip: an array of rows for each table.
 WITH locked AS MATERIALIZED (SELECT account FROM account WHERE jid = ANY ($28::text[])),
 -- whose devices and jobs are read: of all, or of those that have devices
-owner AS MATERIALIZED (SELECT (account).jid AS account FROM locked WHERE $14 = 'all' OR $14 = 'some' AND (account).devices > 0),
+owners AS MATERIALIZED (
+    SELECT ARRAY(
+        SELECT (account).jid FROM locked WHERE $14 = 'all' OR $14 = 'some' AND (account).devices > 0
+    ) AS jids
+),
 -- the calls by account and session id, and those with these peers that are open
 sought AS MATERIALIZED (
     SELECT account, sid FROM unnest($4::text[], $5::text[]) AS named(account, sid)
@@ -81,13 +85,13 @@ SELECT
         WHERE (m).about IS NOT NULL
     ) AS messages,
     -- the accounts' devices
-    ARRAY(SELECT device FROM owner JOIN device USING (account)) AS devices,
+    ARRAY(SELECT device FROM device WHERE account = ANY ((SELECT jids FROM owners)::text[])) AS devices,
     -- the accounts' open jobs, and all jobs of the calls; likewise
     ARRAY(
-        SELECT job FROM owner JOIN push_job job USING (account) WHERE job.state <> 'done'
+        SELECT job FROM push_job job WHERE account = ANY ((SELECT jids FROM owners)::text[]) AND state <> 'done'
         UNION ALL
-        SELECT job FROM sought JOIN owner USING (account) JOIN push_job job USING (account, sid)
-        WHERE job.sid IS NOT NULL AND job.state = 'done'
+        SELECT job FROM sought JOIN push_job job USING (account, sid)
+        WHERE job.sid IS NOT NULL AND job.state = 'done' AND account = ANY ((SELECT jids FROM owners)::text[])
     ) AS jobs,
     -- members of rooms by account, by the nickname of those who still belong, and by occupant id; likewise
     ARRAY(
