@@ -236,10 +236,10 @@ async def test_counting_costs_what_is_newly_read(backlog: asyncpg.Connection, ki
 
 QUEUES = """
 INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, created_at, not_before, deadline, queue)
-SELECT 'user1@example.org', gen_random_uuid(), 'd1', 2, 'message', 1, '', now(), now() + interval '1 hour', now(), 'q' || n
+SELECT 'u@example.org', gen_random_uuid(), 'd', 2, 'message', 1, '', now(), now() + interval '1 hour', now(), 'q' || n
 FROM generate_series(1, 2000) n;
 INSERT INTO push_job (account, job_id, device_id, lane, kind, version, peer, created_at, not_before, deadline, queue)
-SELECT 'user1@example.org', gen_random_uuid(), 'd1', 2, 'message', 1, '', now(), now() - interval '1 hour', now(), 'busy'
+SELECT 'u@example.org', gen_random_uuid(), 'd', 2, 'message', 1, '', now(), now() - interval '1 hour', now(), 'busy'
 FROM generate_series(1, 5000) n;
 ANALYZE"""
 
