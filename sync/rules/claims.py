@@ -61,7 +61,8 @@ def claim(
     round_ = Round(books, policies)
     wanted = set(job_ids)
     due = [job for jobs in books.jobs.values() for job in jobs if job.job_id in wanted]
-    for job in sorted(due, key=lambda job: (job.lane, job.not_before)):
+    # Of two that are due at once the newer one goes last: the phone shows it, and whatever order rows come in.
+    for job in sorted(due, key=lambda job: (job.lane, job.not_before, job.version, job.job_id)):
         if job.state is JobState.QUEUED and job.not_before <= books.now:
             round_.take(job, presence.get(job.account) or ())
     return Ruling(writes=round_.writes(), value=round_.claimed)

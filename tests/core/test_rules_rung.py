@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sync.model.books import Ruling, Writes
+from sync.model.books import Books, Ruling, Writes
 from sync.model.device import JobState, Lane, PushJob, PushKind, Route
-from sync.rules.claims import Claim
+from sync.rules.claims import Claim, claim
 from sync.rules.fold import Policies, Report, Ring
 from sync.rules.ring import fallback
 from sync.rules.rung import Spare, claim_of, ring_at_once
@@ -104,3 +104,21 @@ def test_a_wake_that_follows_two_calls_is_one_job() -> None:
     ruling = ring_at_once(decided(*both), FREE, NOW, POLICIES)
     (wake,) = [one for one in ruling.writes.jobs if one.kind is PushKind.SYNC]
     assert wake.not_before == after(90)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_of_two_that_are_due_at_once_the_newer_goes_last_whatever_order_rows_come_in(back: bool) -> None:
+    """Each carries the newest version that was told: the second would have carried the first one's, or not."""
+    found = [job("new", version=9, peer=None, kind=PushKind.READ), job("old", version=7, peer=None, kind=PushKind.READ)]
+    phone = device(woken_version=8, woken_at=NOW, woken_until=after(60))
+    books = Books(
+        now=after(1),
+        accounts={ANN: account(devices=1)},
+        devices={ANN: [phone]},
+        jobs={ANN: found[::-1] if back else found},
+    )
+    claimed = claim([one.job_id for one in found], {}, books, POLICIES).value
+    assert [(one.job.job_id, one.job.version) for one in claimed.claims] == [
+        (found[1].job_id, 8),
+        (found[0].job_id, 9),
+    ]
