@@ -6,13 +6,13 @@ Waiting is for what another process writes or answers, asked again every few mil
 import asyncio
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from signal import Signals
 from typing import Any, TypeVar
 
 import aiohttp
@@ -74,14 +74,14 @@ class Box:
         self.ready = json.loads(self.file.read_text())
         return int(self.ready["pids"][part])
 
-    def signal(self, part: str, number: signal.Signals) -> int:
+    def signal(self, part: str, number: Signals) -> int:
         pid = self.pid(part)
         os.kill(pid, number)
         return pid
 
-    async def killed(self, part: str) -> None:
-        """kill -9; returns when its successor runs and the whole answers again."""
-        pid = self.signal(part, signal.SIGKILL)
+    async def killed(self, part: str, by: Signals = Signals.SIGKILL) -> None:
+        """kill -9, or as told; returns when its successor runs and the whole answers again."""
+        pid = self.signal(part, by)
         self.deaths.append((part, time.time()))
         await self.wait(lambda ready: ready["pids"][part] != pid)
         await self.whole()

@@ -149,7 +149,9 @@ async def test_whoever_is_killed_goes_on_behind_the_last_page(box: Box) -> None:
 
 
 async def test_a_room_has_its_newest_messages_read(box: Box) -> None:
-    """Ann and Bob are forgotten, and so is the room: all meet anew."""
+    """Ann and Bob are forgotten, and so is the room: all meet anew. The server ends in order: one that is killed tells
+    its newest messages again.
+    """
     ann, bob = await box.friends("desk", "desk")
     room = await Room.open(box, ann)
     await room.admit(bob)
@@ -159,7 +161,7 @@ async def test_a_room_has_its_newest_messages_read(box: Box) -> None:
     await forgotten(box, ann, bob)
     for table, column in (("room", "jid"), ("room_member", "room"), ("message", "account"), ("bootstrap", "account")):
         await box.sql(f"DELETE FROM {table} WHERE {column} = $1", room.jid)  # noqa: S608 - names of ours
-    await box.killed("server")
+    await box.killed("server", signal.SIGTERM)
     ann, bob = await box.person(ann.account), await box.person(bob.account)
     await room.enter(ann, "Owner")
     row = await read(box, room.jid)
