@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sync.model.call import CallKey
-from sync.model.conversation import Conversation, Pointer, Status
+from sync.model.conversation import Conversation, ConversationKey, Pointer, Status
 from sync.model.delta import DeltaToken, Filters
 from sync.protocol.serialise import parse, serialise
 from sync.protocol.token import encode_token
@@ -24,7 +24,7 @@ from tests.core import test_protocol_inbox as inbox
 from tests.core import test_protocol_synchronization as lists
 from tests.core.protocol_vectors import FOLDER, shape
 from tests.system.box import Box
-from tests.system.person import RSM, SYNC
+from tests.system.person import COMMANDS, REWRITE, RSM, SYNC
 from tests.system.xmpp_client import CLIENT
 
 OWN, INBOX = "urn:convsync:0", "urn:xmpp:inbox:1"
@@ -113,9 +113,9 @@ CASES = [
 ]
 
 
-def expected(case: Case) -> ET.Element:
-    vectors = parse((FOLDER / f"{case.file}.xml").read_text()).findall("vector")
-    (found,) = [v for v in vectors if v.get("name") == case.name and v.find("xml") is not None]
+def expected(file: str, name: str) -> ET.Element:
+    vectors = parse((FOLDER / f"{file}.xml").read_text()).findall("vector")
+    (found,) = [v for v in vectors if v.get("name") == name and v.find("xml") is not None]
     answer = found.find("xml")
     assert answer is not None
     return answer[0]
@@ -152,8 +152,60 @@ async def test_an_answer_is_the_vectors(case: Case, box: Box) -> None:
         inner = found.find(case.find)
         assert inner is not None, ET.tostring(found)
         found = inner
-    wanted = parse(moved(serialise(expected(case)), ann.account))
+    wanted = parse(moved(serialise(expected(case.file, case.name)), ann.account))
     for moment in ("token", "time") if case.file == "delta" else ():
         if moment in wanted.attrib and moment in found.attrib:
             wanted.set(moment, found.attrib[moment])
     assert shape(found) == shape(wanted)
+
+
+CAROL = ConversationKey(ANN, "carol@ex.net")
+# Of a conversation whose log was trimmed behind the version that a client has, nobody knows all rewrites.
+REWRITTEN = {
+    "rewrites": (
+        37,
+        (replace(BOB, version=42, rewritten=42), replace(BOB, key=CAROL, version=41, rewritten=41, log_from=40)),
+        lists.CHANGES,
+    ),
+    "rewrites in rooms": (
+        49,
+        (replace(lists.GROUP, version=54, rewritten=54, log_from=50),),
+        lists.CHANGES_IN_TEA,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+async def test_headlines_are_the_vectors(name: str, box: Box) -> None:
+    """What was rewritten, oldest first, and then the newest version."""
+    ann = await box.person(resource="web", presence=False)
+    since, conversations, changes = REWRITTEN[name]
+    async with on_postgres(box.ready["postgres"], size=1) as bench:
+        rows = moved({"conversations": list(conversations), "changes": list(changes)}, ann.account)
+        await bench.put(ann.account, accounts=[replace(OWNER, jid=ann.account)], **rows)
+    answer = await ann.iq("get", f"<query xmlns='{REWRITE}' version='{since}'/>")
+    wanted = parse(moved(serialise(expected("conversations", name)), ann.account))
+    headlines = [one for one in ann.received if one.get("type") == "headline"]
+    assert [shape(one) for one in headlines] == [shape(one) for one in wanted]
+    newest = expected("rewrite", "the newest version")
+    newest.set("version", str(OWNER.version))
+    assert shape(answer[0]) == shape(newest)
+
+
+ASKED = {
+    "the form of register-device": ("register-device", ""),
+    "the form of unregister-device": ("unregister-device", ""),
+    "the form of register-push-apns": ("register-push-apns", ""),
+    "the form of unregister-push, without devices": ("unregister-push", ""),
+    "canceled": ("register-device", " action='cancel'"),
+    "a list of none": ("list-push-registrations", ""),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+async def test_answers_of_commands_are_the_vectors(name: str, box: Box) -> None:
+    ann = await box.person(resource="phone", presence=False)
+    node, action = ASKED[name]
+    command = f"<command xmlns='{COMMANDS}' node='{node}' sessionid='u7'{action}/>"
+    answer = await ann.iq("set", command, to=box.ready["component"])
+    assert shape(answer[0]) == shape(expected("commands_answers", name))
