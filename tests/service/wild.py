@@ -84,6 +84,7 @@ REQUESTS: dict[str, Request] = {
     "sync some": Request(
         "get", f"<sync xmlns='{CONVSYNC}' {_ONE} kind='chat' status='active' unread='true' pinned='false' token='t'/>"
     ),
+    "sync rows": Request("get", f"<sync xmlns='{CONVSYNC}' max='5' preview='40'/>"),
     "call": Request("get", f"<call xmlns='{CONVSYNC}' jid='cat@example.net' id='s1'/>"),
     "read": Request("set", f"<set xmlns='{CONVSYNC}'><conversation {_ONE} read='m'/></set>"),
     "quiet hours": Request(
