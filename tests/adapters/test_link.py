@@ -80,6 +80,37 @@ async def ends(port: int, *, secret: str = SECRET, tls: Tls | None = None, dice:
         await asyncio.gather(running, return_exceptions=True)
 
 
+# ---- what is said ----------------------------------------------------------------------------------------------------
+
+
+class Kept(Sink):
+    """A connection that remembers what was written, write by write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.written.append(data)
+
+
+async def test_what_is_said_in_one_turn_is_written_at_once_and_in_order() -> None:
+    stream = Stream("sync.x", SECRET, lambda _: None)
+    stream.transport = kept = Kept()
+    for text in ("<a/>", "<b/>", "<c/>"):
+        stream.say(text)
+    assert kept.written == []
+    await asyncio.sleep(0)
+    assert kept.written == [b"<a/><b/><c/>"]
+    stream.say("<d/>")
+    stream.send_raw("</stream:stream>")  # nothing overtakes, and what ends the stream does not wait
+    assert kept.written[1:] == [b"<d/>", b"</stream:stream>"]
+    stream.say("<e/>")
+    stream.transport = None
+    await asyncio.sleep(0)  # the connection is lost: nobody reads it, nobody is disturbed
+    assert kept.written[3:] == []
+
+
 # ---- reconnecting ----------------------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,7 @@ class Stream(ComponentXMPP):
         self._on_stanza = on_stanza
         self.clear = asyncio.Event()  # while little is unsent
         self.clear.set()
+        self._said: list[str] = []  # since the last write
 
     def connection_made(self, transport: Any, send_event: bool = True) -> None:
         """Open the stream. slixmpp's own takes a connection that is encrypted from its first byte for one given up."""
@@ -80,6 +81,24 @@ class Stream(ComponentXMPP):
     def resume_writing(self) -> None:
         """The server has taken most of it."""
         self.clear.set()
+
+    def say(self, text: str) -> None:
+        """Write with all else that is said before the loop turns to the next reading: a write is a system call and
+        wakes the server, and answers come in crowds.
+        """
+        if not self._said:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._said.append(text)
+
+    def _write(self) -> None:
+        said, self._said = self._said, []
+        if said and self.transport is not None:
+            super().send_raw("".join(said))
+
+    def send_raw(self, data: str | bytes) -> None:
+        """At once, behind what was said before."""
+        self._write()
+        super().send_raw(data)
 
     def send(self, data: Any, use_filters: bool = True) -> None:
         """slixmpp's own stanzas (the handshake, stream errors) leave at once, not by a queue."""
@@ -155,7 +174,7 @@ class Link:
     def send(self, stanza: Element) -> None:
         """`Wire.send`."""
         if self.up and self._stream is not None:
-            self._stream.send_raw(serialise(stanza))
+            self._stream.say(serialise(stanza))
 
     def request(self, iq: Element) -> Awaitable[Element]:
         """`Wire.request`."""
