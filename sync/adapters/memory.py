@@ -5,7 +5,7 @@ anew; no other process sees it, so they are for deployments with one. Memory is 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sync.model.event import Session, SessionEvent
 from sync.model.jid import domain
@@ -24,6 +24,9 @@ class MemoryPresence:
         if known is None:
             return None
         return tuple(sorted(known.get(account, {}).values(), key=lambda one: one.resource))
+
+    async def sessions_of(self, accounts: Collection[str]) -> Mapping[str, tuple[Session, ...] | None]:
+        return {account: await self.sessions(account) for account in accounts}
 
     async def apply(self, events: Sequence[SessionEvent]) -> None:
         for event in events:

@@ -1,6 +1,6 @@
 """The world's roles: push services, the server's connection, presence, hints between processes, time, secrets."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 from xml.etree.ElementTree import Element
@@ -107,6 +107,10 @@ class Presence(Protocol):
     async def sessions(self, account: str) -> tuple[Session, ...] | None:
         """The account's sessions, by resource; () = offline for certain; None = not known: go by the event's own
         summary."""
+        ...
+
+    async def sessions_of(self, accounts: Collection[str]) -> Mapping[str, tuple[Session, ...] | None]:
+        """`sessions` of each of them, in one round trip."""
         ...
 
     async def apply(self, events: Sequence[SessionEvent]) -> None:

@@ -1,6 +1,6 @@
 """Who is online, told twice: to `Presence`, and to those who keep something for each session."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sync.model.event import Session, SessionEvent
 from sync.ports import Presence
@@ -16,6 +16,10 @@ class Attendance:
     async def sessions(self, account: str) -> tuple[Session, ...] | None:
         """`Presence.sessions`."""
         return await self._presence.sessions(account)
+
+    async def sessions_of(self, accounts: Collection[str]) -> Mapping[str, tuple[Session, ...] | None]:
+        """`Presence.sessions_of`."""
+        return await self._presence.sessions_of(accounts)
 
     async def apply(self, events: Sequence[SessionEvent]) -> None:
         """`Presence.apply`."""

@@ -41,6 +41,7 @@ ROUND = 64  # jobs claimed in one transaction
 KNOWN = 1024  # due jobs remembered for each lane; what falls out is found in the queue
 LOOK_EVERY = 8  # rounds between looks at the queue while there are hints
 LOOK_SECONDS = 2.0  # how long a worker sleeps at most
+LOOK = timedelta(seconds=LOOK_SECONDS)
 BAD_SECONDS = 0.25
 BAD_FOR = timedelta(minutes=1)  # how long a job that cannot be claimed is left alone
 # Longer than a claim holds and a send takes (`sender.CLAIM_HOLDS`, `PushGate.send`): its worker is dead.
@@ -73,6 +74,7 @@ class Pusher:
         self._queues = Queues(each=in_flight, observer=observer, keys=keys, reaches=reaches)
         self._rounds = 0
         self._closing = False
+        self._wanting: set[str] = set()  # lanes that had no place for something when they looked last
         self._bad: dict[str, datetime] = {}  # jobs that cannot be claimed, oldest first, and when to try them again
         self._hints = {name: asyncio.Event() for name in LANES}
         self._known: dict[str, deque[DueJob]] = {name: deque(maxlen=KNOWN) for name in LANES}
@@ -150,7 +152,7 @@ class Pusher:
         for name, own in LANES.items():
             mine = [job for job in jobs if job.lane in own]
             self._known[name].extend(due_of(job) for job in mine if is_due(job, now))
-            if mine or not jobs:
+            if not jobs or any(job.not_before - now <= LOOK for job in mine):  # what is later is looked for in time
                 self._hints[name].set()
 
     async def run(self) -> None:
@@ -170,6 +172,7 @@ class Pusher:
     async def _work(self, name: str) -> None:
         while not self._closing:
             self._hints[name].clear()
+            self._wanting.discard(name)
             try:
                 busy = await self.round(name)
                 pause = 0.0 if busy else await self._until_next(name)
@@ -188,6 +191,7 @@ class Pusher:
 
     async def _until_next(self, name: str) -> float:
         if self._queues.room(name) <= 0:
+            self._wanting.add(name)
             return LOOK_SECONDS  # the end of a send is a hint
         now = self._clock.now()
         due = await self._store.next_job_at(LANES[name], self._queues.held(name, now))
@@ -218,12 +222,16 @@ class Pusher:
         """What was hinted at, and every few rounds what is in the queues, however much is hinted at."""
         limit, known = min(ROUND, self._queues.room(name)), self._known[name]
         if limit <= 0:
+            self._wanting.add(name)
             return ()
         self._rounds += 1
         if known and self._rounds % LOOK_EVERY:
             return [known.popleft() for _ in range(min(len(known), limit))]
         now = self._clock.now()
-        return await self._store.due_jobs(now, LANES[name], limit, self._queues.held(name, now))
+        held = self._queues.held(name, now)
+        if held:
+            self._wanting.add(name)
+        return await self._store.due_jobs(now, LANES[name], limit, held)
 
     def _places(self, name: str, due: Sequence[DueJob]) -> dict[str, tuple[DueJob, Place]]:
         """Those of them for which there is a place now; the others stay in the store."""
@@ -232,7 +240,9 @@ class Pusher:
             if job.job_id in found or self._bad.get(job.job_id, now) > now:
                 continue
             place = self._queues.admit(name, job.queue, now)
-            if place is not None:
+            if place is None:
+                self._wanting.add(name)
+            else:
                 found[job.job_id] = job, place
         return found
 
@@ -256,8 +266,7 @@ class Pusher:
         return claimed.claims
 
     async def _claim(self, due: Sequence[DueJob]) -> Claimed:
-        accounts = {job.account for job in due}
-        presence = {account: await self._presence.sessions(account) for account in accounts}
+        presence = await self._presence.sessions_of({job.account for job in due})
         rule = partial(claim, [job.job_id for job in due], presence)
         return await self._store.transact(keys_of(due), partial(self._with_policies, rule))
 
@@ -273,7 +282,8 @@ class Pusher:
     def _release(self, places: Iterable[Place]) -> None:
         for place in places:
             self._queues.release(place)
-            self._hints[place.lane].set()
+            if place.lane in self._wanting:
+                self._hints[place.lane].set()
 
     def _keep(self, task: asyncio.Future[None]) -> None:
         self._sending.add(task)
@@ -291,7 +301,8 @@ class Pusher:
             await self._ledgers[lane].record(job, outcome)
         finally:
             self._mine.discard(job.job_id)
-        self.hint([job])
+        if outcome.verdict is not Verdict.ACCEPTED:  # then something else may be due soon, or the same again
+            self._hints[lane].set()
 
     async def recover(self) -> None:
         """Jobs that left with a process that died: nobody knows whether they arrived."""

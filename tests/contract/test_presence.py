@@ -74,6 +74,15 @@ async def test_one_host_vouches_for_no_other(presence: Presence) -> None:
     assert await presence.sessions("ann@other.org") == (PHONE,)
 
 
+async def test_many_accounts_are_looked_up_at_a_time(presence: Presence) -> None:
+    await presence.reset(HOST, {ANN: [WEB, PHONE]})
+    elsewhere = "ann@other.org"
+    assert await presence.sessions_of([ANN, BEN, elsewhere]) == {ANN: (PHONE, WEB), BEN: (), elsewhere: None}
+    many = [f"user{n}@{HOST}" for n in range(150)]
+    assert await presence.sessions_of(many) == dict.fromkeys(many, ())
+    assert await presence.sessions_of([]) == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "state"),
     [

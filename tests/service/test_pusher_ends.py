@@ -12,7 +12,7 @@ from sync.model.device import JobState, PushKind
 from sync.model.errors import StoreUnavailable
 from sync.rules.fold import Report
 from sync.service.ledger import AGAIN_SECONDS
-from sync.service.pusher import ABANDONED_AFTER
+from sync.service.pusher import ABANDONED_AFTER, LANES, LOOK_SECONDS
 from sync.service.sender import CLAIM_HOLDS
 from tests.adapters.pushing import Desk, phone
 from tests.contract.apns_server import ALERT, VOIP, numbered
@@ -199,6 +199,36 @@ async def test_a_job_that_cannot_be_claimed_does_not_keep_a_worker_busy(monkeypa
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert looks <= 6
+
+
+async def test_a_push_that_was_taken_is_no_reason_to_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is what follows it much later. Where something waits for its place, the end of a send is one."""
+    found, doors = office(in_flight=1)
+    looks, look = list[Sequence[Any]](), found.store.due_jobs
+
+    async def counted(*asked: Any) -> Sequence[Any]:
+        looks.append(await look(*asked))
+        return looks[-1]
+
+    monkeypatch.setattr(found.store, "due_jobs", counted)
+    running = asyncio.ensure_future(found.pusher.run())
+    await asyncio.sleep(0)
+    while len(looks) < len(LANES):  # noqa: ASYNC110 - as a poller would
+        await asyncio.sleep(0)
+    found.pusher.hint([found.message()])
+    while not any(job.outcome for job in found.store.tables.jobs.values()):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(looks) <= len(LANES) + 2
+    both = [found.message("a", kind=PushKind.INVITED), found.message("b", kind=PushKind.SUBSCRIPTION)]
+    found.pusher.hint(both)
+    async with asyncio.timeout(LOOK_SECONDS / 2):
+        while not all(found.now(job).outcome == "accepted" for job in both):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert len(doors.sent) == 3
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_tokens_of_accounts_are_settled_together() -> None:

@@ -12,8 +12,8 @@ convsync:1:sessions:{account}   resource → msgpack [2, state, acked µs or nil
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TypeVar, cast
 
 import msgpack
 from redis.asyncio import Redis
@@ -26,10 +26,13 @@ from sync.ports import Observer
 from sync.rules.presence import becomes
 from sync.rules.times import instant, microseconds
 
+T = TypeVar("T")
+
 KEEP_SECONDS = 15  # `complete` comes every few seconds; a copy restored later than this vouches for nothing
 VERSION = 2
 FORMER = 1  # without the time up to which a hibernated session has had everything
 _CHUNK = 500
+_LOOK = 64  # accounts at a time: an answer has to come within a moment
 _MAX_VALUE_BYTES = 64
 _MAX_SESSIONS = 1000
 
@@ -51,25 +54,47 @@ class RedisPresence:
             str, tuple[str, int]
         ] = {}  # host → generation and count of its marker, where we are the writer
         self._torn: dict[str, str] = {}  # host → our generation that is not to be believed any more; "" = none is
+        self._seen: dict[str, tuple[str, int]] = {}  # host → what others' newest marker was, as far as it was seen
         self._writing = asyncio.Lock()  # markers count writes, so writes come one after the other
 
     async def sessions(self, account: str) -> tuple[Session, ...] | None:
-        host = domain(account)
+        return (await self.sessions_of([account]))[account]
+
+    async def sessions_of(self, accounts: Collection[str]) -> Mapping[str, tuple[Session, ...] | None]:
+        found: dict[str, tuple[Session, ...] | None] = {}
+        for chunk in _chunks(list(accounts), _LOOK):
+            found |= await self._look(chunk)
+        return found
+
+    async def _look(self, accounts: Sequence[str]) -> dict[str, tuple[Session, ...] | None]:
+        hosts = list({domain(account) for account in accounts})
 
         async def look(redis: Redis) -> list[object]:
             async with redis.pipeline(transaction=True) as pipe:
-                pipe.get(_vouched(host))
-                pipe.hgetall(_sessions(account))
+                for host in hosts:
+                    pipe.get(_vouched(host))
+                for account in accounts:
+                    pipe.hgetall(_sessions(account))
                 return await pipe.execute()
 
         answer = await self._link.run(look, READ_SECONDS)
         if answer is None:
             self._observer.presence_unknown("no-answer")
-            return None
-        marker, entries = answer
-        if not isinstance(marker, bytes) or not self._believed(host, marker.decode("ascii", "replace")):
-            self._observer.presence_unknown("incomplete")
-            return None
+            return dict.fromkeys(accounts)
+        vouched = {host for host, marker in zip(hosts, answer, strict=False) if self._vouches(host, marker)}
+        found: dict[str, tuple[Session, ...] | None] = {}
+        for account, entries in zip(accounts, answer[len(hosts) :], strict=True):
+            found[account] = None
+            if domain(account) in vouched:
+                found[account] = self._told(entries)
+            else:
+                self._observer.presence_unknown("incomplete")
+        return found
+
+    def _vouches(self, host: str, marker: object) -> bool:
+        return isinstance(marker, bytes) and self._believed(host, marker.decode("ascii", "replace"))
+
+    def _told(self, entries: object) -> tuple[Session, ...] | None:
         try:
             return _unpacked(entries)
         except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
@@ -166,11 +191,18 @@ class RedisPresence:
         return False
 
     def _believed(self, host: str, marker: str) -> bool:
-        """In place of our own marker only our own; otherwise another process's, but not one that we left torn."""
-        generation = marker.partition(":")[0]
+        """In place of our own marker only our own; otherwise another process's, but not one that we left torn. A count
+        only goes up: what has an older one was put back from a copy.
+        """
+        generation, _, told = marker.partition(":")
+        count = int(told) if told.isdigit() else -1
         if host in self._left:
-            return generation == self._left[host][0]
-        return self._torn.get(host) not in ("", generation)
+            return generation == self._left[host][0] and count >= self._left[host][1]
+        former, seen = self._seen.get(host, ("", 0))
+        if (generation == former and count < seen) or self._torn.get(host) in ("", generation):
+            return False
+        self._seen[host] = generation, count
+        return True
 
 
 def _vouched(host: str) -> str:
@@ -216,8 +248,6 @@ def _unpacked(entries: object) -> tuple[Session, ...]:
     return tuple(sorted(found, key=lambda one: one.resource))
 
 
-def _chunks(
-    online: Sequence[tuple[str, Sequence[Session]]],
-) -> Iterator[Sequence[tuple[str, Sequence[Session]]]]:
-    for start in range(0, len(online), _CHUNK):
-        yield online[start : start + _CHUNK]
+def _chunks(listed: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
+    for start in range(0, len(listed), size):
+        yield listed[start : start + size]
