@@ -214,7 +214,7 @@ def going_on(before: View, call: Call, moment: Moment) -> list[Decision]:
             (),
             was_ringing=one.state is CallState.RINGING,
         )
-        for one in successors[:1]
+        for one in successors
     ]
 
 

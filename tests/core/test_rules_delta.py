@@ -99,6 +99,7 @@ def test_a_version_that_was_not_reached(token: dict[str, Any] | None, at_least: 
         ({"since": 99}, 100, False),
         ({}, 100, False),
         ({}, 0, False),
+        ({"since": 1}, 1, True),
         ({"since": 100, "below": 100, "newest": 100}, 100, False),
     ],
 )

@@ -108,6 +108,15 @@ def test_what_was_lost_is_unread_and_wakes_nobody() -> None:
     assert hall.store.tables.jobs == {}
 
 
+def test_an_archive_says_nothing_of_how_private_the_room_is_now() -> None:
+    hall = Hall()
+    hall.live(replace(hall.event("one", 0), private=True))
+    hall.clock.instant += timedelta(seconds=30)
+    hall.read(hall.event("lost", 10))
+    assert hall.store.tables.rooms[TEA].private
+    assert hall.of(OF_EVE).private
+
+
 def test_what_an_archive_of_whole_seconds_has_behind_a_message_came_behind_it() -> None:
     hall = Hall()
     hall.clock.instant += timedelta(seconds=30.9)
