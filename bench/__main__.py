@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from bench import calls, feed, ingest, memory, queries, report, rooms, sessions
+from bench import answers, calls, feed, ingest, memory, queries, report, rooms, sessions
 
 Run = Callable[..., Awaitable[str]]
 SECTIONS: dict[str, Run] = {
     "ingest": ingest.run,
     "rooms": rooms.run,
     "calls": calls.run,
+    "answers": answers.run,
     "queries": queries.run,
     "sessions": sessions.run,
     "memory": memory.run,

@@ -25,6 +25,7 @@ from sync.adapters.metrics import Metrics
 from sync.adapters.postgres.feed import PostgresFeedMarks
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.store import PostgresStore
+from sync.app import spare_the_collector
 from sync.app.drivers import SystemClock
 from sync.model.event import Event
 from sync.ports import Store
@@ -183,6 +184,7 @@ async def measure(size: Size, dsn: Callable[[str], str], say: Callable[[str], No
 async def run(*, quick: bool, say: Callable[[str], None]) -> str:
     """The section."""
     size = QUICK if quick else FULL
+    spare_the_collector()  # as the component does
     async with database(shared_buffers="256MB", max_wal_size="4GB") as dsn:
         results = await measure(size, dsn, say)
     rates = table(

@@ -19,6 +19,7 @@ from bench.client import Client
 from bench.crowd import accounts
 from bench.queries import said, take
 from bench.report import milliseconds, table
+from bench.stage import processor_seconds
 from bench.traffic import frames
 from bench.ways import OWN, SYNC, result_set
 from sync.adapters.metrics import Metrics
@@ -31,6 +32,7 @@ from sync.sandbox.stack import Ready
 
 SESSIONS, SIZES, QUICK_SIZES = 20, (100, 1_000, 5_000), (50,)
 CHANGED = 10
+PARTS = ("server", "component", "postgres")
 SECONDS, QUICK_SECONDS = 2.0, 0.5
 RATES_PEOPLE = 1 + SESSIONS  # the one that is copied, and the copies
 LINE_BYTES = 2**25  # how long each answer took, as text
@@ -100,11 +102,24 @@ async def rates(ready: Ready, *, quick: bool, say: Callable[[str], None]) -> str
             for what, since in (("nothing new", newest), (f"{CHANGED} changed", before)):
                 for dialect, payloads in questions(copies, since).items():
                     await asyncio.to_thread(check, ready, others, payloads, 0 if since == newest else CHANGED)
+                    before = spent(ready)
                     found = json.loads(await ordered(process, {"payloads": payloads, "seconds": seconds}))
-                    rate = f"{found['answers'] / found['seconds']:,.0f}"
-                    rows.append([f"{what}, {dialect}", f"{size:,}", rate, *milliseconds(found["took"], 50, 99)])
-    head = ["", "conversations", "requests/s", "p50 ms", "p99 ms"]
-    return f"{SESSIONS} sessions that ask without a pause:\n\n{table(head, rows)}"
+                    costs = [late - early for early, late in zip(before, spent(ready), strict=True)]
+                    rows.append([
+                        f"{what}, {dialect}",
+                        f"{size:,}",
+                        f"{found['answers'] / found['seconds']:,.0f}",
+                        *milliseconds(found["took"], 50, 99),
+                        *(f"{cost / found['answers'] * 1e6:,.0f}" for cost in costs),
+                    ])  # fmt: skip
+    head = ["", "conversations", "requests/s", "p50 ms", "p99 ms", *(f"{name}, CPU µs" for name in PARTS)]
+    asked = f"{SESSIONS} sessions that ask without a pause; processor time for one answer, by whose it is"
+    return f"{asked}:\n\n{table(head, rows)}"
+
+
+def spent(ready: Ready) -> list[float]:
+    """Processor time of the server, the component and the database so far."""
+    return [processor_seconds(ready["pids"][name]) for name in PARTS]
 
 
 def check(ready: Ready, people: Sequence[tuple[str, str]], payloads: Sequence[str], expected: int) -> None:
@@ -121,15 +136,22 @@ def check(ready: Ready, people: Sequence[tuple[str, str]], payloads: Sequence[st
 @asynccontextmanager
 async def sessions(ready: Ready, people: Sequence[tuple[str, str]]) -> AsyncIterator[Process]:
     """The process, with everybody logged in."""
+    async with process_of("bench.askers") as process:
+        await ordered(process, {"host": ready["c2s"]["host"], "port": ready["c2s"]["port"], "people": people})
+        yield process
+
+
+@asynccontextmanager
+async def process_of(module: str) -> AsyncIterator[Process]:
+    """A module of ours as a process that takes orders."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.askers"),
+        *(sys.executable, "-m", module),
         cwd=Path(__file__).parents[1],
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LINE_BYTES,
     )
     try:
-        await ordered(process, {"host": ready["c2s"]["host"], "port": ready["c2s"]["port"], "people": people})
         yield process
     finally:
         process.kill()
@@ -139,9 +161,14 @@ async def sessions(ready: Ready, people: Sequence[tuple[str, str]]) -> AsyncIter
 async def ordered(process: Process, order: object) -> bytes:
     """Its next line, in answer to this one."""
     assert process.stdin is not None
-    assert process.stdout is not None
     process.stdin.write(json.dumps(order).encode() + b"\n")
+    return await heard(process)
+
+
+async def heard(process: Process) -> bytes:
+    """Its next line."""
+    assert process.stdout is not None
     line = await process.stdout.readline()
     if not line:
-        raise RuntimeError("the sessions ended")
+        raise RuntimeError("the process ended")
     return line

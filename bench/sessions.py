@@ -35,12 +35,14 @@ CONVERSATIONS, OVER, MISSED, QUICK_MISSED = 500, 50, 2_000, 100
 EXTRAS = 5  # a correction, a retraction, three reactions
 STORE = "<store xmlns='urn:xmpp:hints'/>"
 ARCHIVES: dict[str, tuple[Way, ...]] = {"prosody": (Archive(50),), "ejabberd": (Archive(50), Archive(250))}
-WAYS: tuple[Way, ...] = (Synchronization(), Inbox(), Own())
+LEAN = "urn:convsync:0, rows of a list"
+WAYS: tuple[Way, ...] = (Synchronization(), Inbox(), Own(100, LEAN, 100), Own())
 OURS = Own().name
 FIRSTS: tuple[Way, ...] = (
     Synchronization(60, "Client Synchronization, pages of 60"),
     Synchronization(200, "Client Synchronization, pages of 200"),
     Inbox(200, "Inbox, pages of 200"),
+    Own(200, f"{LEAN}, pages of 200", 100),
     Own(60, "urn:convsync:0, pages of 60"),
     Own(200, "urn:convsync:0, pages of 200"),
 )

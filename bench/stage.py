@@ -1,6 +1,7 @@
 """What measurements stand on: a Postgres of their own, our ingest on a database, a look at the component's metrics."""
 
 import asyncio
+import os
 import secrets
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -22,6 +23,7 @@ from sync.sandbox.supervisor import Supervisor
 from sync.service.ingest import Ingest
 
 QUEUE = 2048  # as configured by default
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class NoWire:
@@ -104,3 +106,22 @@ def metric(ready: Ready, name: str, label: str = "") -> float:
 def committed_messages(ready: Ready) -> float:
     """Message events that the component has committed since its start."""
     return metric(ready, "convsync_events_committed_total", 'kind="message"')
+
+
+def processor_seconds(*pids: int) -> float:
+    """Processor time of these processes and of all that they have started, so far."""
+    times, parents = dict[int, float](), dict[int, int]()
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        pid = int(entry.parent.name)
+        parents[pid], times[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS
+
+    def belongs(pid: int) -> bool:
+        while pid not in pids and pid in parents:
+            pid = parents[pid]
+        return pid in pids
+
+    return sum(seconds for pid, seconds in times.items() if belongs(pid))

@@ -128,10 +128,11 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """`sync` of urn:convsync:0: the token."""
+    """`sync` of urn:convsync:0: the token. `preview`: of last messages so many characters, as a list shows them."""
 
     most: int = 100
     name: str = "urn:convsync:0"
+    preview: int | None = None
 
     def mark(self, asker: Client) -> str:
         """The token of somebody who was shown everything."""
@@ -140,9 +141,10 @@ class Own:
     def catch_up(self, asker: Client, mark: str) -> Caught:
         """While there is more."""
         trips, told = 0, 0
+        preview = "" if self.preview is None else f" preview='{self.preview}'"
         while True:
             token = f" token='{mark}'" if mark else ""
-            answer = asker.iq("get", f"<sync xmlns='{OWN}' max='{self.most}'{token}/>")[0]
+            answer = asker.iq("get", f"<sync xmlns='{OWN}' max='{self.most}'{preview}{token}/>")[0]
             trips, told = trips + 1, told + len(answer.findall(f"{{{OWN}}}conversation"))
             mark = answer.get("token", "")
             if answer.get("more") != "true":
