@@ -125,7 +125,7 @@ def read_by_all(read: Conversation, now: Mapping[ConversationKey, Conversation],
     None where there is none such. XEP-0490 names the peer, so that to say more would read more.
     """
     alike = [now[key] for key in read.key.alike if key in now]
-    clear = min((first_unread(one, books) for one in alike), default=END)
+    clear = min(first_unread(one, books) for one in alike)
     told = [one for one in alike if one.read.id is not None and one.read.rank < clear]
     return max(told, key=lambda one: one.read.rank, default=None)
 

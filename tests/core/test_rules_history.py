@@ -1,0 +1,187 @@
+"""How far an archive was read, by hand: cursors and their edges, times of one second, what a page says of itself. What
+a page does to conversations is in `tests/vectors/rules/history.toml` and `test_rules_room_history.py`.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sync.model.books import Books
+from sync.model.bootstrap import Bootstrap, BootstrapState
+from sync.model.conversation import ConversationKey, Direction, Kind, key_of
+from sync.model.event import Body, Content, Displayed, FeedPosition, Mentions, MessageEvent, Nothing, RoomMessageEvent
+from sync.model.room import nick_key
+from sync.rules import history
+from sync.rules.fold import Policies
+from sync.rules.history import SECOND
+from sync.rules.times import instant, microseconds
+from tests.contract.fakes_store import MemoryStore, SetClock
+from tests.contract.samples import ANN, BOB, CAT, NOW, OF_TEA, TEA, WITH_BOB, after, message, owned, storing
+from tests.core.rule_feed import stanza
+
+WITH_CAT = ConversationKey(ANN, CAT)
+ROW = Bootstrap(account=ANN, since=5000, due_at=NOW, start=100, after="a1", rank=150, seen=3, restored=9, attempts=2)
+
+
+def item(content: Content, peer: str = BOB, kind: Kind = Kind.CHAT, at: int = 0, **fields: Any) -> MessageEvent:
+    return MessageEvent(
+        position=FeedPosition("example.org", "archive", "0", 1),
+        account=ANN,
+        at=instant(at),
+        direction=Direction.IN,
+        peer=peer,
+        sender=peer,
+        content=content,
+        stanza=stanza("x"),
+        kind=kind,
+        **fields,
+    )
+
+
+def said(archive_id: str, at: int, **fields: Any) -> RoomMessageEvent:
+    values: dict[str, Any] = {
+        "sender": f"{TEA}/Bob",
+        "content": Body(mentions=Mentions()),
+        "author": BOB,
+        "message_id": archive_id,
+    }
+    return RoomMessageEvent(
+        position=FeedPosition("rooms.example.org", "archive", "0", 1),
+        account=TEA,
+        at=instant(at),
+        stanza=stanza("x"),
+        archive_id=archive_id,
+        **(values | fields),
+    )
+
+
+# ---- places ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_own_storage_says_how_far_chats_are_read() -> None:
+    events = [
+        item(Displayed("a1", ("a1",))),
+        item(Displayed("a2", ("a2",)), CAT),
+        item(Displayed("a3", ("a3",)), TEA, Kind.GROUP),
+        item(Nothing("item")),
+    ]
+    assert history.marked(events) == {WITH_BOB: "a1", WITH_CAT: "a2"}
+
+
+def test_floors_are_the_highest_places() -> None:
+    events = [
+        item(Body(), archive_id="a1", rank=5),
+        item(Body(), archive_id="a2", rank=9),
+        item(Body(), rank=7),
+        item(Body(), CAT, archive_id="a3"),
+    ]
+    known = {(WITH_BOB, key_of("a1")): 30}
+    assert history.highest(events, known) == {WITH_BOB: 30, WITH_CAT: 0}
+    assert history.highest(events, {}) == {WITH_BOB: 9, WITH_CAT: 0}
+
+
+def test_places_move_on_from_those_that_are_taken() -> None:
+    events = [item(Body(), at=10), item(Body(), at=10), item(Body(), CAT, at=5), item(Body(), archive_id="a4", at=50)]
+    known = {(WITH_BOB, key_of("a4")): 90}
+    ranks = [one.rank for one in history.ranked(events, 7, known, {WITH_CAT: 40}, {(WITH_BOB, 10)}, step=3)]
+    assert ranks == [13, 14, 41, 50]
+    behind = history.ranked([*events, item(Body(), at=60)], 7, known, {}, step=3)
+    assert [one.rank for one in behind] == [10, 11, 12, 50, 91]
+
+
+def test_where_what_is_known_has_its_place() -> None:
+    found = [message(1, archive_key="k1"), message(2), message(3, archive_key="k3")]
+    ruling = history.known_places(Books(now=NOW, messages={WITH_BOB: found}))
+    assert ruling.value == {(WITH_BOB, "k1"): 1, (WITH_BOB, "k3"): 3}
+
+
+# ---- cursors --------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_without_items_moves_nothing() -> None:
+    assert history.moved(ROW, None, seen=5, until=1000, limit=1) is ROW
+
+
+def test_a_page_moves_the_cursor_behind_its_last_item() -> None:
+    moved = history.moved(ROW, ("a9", 300), seen=5, until=1000, limit=9)
+    assert moved == replace(ROW, after="a9", rank=300, seen=8, attempts=0)
+
+
+@pytest.mark.parametrize(("until", "start"), [(1000, 650), (304, 302), (303, 301), (300, 301), (0, 301)])
+def test_an_archive_without_end_is_gone_on_with_in_the_middle_of_what_is_left(until: int, start: int) -> None:
+    moved = history.moved(ROW, ("a9", 300), seen=5, until=until, limit=8)
+    assert moved == replace(ROW, start=start, after=None, rank=300, seen=0, attempts=0)
+
+
+@pytest.mark.parametrize("fields", [{"after": "a1"}, {"rank": 0}, {"rank": 400}, {"rank": 500}])
+def test_what_was_no_step_has_nothing_nearer(fields: dict[str, Any]) -> None:
+    assert history.nearer(replace(ROW, **({"after": None, "rank": 300, "start": 400} | fields)), "end") is None
+
+
+def test_a_step_that_found_nothing_is_halved_and_ends_at_the_item() -> None:
+    rank = 9 * SECOND
+    row = replace(ROW, after=None, rank=rank, start=rank + SECOND + 2)
+    assert history.nearer(row, "end") == replace(row, start=rank + SECOND // 2 + 1)
+    row = replace(row, start=rank + SECOND)
+    assert history.nearer(row, "end") == replace(row, start=8 * SECOND, after="end")
+    row = replace(row, rank=1, start=2)
+    assert history.nearer(row, "end") == replace(row, start=1, after="end")
+
+
+def test_a_time_that_is_not_behind_an_item_of_whole_seconds() -> None:
+    assert [history.before(rank) for rank in (1, SECOND + 1, SECOND + 2, 5 * SECOND)] == [1, 1, 2, 4 * SECOND]
+
+
+@pytest.mark.parametrize("why", [None, "no-archive"])
+def test_an_archive_that_was_read_says_why_it_ended(why: str | None) -> None:
+    assert history.finished(ROW, why) == replace(ROW, state=BootstrapState.DONE, why=why, attempts=0)
+
+
+# ---- rooms ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("time", "told"),
+    [
+        (8 * SECOND, 8 * SECOND),
+        (8 * SECOND + 1, 9 * SECOND + 1),
+        (9 * SECOND, 9 * SECOND + 1),
+        (9 * SECOND + 1, 9 * SECOND + 1),
+    ],
+)
+def test_what_follows_in_the_same_second_came_after_it(time: int, told: int) -> None:
+    (found,) = history.timed([said("a1", time)], 9 * SECOND, Books(now=NOW))
+    assert microseconds(found.at) == told
+
+
+def test_what_is_known_has_its_own_time() -> None:
+    known = replace(message(1, archive_key=key_of("a1")), sent_at=instant(5 * SECOND))
+    first, second = history.timed([said("a1", 3), said("a2", 4)], 0, Books(now=NOW, messages={OF_TEA: [known]}))
+    assert (microseconds(first.at), microseconds(second.at)) == (5 * SECOND, 4)
+
+
+def test_a_page_of_a_room_says_what_it_did() -> None:
+    store, since = MemoryStore(SetClock(NOW)), microseconds(NOW)
+    store.apply(owned(ANN, rooms={TEA}), storing())
+    row = replace(store.tables.bootstraps[TEA], restored=4, since=since)
+    page = [said("a1", since - 1), said("a2", since), said("a3", since + 1), said("a4", since + SECOND + 2)]
+    page += page[2:]
+    rule = lambda books: history.restore_room(page, row, 0, books, Policies())  # noqa: E731
+    store.clock.instant = after(9)
+    done = store.apply(history.keys_of_room(page, TEA), rule)
+    assert (done.messages, set(done.rooms), dict(done.ignored)) == (4, {TEA}, {"duplicate": 2})
+    assert done.reached == since + SECOND + 2
+    assert store.tables.bootstraps[TEA].restored == 8
+    counted = {one.archive_id: one.counted for one in store.tables.messages.values()}
+    assert counted == {"a1": False, "a2": False, "a3": True, "a4": True}
+
+
+def test_a_page_of_a_room_wants_whom_it_may_mean() -> None:
+    meant = Mentions(jids=(CAT,), occupant_ids=("o1",), occupants=(f"{TEA}/Dan",))
+    wanted = history.keys_of_room([said("a1", 1, content=Body(mentions=meant, text="hey Eve"))], TEA)
+    assert wanted.rooms == {TEA}
+    assert wanted.members == {(TEA, BOB), (TEA, CAT)}
+    assert wanted.occupants == {(TEA, "o1")}
+    assert {(TEA, nick_key(nick)) for nick in ("Dan", "Eve", "hey Eve")} <= wanted.nicks
+    assert wanted.ids == {(OF_TEA, key_of("a1"))}
