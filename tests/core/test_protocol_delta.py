@@ -88,6 +88,18 @@ RINGING = Call(
 )
 TAKEN = replace(RINGING, session_id="c2", state=CallState.ANSWERED, version=79, answered_by="web", media=("audio",))
 MISSED = replace(RINGING, session_id="c3", state=CallState.MISSED, version=78, media=(), stanza=None)
+HAIL = replace(
+    RINGING,
+    key=CallKey(ANN, "tea@rooms.ex.net", "r1"),
+    session_id="r1",
+    caller="tea@rooms.ex.net/Bob",
+    archive_id="r1",
+    kind=Kind.GROUP,
+    stanza='<message xmlns="jabber:client" from="tea@rooms.ex.net/Bob" type="groupchat" id="i1">'
+    '<invite xmlns="urn:xmpp:call-invites:0" video="true"/>'
+    '<stanza-id xmlns="urn:xmpp:sid:0" by="tea@rooms.ex.net" id="r1"/>'
+    "</message>",
+)
 OURS = replace(RINGING, session_id="c4", state=CallState.OUTGOING, caller="ann@ex.org/desk")
 
 
@@ -148,6 +160,7 @@ ANSWERS: dict[str, Callable[[], Element]] = {
         preview=8,
     ),
     "a call that rings": lambda: delta.shown_call(RINGING, now=AT + timedelta(seconds=12.9)),
+    "a call into a room": lambda: delta.shown_call(HAIL, now=AT),
     "a call that was taken": lambda: delta.shown_call(TAKEN, now=AT),
     "a call of our own": lambda: delta.shown_call(OURS, now=AT),
 }
