@@ -52,6 +52,11 @@ class OneToken:
     def __init__(self, token: str) -> None:
         self._token = token
 
+    @property
+    def minted_at(self) -> datetime:
+        """Just now."""
+        return datetime.now(UTC)
+
     async def current(self) -> str:
         """The token."""
         return self._token

@@ -121,6 +121,9 @@ class Metrics:
             "tokens_removed_total", "Devices that left: dead by the vendor's word, or why else.", "reason"
         )
         self._breaker = self._gauge("breaker_open", "1 while the pushes of a queue are stopped.", "name")
+        self._push_lines = self._gauge("apns_connections_open", "Connections to Apple that are open.")
+        self._goaways = self._counter("apns_goaways_total", "Connections that Apple called off (GOAWAY).")
+        self._token_age = self._gauge("apns_token_age_seconds", "Age of the provider token; an hour is too much.")
         self._dying = self._gauge("token_removal_held", "1 while too many tokens are called dead.", "app")
 
     def _make_calls(self) -> None:
@@ -231,6 +234,13 @@ class Metrics:
 
     def dying(self, app: str, many: bool) -> None:
         self._dying.labels(self._word("dying", app)).set(many)
+
+    def push_service(self, connections: int, goaways: int) -> None:
+        self._push_lines.set(connections)
+        self._goaways.inc(goaways)
+
+    def provider_token(self, age_seconds: float) -> None:
+        self._token_age.set(age_seconds)
 
     def call_to_push(self, seconds: float) -> None:
         self._call.observe(seconds)

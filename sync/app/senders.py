@@ -1,5 +1,6 @@
 """What sends pushes, and where users may have them sent to: Apple's service, and app servers of other makers."""
 
+from sync.adapters.apns import ApnsGate
 from sync.adapters.encryption import aes_128_gcm
 from sync.app import settings
 from sync.app.drivers import Drivers
@@ -20,14 +21,21 @@ def make_sender(config: Config, drivers: Drivers, wire: Wire) -> Sender:
         encrypt=aes_128_gcm,
         policy=settings.publish_policy(config),
     )
+    gate, metrics, clock = drivers.gate, drivers.metrics, drivers.clock
+
+    def measure() -> None:
+        if isinstance(gate, ApnsGate):
+            gate.measure(metrics, clock.now())
+
     return Sender(
-        gate=drivers.gate,
+        gate=gate,
         publisher=publisher,
         sealer=drivers.sealer,
         clock=drivers.clock,
         observer=drivers.metrics,
         apps=settings.apps(config),
         wordings=settings.wordings(config),
+        measure_gate=measure,
     )
 
 

@@ -109,6 +109,16 @@ class Observer(Protocol):
         """So many tokens of an app are called dead that its configuration is to blame, or that is over."""
         ...
 
+    def push_service(self, connections: int, goaways: int) -> None:
+        """How many connections to push services are open, and how often one of them was called off (GOAWAY) since the
+        last time that this was told.
+        """
+        ...
+
+    def provider_token(self, age_seconds: float) -> None:
+        """How old the token is by which the push service knows us."""
+        ...
+
     def call_to_push(self, seconds: float) -> None:
         """From the server's time of a propose to the vendor's acceptance of its push."""
         ...

@@ -26,6 +26,11 @@ class PushGate(Protocol):
 class ProviderTokens(Protocol):
     """The one APNs provider token of a key, shared by all processes (PUSH: one token, used for almost an hour)."""
 
+    @property
+    def minted_at(self) -> datetime | None:
+        """Since when the token that was given last has been good; None before there is one."""
+        ...
+
     async def current(self) -> str:
         """The token to use now; minted first when there is none or it is about to expire."""
         ...

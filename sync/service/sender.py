@@ -6,7 +6,7 @@ and it goes again. What an outcome means for the job is `rules.outcomes`'.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from time import perf_counter
@@ -31,7 +31,9 @@ CLAIM_HOLDS = timedelta(seconds=5)
 
 
 class Sender:
-    """`gate` for our apps, `publisher` for app servers of others. `apps` and `wordings` by the name of an app."""
+    """`gate` for our apps, `publisher` for app servers of others. `apps` and `wordings` by the name of an app.
+    `measure_gate` has the gate tell of itself.
+    """
 
     def __init__(
         self,
@@ -43,10 +45,12 @@ class Sender:
         observer: Observer,
         apps: Mapping[str, App],
         wordings: Mapping[str, Wording],
+        measure_gate: Callable[[], None] = lambda: None,
     ) -> None:
         self._gate, self._publisher = gate, publisher
         self._sealer, self._clock, self._observer = sealer, clock, observer
         self._apps, self._wordings = apps, wordings
+        self._measure_gate = measure_gate
         self._deaths: dict[str, DeathWatch] = {}
 
     async def send(self, found: Claim) -> PushOutcome:
@@ -71,7 +75,8 @@ class Sender:
         return dict.fromkeys(storms, "many tokens are called dead: none is removed; is the environment right?")
 
     def measure(self) -> None:
-        """Tell of the storms."""
+        """Tell of the storms, and how it stands with the gate."""
+        self._measure_gate()
         now = self._clock.now()
         for app, watch in self._deaths.items():
             self._observer.dying(app, watch.storms(now))

@@ -12,6 +12,7 @@ import pytest
 from sync.model.push import Verdict
 from sync.sandbox.apns.journal import Journal
 from tests.contract.apns_server import ALERT, Apns, alert, apns, numbered, only_line, voip
+from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_push import MemoryProviderTokens, SetClock
 
 BIG = {"aps": {"alert": "x"}, "f": "y" * 3_900}
@@ -77,11 +78,21 @@ async def test_new_connections_use_the_same_provider_token(server: Apns) -> None
             assert (await gate.send(alert())).verdict is Verdict.NOT_SENT
             assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
         assert gate.counts().opened == 4
+        now, observer = server.clock(), RecordingObserver()
+        gate.measure(observer, now + timedelta(minutes=7))
+        gate.measure(observer, now + timedelta(minutes=8))
+        assert observer.told("push_service") == [
+            {"connections": 1, "goaways": 3},
+            {"connections": 1, "goaways": 0},
+        ]
+        assert [told["age_seconds"] // 60 for told in observer.told("provider_token")] == [7, 8]
     assert server.simulator.stats()["provider_tokens"] == 1
 
 
 async def test_without_a_provider_token_nothing_is_sent(server: Apns) -> None:
     class Broken:
+        minted_at = None
+
         async def current(self) -> str:
             raise OSError
 

@@ -101,6 +101,10 @@ class MemoryProviderTokens:
         self._known: tuple[str, datetime] | None = None
         self._held_until: datetime | None = None
 
+    @property
+    def minted_at(self) -> datetime | None:
+        return self._known[1] if self._known else None
+
     async def current(self) -> str:
         held = self._held_until is not None and self._now() < self._held_until
         limit = timedelta(minutes=59 if held else 50)

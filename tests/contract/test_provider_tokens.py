@@ -53,7 +53,9 @@ async def bench(dsn: str | None) -> AsyncIterator[Bench]:
 
 async def test_the_token_stays_the_same_for_almost_an_hour(bench: Bench) -> None:
     tokens = bench.process()
+    assert tokens.minted_at is None
     first = await tokens.current()
+    assert tokens.minted_at is not None
     bench.clock.advance(minutes=49)
     assert await tokens.current() == first
     bench.clock.advance(minutes=1)

@@ -10,6 +10,7 @@ import logging
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from sync.adapters.apns.line import Line, LineLimits
 from sync.adapters.apns.request import Notification
 from sync.adapters.apns.tunnel import Proxy
 from sync.model.push import Environment, PushOutcome, PushRequest, Verdict
-from sync.ports import ProviderTokens
+from sync.ports import Observer, ProviderTokens
 from sync.protocol.apns import payload_limit_bytes
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class ApnsGate:
         self._tokens, self._limits = tokens, limits or GateLimits()
         self._apps = {(app.name, app.environment): app for app in apps}
         self._lines: dict[_Way, Line] = {}
+        self._goaways_told = 0
         for app in self._apps.values():
             if _way(app) not in self._lines:
                 certified = app.certificate is not None
@@ -126,6 +128,14 @@ class ApnsGate:
             in_flight=sum(line.in_flight for line in lines),
             waiting=sum(line.waiting for line in lines),
         )
+
+    def measure(self, observer: Observer, now: datetime) -> None:
+        """Tell how it stands with the connections and the provider token."""
+        counts = self.counts()
+        observer.push_service(counts.connections, counts.goaways - self._goaways_told)
+        self._goaways_told = counts.goaways
+        if self._tokens is not None and self._tokens.minted_at is not None:
+            observer.provider_token((now - self._tokens.minted_at).total_seconds())
 
     async def _send(self, line: Line, notification: Notification) -> PushOutcome:
         end = asyncio.get_running_loop().time() + self._limits.send_seconds

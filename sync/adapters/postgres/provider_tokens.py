@@ -82,6 +82,11 @@ class PostgresProviderTokens:
         self._held_until: datetime | None = None
         self._turn = asyncio.Lock()
 
+    @property
+    def minted_at(self) -> datetime | None:
+        """See ProviderTokens."""
+        return self._token.minted_at if self._token is not None else None
+
     async def current(self) -> str:
         """See ProviderTokens. Raises what asyncpg raises when there is neither a row to read nor a usable token."""
         token, limit = self._token, self._limit()
