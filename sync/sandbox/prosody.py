@@ -133,6 +133,7 @@ storage = "internal"
 archive_expires_after = "never"
 storage_archive_item_limit = 1000000
 component_stanza_size_limit = 16777216
+gc = {{ mode = "incremental"; threshold = 200; speed = 500 }}
 network_settings = {{ nagle = false }}
 
 VirtualHost {_lua(domain)}

@@ -7,6 +7,7 @@
 --   VirtualHost: users ─▶ events, pep, contacts ┐
 --   MUC component:        rooms ─▶ members      ┴─▶ outbox (file) ─▶ subscription ─▶ component     requests: deliver, sessions,
 --                                                                               accounts, account, archive, displayed
+--   questions: that a client's request to the component is answered when the component is gone
 --
 -- Options (README.md explains them): convsync_feed_components, convsync_feed_outbox_max, convsync_feed_outbox_max_age,
 -- convsync_feed_archive, convsync_feed_displayed.
@@ -30,6 +31,7 @@ local requests = module:require "requests";
 local accounts = module:require "accounts";
 local archive = module:require "archive";
 local presence = module:require "presence";
+local questions = not has_rooms and module:require "questions";
 local xml = module:require "eventxml";
 local source = module:require(has_rooms and "rooms" or "users");
 
@@ -255,6 +257,8 @@ source.start({
 	expect = function (...) if outbox then outbox:expect(...); end end;
 });
 
+if questions then questions.start(components, guarded); end
+
 local function stop(unloaded)
 	if not outbox then return; end
 	if missing or outbox.failed then outbox:gap("write-failed"); end -- nobody would say so afterwards
@@ -281,6 +285,7 @@ local function tick()
 	if not outbox then return nil; end
 	if outbox:expire() then send(); end
 	tell_failure();
+	if questions then attempt(questions.expire); end
 	if outbox.dirty or monotonic() - outbox.saved_at > SAVE_SECONDS then outbox:save(); end
 	local age, count = outbox:age() or 0, 0;
 	for name in components:items() do count = count + (connected(name) and 1 or 0); end
