@@ -196,11 +196,13 @@ def continued(before: View, moment: Moment) -> list[Call]:
 
 
 def begun(call: Call, before: View, event: MessageEvent) -> tuple[Effect, ...]:
-    """What phones learn of a new call. Whose call the owner has answered a moment ago is no stranger."""
-    if call.state is CallState.RINGING:
-        known = is_known(before, event) or call.continues is not None
-        return (CallRings(call=call, known=known, sessions=event.sessions),)
-    return (CallMissed(call=call),) if call.state is CallState.MISSED else ()
+    """What phones learn of a new call: of one that does not ring, nothing. Whose call the owner has answered a moment
+    ago is no stranger.
+    """
+    if call.state is not CallState.RINGING:
+        return ()
+    known = is_known(before, event) or call.continues is not None
+    return (CallRings(call=call, known=known, sessions=event.sessions),)
 
 
 def going_on(before: View, call: Call, moment: Moment) -> list[Decision]:
