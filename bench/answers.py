@@ -7,16 +7,17 @@ The account is written by SQL: so many conversations, so many messages in the in
 import json
 import random
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 from cryptography.fernet import Fernet
 
 from bench.queries import take
-from bench.questions import heard, ordered, process_of
+from bench.questions import COPY, heard, ordered, process_of
 from bench.report import milliseconds, table
 from bench.stage import database, processor_seconds
 from bench.traffic import body, event, frames, stanza, unique
@@ -36,9 +37,8 @@ from sync.sandbox.supervisor import Supervisor
 
 HOST, COMPONENT, SECRET, ACCOUNT = "localhost", "sync.localhost", "hush", "ann@localhost"
 CHANGED, MANY = 10, 50
-SIZES = ((100, 0), (1_000, 0), (100_000, 0), (100_000, 1_000_000))
-QUICK_SIZES = ((60, 0), (500, 5_000))
-WINDOW, SECONDS, QUICK_SECONDS = 20, 3.0, 0.5
+SECONDS, QUICK_SECONDS = 3.0, 0.5
+COPIES = [f"user{number}@localhost" for number in range(20)]
 CONFIGURATION = """\
 [component]
 jid = "{component}"
@@ -71,6 +71,27 @@ INSERT INTO message (account, peer, kind, rank, outgoing, counted, sent_at, mess
 SELECT $1, 'peer' || to_char(n % 10, 'FM000') || '@example.org', 'chat', n, n % 2 = 0, false, now(), 'o' || n, 'k' || n
 FROM generate_series($2::bigint, $3::bigint) AS n
 """
+
+
+class Sized(NamedTuple):
+    """What the account has."""
+
+    conversations: int
+    messages: int
+
+
+SIZES = (Sized(100, 0), Sized(1_000, 0), Sized(100_000, 0), Sized(100_000, 1_000_000))
+QUICK_SIZES = (Sized(60, 0), Sized(500, 5_000))
+
+
+class Took(NamedTuple):
+    """Answers a second, how long each took, processor time of the component and of the database, bytes of an answer."""
+
+    rate: float
+    seconds: list[float]
+    ours: float
+    theirs: float
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +157,28 @@ async def fill(dsn: str) -> tuple[int, int, int]:
     return versions[1], versions[2], versions[3]
 
 
-async def grow(dsn: str, before: tuple[int, int], size: tuple[int, int]) -> None:
-    """More conversations, and more messages in the index of those that have changed."""
+async def grow(dsn: str, size: Sized) -> None:
+    """So many conversations, and so many messages in the index of those that have changed."""
     connection = await asyncpg.connect(dsn)
     try:
-        for statement, had, have in zip((MORE_CONVERSATIONS, MORE_MESSAGES), before, size, strict=True):
-            if have > had:
-                await connection.execute(statement, ACCOUNT, had + 1, have)
+        for table_, statement, wanted in (
+            ("conversation", MORE_CONVERSATIONS, size.conversations),
+            ("message", MORE_MESSAGES, size.messages),
+        ):
+            have = await connection.fetchval(f"SELECT count(*) FROM {table_} WHERE account = $1", ACCOUNT)  # noqa: S608
+            if wanted > have:
+                await connection.execute(statement, ACCOUNT, have + 1, wanted)
+        await connection.execute("VACUUM ANALYZE")
+    finally:
+        await connection.close()
+
+
+async def copy(dsn: str) -> None:
+    """Twenty accounts like that one."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        for name, key in (("account", "jid"), ("conversation", "account")):
+            await connection.execute(COPY.format(table=name, key=key, most=""), ACCOUNT, COPIES)
         await connection.execute("VACUUM ANALYZE")
     finally:
         await connection.close()
@@ -151,36 +187,27 @@ async def grow(dsn: str, before: tuple[int, int], size: tuple[int, int]) -> None
 # ---- measuring -----------------------------------------------------------------------------------------------------
 
 
-async def measured(on: Stage, payload: str, seconds: float) -> list[object]:
-    """Answers a second, latency, what one takes of the component's and of the database's processor time, its bytes."""
+async def measured(on: Stage, questions: list[list[str]], window: int, seconds: float) -> Took:
+    """So many questions under way for so long, after a moment that does not count."""
     connection = await asyncpg.connect(on.dsn)
     try:
         pids = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = 'convsync'")
     finally:
         await connection.close()
     backends = [row["pid"] for row in pids]
-    questions = [[ACCOUNT, f"r{place}", payload] for place in range(WINDOW)]
-    await ordered(on.port, {"questions": questions, "window": WINDOW, "seconds": 0.3})
+    order = {"questions": questions, "window": window}
+    await ordered(on.port, order | {"seconds": seconds / 10})
     before = processor_seconds(on.component), processor_seconds(*backends)
-    found = json.loads(await ordered(on.port, {"questions": questions, "window": WINDOW, "seconds": seconds}))
-    after = processor_seconds(on.component), processor_seconds(*backends)
-    answers = found["answers"]
-    alone = [[ACCOUNT, "r0", payload]]
-    idle = json.loads(await ordered(on.port, {"questions": alone, "window": 1, "seconds": seconds / 3}))
-    costs = [f"{(late - early) / answers * 1e6:,.0f}" for early, late in zip(before, after, strict=True)]
-    return [
-        f"{answers / found['seconds']:,.0f}",
-        *milliseconds(found["took"], 50, 99),
-        *milliseconds(idle["took"], 50),
-        *costs,
-        f"{found['bytes'] / answers:,.0f}",
-    ]
+    found = json.loads(await ordered(on.port, order | {"seconds": seconds}))
+    ours, theirs = processor_seconds(on.component) - before[0], processor_seconds(*backends) - before[1]
+    many = found["answers"]
+    return Took(many / found["seconds"], found["took"], ours / many * 1e6, theirs / many * 1e6, found["bytes"] // many)
 
 
-def questions_of(versions: tuple[int, int, int]) -> dict[str, tuple[str, int]]:
+def questions_of(account: str, versions: tuple[int, int, int]) -> dict[str, tuple[str, int]]:
     """What is asked, and with how many conversations it is answered."""
     many, ten, now = versions
-    tokens = [encode_token(DeltaToken(epoch=1, since=since, log=since), account=ACCOUNT) for since in versions]
+    tokens = [encode_token(DeltaToken(epoch=1, since=since, log=since), account=account) for since in versions]
     own = [f"<sync xmlns='{OWN}' token='{token}'/>" for token in tokens]
     lean = [question.replace("/>", " preview='100'/>") for question in own]
     theirs = [f"<query xmlns='{SYNC}' stamp='{since}'>{result_set(60)}</query>" for since in (many, ten, now)]
@@ -188,33 +215,69 @@ def questions_of(versions: tuple[int, int, int]) -> dict[str, tuple[str, int]]:
         "nothing new, urn:convsync:0": (own[2], 0),
         "nothing new, Client Synchronization": (theirs[2], 0),
         f"{CHANGED} changed, urn:convsync:0": (own[1], CHANGED),
-        f"{CHANGED} changed, urn:convsync:0 with preview": (lean[1], CHANGED),
+        f"{CHANGED} changed, urn:convsync:0, rows of a list": (lean[1], CHANGED),
         f"{CHANGED} changed, Client Synchronization": (theirs[1], CHANGED),
         f"{MANY} changed, urn:convsync:0": (own[0], MANY),
-        f"{MANY} changed, urn:convsync:0 with preview": (lean[0], MANY),
+        f"{MANY} changed, urn:convsync:0, rows of a list": (lean[0], MANY),
         f"{MANY} changed, Client Synchronization": (theirs[0], MANY),
     }
+
+
+async def checked(on: Stage, account: str, what: str, payload: str, expected: int) -> None:
+    """The answer is the one that is meant."""
+    answer = json.loads(await ordered(on.port, {"once": [account, "r", payload]}))
+    if answer.count("<conversation ") != expected:
+        raise AssertionError(f"{what}: {answer.count('<conversation ')} conversations: {answer[:400]}")
+
+
+async def crowd(on: Stage, versions: tuple[int, int, int], seconds: float) -> str:
+    """Questions of many accounts at the same time."""
+    rows: list[list[object]] = []
+    asked = [questions_of(account, versions) for account in COPIES]
+    for what, (payload, expected) in asked[0].items():
+        await checked(on, COPIES[0], what, payload, expected)
+        questions = [[account, "r", mine[what][0]] for account, mine in zip(COPIES, asked, strict=True)]
+        took = await measured(on, questions, len(COPIES), seconds)
+        rows.append([
+            what,
+            f"{took.rate:,.0f}",
+            *milliseconds(took.seconds, 50, 99),
+            f"{took.ours:,.0f}",
+            f"{took.theirs:,.0f}",
+            f"{took.size:,}",
+        ])  # fmt: skip
+    return table(["", "answers/s", "p50 ms", "p99 ms", "CPU µs", "database, CPU µs", "bytes"], rows)
+
+
+async def alone(on: Stage, versions: tuple[int, int, int], sizes: Sequence[Sized], seconds: float) -> str:
+    """One question after the other, while the account grows."""
+    rows: dict[str, list[object]] = {what: [what] for what in questions_of(ACCOUNT, versions)}
+    for size in sizes:
+        await grow(on.dsn, size)
+        for what, (payload, expected) in questions_of(ACCOUNT, versions).items():
+            await checked(on, ACCOUNT, what, payload, expected)
+            took = await measured(on, [[ACCOUNT, "r", payload]], 1, seconds / 2)
+            (wait,) = milliseconds(took.seconds, 50)
+            rows[what].append(f"{wait} ({took.ours:,.0f} + {took.theirs:,.0f})")
+    names = [f"{size.conversations:,} / {size.messages:,}" for size in sizes]
+    return table(["conversations / messages held", *names], rows.values())
 
 
 async def run(*, quick: bool, say: Callable[[str], None]) -> str:
     """The section."""
     sizes, seconds = (QUICK_SIZES, QUICK_SECONDS) if quick else (SIZES, SECONDS)
-    rows: list[list[object]] = []
     async with stage() as on:
-        versions, before = await fill(on.dsn), (60, 0)
-        for size in sizes:
-            say(f"answers: {size[0]:,} conversations, {size[1]:,} messages")
-            await grow(on.dsn, before, size)
-            before = size
-            for what, (payload, expected) in questions_of(versions).items():
-                answer = json.loads(await ordered(on.port, {"once": [ACCOUNT, "r0", payload]}))
-                if answer.count("<conversation ") != expected:
-                    raise AssertionError(f"{what}: {answer.count('<conversation ')} conversations: {answer[:400]}")
-                rows.append([what, f"{size[0]:,}", f"{size[1]:,}", *await measured(on, payload, seconds)])
-    head = ["", "conversations", "messages held", "answers/s", "p50 ms", "p99 ms", "alone, p50 ms"]
-    head += ["CPU µs", "database, CPU µs", "bytes"]
+        versions = await fill(on.dsn)
+        await grow(on.dsn, sizes[0])
+        await copy(on.dsn)
+        say(f"answers: {len(COPIES)} accounts")
+        together = await crowd(on, versions, seconds)
+        say(f"answers: up to {sizes[-1].conversations:,} conversations and {sizes[-1].messages:,} messages")
+        one = await alone(on, versions, sizes, seconds)
     return (
-        f"One component process, {WINDOW} questions under way at a time, `alone` one after the other; the stand-in for "
-        f"the server and the database share the machine. CPU: processor time of the component, and of the database's "
-        f"processes that serve it, for one answer. Bytes with the delegation's envelope.\n\n{table(head, rows)}"
+        f"One component process; the stand-in for the server and the database share the machine. {len(COPIES)} "
+        f"accounts with {sizes[0].conversations} conversations, each asking again as soon as it was answered; processor "
+        f"time of the component, and of the database's processes that serve it, for one answer; bytes with the "
+        f"delegation's envelope:\n\n{together}\n\nOne account, one question after the other: p50 ms (CPU µs of the "
+        f"component + of the database):\n\n{one}"
     )
