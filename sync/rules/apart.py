@@ -97,10 +97,10 @@ def about(view: View, event: MessageEvent) -> IndexedMessage | None:
 
 
 def expected(event: MessageEvent) -> Direction:
-    """Which way the message went that an event is about, as far as its content says."""
-    if isinstance(event.content, Displayed):
-        return Direction.IN if is_own(event) and not event.to_self else Direction.OUT
-    return Direction.OUT if isinstance(event.content, Receipt | Bounce) else event.direction
+    """Which way the message went that an event is most likely about: one is read, answered to and reacted to by the
+    other side. What changes its sender's own message finds no other.
+    """
+    return Direction.IN if is_own(event) and not event.to_self else Direction.OUT
 
 
 def read_everywhere(event: MessageEvent, view: View) -> tuple[tuple[ConversationKey, Pointer], ...]:
