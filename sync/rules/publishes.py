@@ -2,7 +2,8 @@
 
 Nothing of such an account's conversations, calls and sessions is here. So a publish is a wake without a version: the
 device is told to ask its own server, and whether it did is not seen. A call rings at that server for as long as only
-that server knows, so no VoIP push comes of it (who gets one has to ring): it is a wake that waits for nothing.
+that server knows, so no VoIP push comes of it (who gets one has to ring): it is a wake that waits for no other, but for
+the pace that a fetched wake has, so that a server that publishes calls without end wakes nobody without end.
 """
 
 from collections.abc import Set as AbstractSet
@@ -179,9 +180,9 @@ def due(urgency: Urgency, device: Device, policy: WakePolicy, now: datetime) -> 
     """
     if urgency is Urgency.REST:
         return now + policy.interval
-    if urgency is Urgency.CALL or device.woken_at is None:
+    if device.woken_at is None:
         return now
-    return max(now, device.woken_at + policy.interval)
+    return max(now, device.woken_at + (policy.coalesce if urgency is Urgency.CALL else policy.interval))
 
 
 def joined(queued: PushJob, fresh: PushJob) -> PushJob:

@@ -1,15 +1,17 @@
 """What every Store promises of jobs, devices, and what time makes due: the in-memory one, and Postgres."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from sync.model.books import Keys
+from sync.model.books import Books, Keys, Ruling, Writes
 from sync.model.call import CallState
 from sync.model.conversation import Kind
 from sync.model.device import JobState, Lane, PushKind, Route
 from sync.model.errors import TokenHeld
 from sync.model.push import Environment
+from sync.model.wishes import Allow, RoomWish, Wishes
 from tests.contract.samples import (
     ANN,
     BOB,
@@ -261,3 +263,36 @@ async def test_who_has_a_node(stores: Bench) -> None:
     assert await stores.store.node_owners("n4") == frozenset()
     await stores.put(devices=[device("phone", EVE, node="n2")])
     assert await stores.store.node_owners("n2") == {ANN, EVE}
+
+
+# ---- what a push leaves at a device ---------------------------------------------------------------------------------
+
+
+LISTS = Wishes(rooms=tuple(RoomWish(f"room{n}@rooms.example.org", Allow.MENTIONED, "Ann") for n in range(1000)))
+LEFT = {
+    "bound_to": "phone",
+    "woken_version": 7,
+    "woken_at": after(1),
+    "woken_until": after(99),
+    "chased": 2,
+    "fetched_version": 6,
+    "fetched_at": after(2),
+    "failures": 3,
+    "failing_since": after(3),
+}
+
+
+@pytest.mark.parametrize("more", [{}, {"name": "Ann's"}, {"enabled": False}, {"wishes": replace(LISTS, away=True)}])
+async def test_whatever_changes_at_a_device_is_stored_and_all_else_stays(stores: Bench, more: dict[str, Any]) -> None:
+    before = [device(wishes=LISTS), device("tablet", wishes=LISTS, voip_token=token("v"))]
+    await stores.put(devices=before, retokened=before)
+
+    def pushed(books: Books) -> Ruling[None]:
+        phone = next(one for one in books.devices[ANN] if one.device_id == "phone")
+        return Ruling(writes=Writes(devices=[replace(phone, **LEFT, **more)]), value=None)
+
+    keys = Keys(accounts=frozenset({ANN}), devices=True)
+    await stores.store.transact(keys, pushed)
+    books = await stores.store.transact(keys, seeing())
+    found = sorted(books.devices[ANN], key=lambda one: one.device_id)
+    assert found == [replace(before[0], **LEFT, **more), before[1]]

@@ -176,6 +176,18 @@ def test_a_call_waits_for_nothing_and_never_rings_by_itself() -> None:
     assert {(job.kind, job.voip) for job in service.jobs} == {(PushKind.MESSAGE, False)}
 
 
+def test_calls_without_end_have_the_pace_of_wakes_that_were_fetched() -> None:
+    service, sent = Service(), 0
+    for _ in range(100):
+        service.publish(urgency=Urgency.CALL)
+        for job in service.claim():
+            sent += 1
+            service.answered(job)
+        service.after(0.1)
+    assert sent == 10
+    assert len(due(service.jobs)) == 1
+
+
 def test_what_the_vendor_refused_waits_for_its_time() -> None:
     service = Service()
     service.publish()
@@ -198,7 +210,9 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS, max_size=25), st.sampled_from(["chat", "plain"]))
 def test_every_publish_that_is_taken_has_a_push_after_it_and_none_other_has(steps: list[Any], app: str) -> None:
-    """A guaranteed trailing push; never more than one queued; never two within the interval, calls apart; no VoIP."""
+    """A guaranteed trailing push; never more than one queued; never two within the interval, nor of calls within a
+    second; no VoIP.
+    """
     service = Service(app=app)
     sent: list[tuple[datetime, bool, int]] = []
     waiting = hurried = False
@@ -227,4 +241,4 @@ def test_every_publish_that_is_taken_has_a_push_after_it_and_none_other_has(step
         assert len(queued) == waiting
         assert not any(job.voip for job in service.jobs)
     for (earlier, _, _), (later, for_a_call, attempts) in pairwise(sent):
-        assert for_a_call or attempts > 1 or later - earlier >= POLICY.interval
+        assert attempts > 1 or later - earlier >= (POLICY.coalesce if for_a_call else POLICY.interval)

@@ -1,13 +1,15 @@
-"""Rows of push_job ⇄ values. Most rows that pushing reads and writes are these, so they are made without detours."""
+"""Rows of push_job ⇄ values, and what pushing changes at devices. Most rows that pushing reads and writes are these, so
+they are made without detours.
+"""
 
 from collections.abc import Callable
 from dataclasses import fields
-from operator import itemgetter
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 from sync.adapters.postgres.rows import Row
 from sync.model.conversation import Kind
-from sync.model.device import JobState, Lane, PushJob, PushKind
+from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 
 _FIELDS = tuple(field.name for field in fields(PushJob))
 _VALUES = itemgetter(*_FIELDS)
@@ -64,3 +66,23 @@ def job_row(value: PushJob) -> tuple[object, ...]:
         value.done_at,
         value.queue,
     )
+
+
+_TOUCHED = (
+    "bound_to",
+    "woken_version",
+    "woken_at",
+    "woken_until",
+    "chased",
+    "fetched_version",
+    "fetched_at",
+    "failures",
+    "failing_since",
+)
+touched_row = attrgetter("account", "device_id", *_TOUCHED)  # in the order of touch_devices
+_STAYS = attrgetter(*(field.name for field in fields(Device) if field.name not in _TOUCHED))
+
+
+def is_touched(before: Device, after: Device) -> bool:
+    """True where what else there is of the device is not only equal, but the very same: it was copied."""
+    return all(map(is_, _STAYS(before), _STAYS(after)))

@@ -229,6 +229,17 @@ ON CONFLICT (account, device_id) DO UPDATE SET app = excluded.app, environment =
     push_key = excluded.push_key, route = excluded.route, failures = excluded.failures,
     failing_since = excluded.failing_since, woken_until = excluded.woken_until, chased = excluded.chased;
 
+-- name: touch_devices
+-- What a push or a fetch leaves at devices.
+UPDATE device SET bound_to = new.bound_to, woken_version = new.woken_version, woken_at = new.woken_at,
+    woken_until = new.woken_until, chased = new.chased, fetched_version = new.fetched_version,
+    fetched_at = new.fetched_at, failures = new.failures, failing_since = new.failing_since
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
+    $8::bigint[], $9::timestamptz[], $10::integer[], $11::timestamptz[])
+    AS new(account, device_id, bound_to, woken_version, woken_at, woken_until, chased, fetched_version, fetched_at,
+        failures, failing_since)
+WHERE (device.account, device.device_id) = (new.account, new.device_id);
+
 -- name: drop_tokens
 -- Forget which tokens these devices hold.
 DELETE FROM device_token USING unnest($1::text[], $2::text[]) AS gone(account, device_id)

@@ -72,7 +72,7 @@ class PostgresStore:
         async with locked(connection, load.locks(keys), prepared=self._pool.prepared):
             books = await load.books(connection, keys, self._clock)
             ruling = rule(books)
-            await write.writes(connection, ruling.writes)
+            await write.writes(connection, ruling.writes, books.devices)
         self._stored(ruling.writes.accounts)
         return ruling.value
 
