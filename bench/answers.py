@@ -276,7 +276,7 @@ async def run(*, quick: bool, say: Callable[[str], None]) -> str:
         one = await alone(on, versions, sizes, seconds)
     return (
         f"One component process; the stand-in for the server and the database share the machine. {len(COPIES)} "
-        f"accounts with {sizes[0].conversations} conversations, each asking again as soon as it was answered; processor "
+        f"accounts with {sizes[0].conversations} conversations, each asking as soon as it was answered; processor "
         f"time of the component, and of the database's processes that serve it, for one answer; bytes with the "
         f"delegation's envelope:\n\n{together}\n\nOne account, one question after the other: p50 ms (CPU µs of the "
         f"component + of the database):\n\n{one}"
