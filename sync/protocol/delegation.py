@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, SubElement
 from sync.model.errors import BadRequest, Forbidden, RequestError
 from sync.model.jid import MAX_JID_BYTES, bare, domain
 from sync.protocol.envelope import IQ, error_element
-from sync.protocol.fields import required, storable
+from sync.protocol.fields import required, short, storable
 from sync.protocol.names import CLIENT, DELEGATIONS, FORWARD, clark, namespace
 
 _ENVELOPES = frozenset(clark(version, "delegation") for version in DELEGATIONS)
@@ -65,7 +65,8 @@ def unwrap(stanza: Element) -> Delegated:
         host=required(stanza, "from", MAX_JID_BYTES),
         component=required(stanza, "to", MAX_JID_BYTES),
         outer_id=required(stanza, "id"),
-        id=required(iq, "id"),
+        # Whatever it is: an answer with another id, or an error to the server, never reaches the user.
+        id=iq.get("id", ""),
         kind=iq.attrib["type"],
         sender=required(iq, "from", MAX_JID_BYTES),
         to=to or None,
@@ -74,7 +75,12 @@ def unwrap(stanza: Element) -> Delegated:
 
 
 def account_of(delegated: Delegated) -> str:
-    """The bare JID whose data is asked for; Forbidden unless it is the sender's own and of that host (invariant 8)."""
+    """The bare JID whose data is asked for; Forbidden unless it is the sender's own and of that host (invariant 8).
+    BadRequest for an id that is none (RFC 6120 §8.1.3), or longer than an answer with many parts could repeat.
+    """
+    if not delegated.id:
+        raise BadRequest("'id' is missing.")
+    short(delegated.id, "id")
     account = bare(delegated.sender)
     user, at, _ = account.partition("@")
     if not at or not user or domain(account) != delegated.host:

@@ -8,7 +8,7 @@ from sync.model.errors import BadRequest, Forbidden, ItemNotFound
 from sync.model.push import Vendor
 from sync.model.query import Registration
 from sync.protocol import commands, delegation, disco, envelope
-from sync.protocol.names import DELEGATIONS, INBOX, PUSH, REWRITE, SYNC
+from sync.protocol.names import CLIENT, DELEGATIONS, INBOX, PUSH, REWRITE, SYNC, clark
 from sync.protocol.push import decode_push
 from sync.protocol.serialise import parse, serialise
 from sync.protocol.wishes import FEATURES as WISHES
@@ -32,6 +32,18 @@ def _unwrapped(version: int = 2, to: str = "") -> delegation.Delegated:
 
 
 # ---- delegation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("identifier", ["", "i" * 60_000, "\u00e9" * 600])
+def test_a_bad_id_is_refused_to_who_asked(identifier: str) -> None:
+    """An error to the server instead of an answer inside is dropped by ejabberd: the user would wait for ever."""
+    asked = delegation.unwrap(parse(REQUEST.format(version=2, to="").replace("id='s1'", f"id='{identifier}'")))
+    with pytest.raises(BadRequest) as refused:
+        delegation.account_of(asked)
+    answer = delegation.wrap_error(asked, refused.value)
+    inner = answer.find(f".//{clark(CLIENT, 'iq')}")
+    assert inner is not None
+    assert (inner.get("id"), inner.get("type"), inner.get("to")) == (identifier, "error", "ann@ex.org/web")
 
 
 @pytest.mark.parametrize("vector", load("delegation"))

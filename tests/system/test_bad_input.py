@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -129,6 +130,26 @@ async def test_every_attribute_and_text_of_every_request(box: Box) -> None:
     assert {"result", "bad-request", "item-not-found"} <= outcomes
     assert box.pid("component") == pid
     await box.sound(asker.ann.account, asker.bob.account)
+
+
+LONG_IDS = ("i" * 1000, "i" * 1025, "i" * 60_000, "\u00e9" * 600)
+
+
+@pytest.mark.parametrize(
+    "payload", [f"<sync xmlns='{CONVSYNC}'/>", f"<query xmlns='{SYNC}'/>", f"<inbox xmlns='{INBOX}'/>"]
+)
+async def test_a_request_is_answered_whatever_its_id(payload: str, box: Box) -> None:
+    ann = await box.person()
+    for identifier in ("", *LONG_IDS):
+        asked = asyncio.ensure_future(
+            ann.wait_for(lambda e, i=identifier: name(e) == "iq" and e.get("id") == i)  # type: ignore[misc]
+        )
+        await asyncio.sleep(0)
+        ann.send(f"<iq type='get' id='{identifier}'>{payload}</iq>")
+        answer = await asked
+        good = identifier == LONG_IDS[0]
+        assert answer.get("type") == ("result" if good else "error")
+        assert good or StanzaError(answer).condition == "bad-request"
 
 
 # ---- more questions than answers fit through -------------------------------------------------------------------------
