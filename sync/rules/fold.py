@@ -7,13 +7,14 @@ below their lane's position were committed before: they are passed over, which m
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
 from sync.model.books import Books, LanePosition, LostHost, Quarantined, Ruling, Writes
 from sync.model.call import Call, CallKey, CallState
 from sync.model.conversation import Account, Change, Conversation, ConversationKey, Kind
+from sync.model.copies import replace
 from sync.model.device import Device, JobState, PushJob
 from sync.model.event import (
     AccountEvent,
@@ -231,7 +232,7 @@ class Fold:
             self.report.ignored[event.content.why] += 1
             return
         calls = calls_of(event, self._calls)
-        event = self._placed(event, wanted_ids(event))
+        event = self._placed(event, wanted_ids(event)) if self._policies.conduct.several else event
         key = ConversationKey(event.account, event.peer, event.kind)
         if event.to_self:
             # A step told to oneself is about a call with somebody else (rules/calls.py: named_call).
@@ -282,7 +283,7 @@ class Fold:
         lets nothing more of theirs through.
         """
         for job in list(self._jobs.get(event.account, {}).values()):
-            named = {job.peer, bare(job.peer), domain(job.peer)} if job.peer else set()
+            named = {job.peer, bare(job.peer), domain(job.peer)}
             if named & set(event.blocked) and job.state is JobState.QUEUED:
                 self._keep_job(ended(job, Why.BLOCKED, self._now))
                 self.report.suppressed[Why.BLOCKED] += 1
@@ -302,8 +303,7 @@ class Fold:
         if event.room:
             self._lobby.lose(event.account)
             self._out.lost_hosts.append(LostHost(host=event.account, version=microseconds(self._now)))
-        account = self._accounts.get(event.account)
-        if account is not None:
+        if (account := self._accounts.get(event.account)) is not None:
             self._accounts[event.account] = reset(account, self._now)
             self._dirty_accounts.add(event.account)
 
