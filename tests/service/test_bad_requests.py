@@ -9,7 +9,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from sync.protocol.names import CONVSYNC, RSM, clark
+from sync.protocol.names import CONVSYNC, PUSH, REWRITE, RSM, SYNC, clark, namespace
 from sync.protocol.serialise import parse
 from tests.contract.samples import (
     ANN,
@@ -24,6 +24,7 @@ from tests.service.prompt import (
     put,
 )
 from tests.service.wild import REQUESTS, each_changed, form, payloads
+from tests.system.requests import FILES, requests
 
 
 def addressed(name: str, payload: Element, to: str | None, kind: str) -> Element:
@@ -73,6 +74,22 @@ def test_the_good_ones_are_answered(name: str) -> None:
         "register elsewhere": "item-not-found",
     }
     assert told == expected.get(name, "result")
+
+
+OURS = {SYNC, REWRITE, CONVSYNC, PUSH}
+
+
+def said(payload: Element) -> set[tuple[str, str]]:
+    """The attributes of our namespaces in a request, by element; an element without any has an empty one."""
+    ours = [element for element in payload.iter() if namespace(element.tag) in OURS]
+    return {(element.tag, name) for element in ours for name in ("", *element.attrib) if not namespace(name)}
+
+
+def test_nothing_that_can_be_asked_is_left_out() -> None:
+    """Whatever a good request of the vectors says, one of those that are changed says, too."""
+    changed = set[tuple[str, str]]().union(*(said(parse(request.xml)) for request in REQUESTS.values()))
+    good = [one for file in FILES for one in requests(file).values() if one.refused is None]
+    assert set[tuple[str, str]]().union(*(said(parse(one.payload)) for one in good)) - changed == set()
 
 
 DEEP = parse("<a xmlns='urn:example'>" * 9000 + "</a>" * 9000)
