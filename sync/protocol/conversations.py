@@ -6,6 +6,7 @@ tombstone of XEP-0424. Ids by the archive that keeps the message, the account's 
 none that a sender put there passes.
 """
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from xml.etree.ElementTree import Element, SubElement
@@ -15,7 +16,7 @@ from sync.model.query import ConversationPage, Cursor, ListedConversation
 from sync.protocol import rsm
 from sync.protocol.cursor import encode_cursor, microseconds, sort_key
 from sync.protocol.names import CLIENT, CORRECT, DELIVERY, JMI, MAM_TMP, RETRACT, REWRITE, SID, SYNC, clark
-from sync.protocol.serialise import parse, width
+from sync.protocol.serialise import is_plain, parse, width, written
 from sync.protocol.synchronization import CONVERSATION, QUERY, TYPES
 
 _METADATA = clark(SYNC, "metadata")
@@ -24,6 +25,8 @@ _STANZA_ID, _ORIGIN_ID = clark(SID, "stanza-id"), clark(SID, "origin-id")
 _ARCHIVED, _TIME = clark(MAM_TMP, "archived"), clark(DELIVERY, "time")
 _REPLACE, _RETRACTED = clark(CORRECT, "replace"), clark(RETRACT, "retracted")
 _BY_ARCHIVE = frozenset({_STANZA_ID, _ARCHIVED, _TIME})
+_START = f'<message xmlns="{CLIENT}"'
+_TO_LOOK_AT = re.compile("<(?:stanza-id|archived|time|delay|replace)[ />]")  # text and values have no `<`
 _SECOND = timedelta(seconds=1)
 # A server ends the connection of a component whose stanza is larger than it takes (Prosody: 512 kB), and anybody may
 # send a large message. What does not fit is left out, the client loads it from the archive: a part of a message would
@@ -162,7 +165,32 @@ def archive_of(key: ConversationKey) -> str:
 
 
 def _last_message(last: LastMessage, account: str, archive: str) -> Element:
+    head = as_stored(last, archive)
+    if head is not None:
+        by, at = f'by="{archive}" id="{last.archive_id}"', stamp(last.sent_at)
+        named = f'<archived xmlns="{MAM_TMP}" {by}/><stanza-id xmlns="{SID}" {by}/>'
+        return written(f'{head}{named}<time xmlns="{DELIVERY}" by="{archive}" stamp="{at}"/></message>')
     return _named(original(last), account, archive, last.archive_id, last.sent_at)
+
+
+def as_stored(last: LastMessage, archive: str) -> str | None:
+    """The stored text up to the archive's own stanza-id, where that is its end: such a message is shown as it is, with
+    what the archive says of it behind. None where it has to be looked at: a tombstone, a correction, ids or times that
+    somebody else put there.
+    """
+    text, archive_id = last.stanza, last.archive_id
+    if last.retracted or archive_id is None or not is_plain(archive_id, archive, last.message_id or ""):
+        return None
+    for place in (f'by="{archive}" id="{archive_id}"', f'id="{archive_id}" by="{archive}"'):
+        end = f'<stanza-id xmlns="{SID}" {place}/></message>'
+        if text.endswith(end):
+            head = text[: -len(end)]
+            break
+    else:
+        return None
+    start = head.partition(">")[0]
+    named = ' id="' not in start if last.message_id is None else f' id="{last.message_id}"' in start
+    return head if named and start.startswith(_START) and not _TO_LOOK_AT.search(head) else None
 
 
 def original(last: LastMessage) -> Element:

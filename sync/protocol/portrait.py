@@ -7,9 +7,9 @@ from xml.etree.ElementTree import Element, SubElement
 from sync.model.call import Call, CallState
 from sync.model.conversation import Change, Conversation, Kind, LastMessage, Pointer, Status
 from sync.model.query import ListedConversation
-from sync.protocol.conversations import archive_of, original, stamp, unnamed
+from sync.protocol.conversations import archive_of, as_stored, original, stamp, unnamed
 from sync.protocol.names import CONVSYNC, DELAY, SID, clark
-from sync.protocol.serialise import parse
+from sync.protocol.serialise import parse, written
 
 CONVERSATION, CALL = clark(CONVSYNC, "conversation"), clark(CONVSYNC, "call")
 _DELAY, _STANZA_ID = clark(DELAY, "delay"), clark(SID, "stanza-id")
@@ -87,7 +87,13 @@ def last_element(conversation: Conversation, last: LastMessage | None) -> Elemen
         element.set("left-out", "true")
     else:
         account, archive = conversation.key.account, archive_of(conversation.key)
-        element.append(_archived(original(last), account, archive, last.archive_id, last.sent_at))
+        head = as_stored(last, archive)
+        if head is None:
+            element.append(_archived(original(last), account, archive, last.archive_id, last.sent_at))
+        else:
+            named = f'<stanza-id xmlns="{SID}" by="{archive}" id="{last.archive_id}"/>'
+            at = f'<delay xmlns="{DELAY}" from="{archive}" stamp="{stamp(last.sent_at)}"/>'
+            element.append(written(f"{head}{named}{at}</message>"))
     return element
 
 

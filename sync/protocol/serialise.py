@@ -22,6 +22,8 @@ _ESCAPES = _TEXT_ESCAPES | str.maketrans({'"': "&quot;", "\n": "&#10;", "\t": "&
 
 _PLAIN = re.compile(r"[\w@./:+ -]*", re.ASCII)
 
+_WRITTEN = object()  # the tag of what is text already
+
 _SEEN_MAX, _SEEN_CHARS = 1024, 128  # senders choose the names: what is remembered of them is bounded
 _split: dict[str, tuple[str, str, str, str]] = {}  # tag → namespace, local name, `<name`, `<name xmlns=…`
 
@@ -36,6 +38,11 @@ def _names(tag: str) -> tuple[str, str, str, str]:
                 _split.clear()
             _split[tag] = known
     return known
+
+
+def is_plain(*texts: str) -> bool:
+    """True for texts that stand in an attribute as they are."""
+    return all(map(_PLAIN.fullmatch, texts))
 
 
 def width(text: str) -> int:
@@ -66,6 +73,15 @@ def _attributes(attributes: dict[str, str]) -> str:
     return "".join(out)
 
 
+def written(text: str) -> Element:
+    """A place in a tree for an element that is text already, with its own `xmlns`. It has no name, no attributes and no
+    children: who looks into the tree does not see what is in it.
+    """
+    element = Element("")
+    element.tag, element.text = _WRITTEN, text  # type: ignore[assignment]  # as comments have no name but a function
+    return element
+
+
 def serialise(element: Element) -> str:
     """The element as text with its own `xmlns`; what follows it (its tail) is not part of it."""
     out: list[str] = []
@@ -76,8 +92,10 @@ def serialise(element: Element) -> str:
     while True:
         for child in children:
             tag = child.tag
-            if not isinstance(tag, str):  # a comment or processing instruction
-                continue
+            if not isinstance(tag, str):
+                if tag is _WRITTEN:
+                    write(child.text or "")
+                continue  # else a comment or processing instruction
             namespace, local, start, declaring = known(tag) or _names(tag)
             attributes, text, after = child.attrib, child.text, child.tail if end else None
             if namespace != inherited:
