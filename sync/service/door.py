@@ -116,7 +116,7 @@ class Door:
     def dismiss(self) -> None:
         """The connection is about to be given up, and with it every answer: whoever waits for one asks again."""
         for task in tuple(self._requests):
-            self._give_up(task)
+            self._give_up(task, InternalServerError())
 
     # ---- the feed --------------------------------------------------------------------------------------------------
 
@@ -175,11 +175,13 @@ class Door:
             timer.cancel()
 
     def _too_late(self, task: asyncio.Task[None]) -> None:
-        if task in self._requests:
+        if task in self._turns.waiting:
+            self._give_up(task, Overloaded())
+        elif task in self._requests:
             log.error("a request was not answered in time")
-            self._give_up(task)
+            self._give_up(task, InternalServerError())
 
-    def _give_up(self, task: asyncio.Task[None]) -> None:
+    def _give_up(self, task: asyncio.Task[None], why: RequestError) -> None:
         """Tell the asker to ask again, however long what was begun takes to end."""
         refuse, timer = self._requests.pop(task)
         timer.cancel()
@@ -187,7 +189,7 @@ class Door:
             task.cancel()
             self._late.add(task)
             task.add_done_callback(self._late.discard)
-            self._wire.send(refuse(InternalServerError()))
+            self._wire.send(refuse(why))
 
     def _reply(self, answer: Element, dialect: str, outcome: str, seconds: float) -> None:
         """Send the answer, unless the asker was told to wait meanwhile: what is cancelled may end in any error."""
