@@ -152,6 +152,7 @@ async def test_an_owner_that_hangs_holds_up_nobody_and_is_a_gap(nodes: tuple[Eja
     assert two.call("sys", "suspend", f"[{name}]") == "ok"
     ann.chat(bob.account, "first")  # waits a while, on both sides
     await bob.wait_for(lambda e: e.findtext(BODY) == "first", past=True, timeout=10)
+    await ann.ping()
     began = asyncio.get_running_loop().time()
     ann.chat(bob.account, "second")  # nobody waits again
     await bob.wait_for(lambda e: e.findtext(BODY) == "second", past=True)

@@ -1,5 +1,5 @@
 %%% For tests only: lets a client tell ejabberd to stop and start a module, to change a room as an administrator does, to
-%%% suspend a session's process; breaks a callback, and makes one slow.
+%%% suspend a session's process or the outbox's; breaks a callback, and makes one slow.
 
 -module(mod_convsync_control).
 -behaviour(gen_mod).
@@ -71,6 +71,12 @@ act(<<"reload-config">>, _Host, _Attribute) ->
     ok = ejabberd_config:reload();
 act(<<"suspend">>, _Host, Attribute) ->
     ok = sys:suspend(session(Attribute));
+act(<<"suspend-owner">>, Host, _Attribute) ->
+    ok = sys:suspend({global, mod_convsync_feed_host:name(Host)});
+act(<<"resume-owner">>, Host, _Attribute) ->
+    ok = sys:resume({global, mod_convsync_feed_host:name(Host)});
+act(<<"kill-owner">>, Host, _Attribute) ->
+    exit(global:whereis_name(mod_convsync_feed_host:name(Host)), kill);
 act(<<"resume">>, _Host, Attribute) ->
     ok = sys:resume(session(Attribute));
 %% What the admin command says of the feed.
@@ -84,9 +90,10 @@ act(<<"lose">>, Host, Attribute) ->
     mnesia:dirty_delete(convsync_event, Key);
 %% So many events of nobody's.
 act(<<"fill">>, Host, Attribute) ->
-    Text = <<" kind='account' account='nobody@", Host/binary, "' at='1' state='created'/>">>,
+    Account = <<"nobody@", Host/binary>>,
+    Event = mod_convsync_feed_event:written(mod_convsync_feed_event:new(<<"account">>, Account, 1, [{<<"state">>, <<"created">>}], [])),
     Owner = {global, mod_convsync_feed_host:name(Host)},
-    [{ok, _} = gen_server:call(Owner, {put, any, lists:duplicate(1000, Text)}, 60000)
+    [{ok, _} = gen_server:call(Owner, {put, any, lists:duplicate(1000, Event)}, 60000)
      || _ <- lists:seq(1, binary_to_integer(Attribute(<<"thousands">>)))];
 %% What was told and acknowledged is not known any more.
 act(<<"forget-told">>, _Host, _Attribute) ->

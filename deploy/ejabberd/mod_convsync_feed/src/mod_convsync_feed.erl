@@ -7,6 +7,7 @@
 %%%   messages, sessions, accounts, pep, contacts ┐
 %%%   rooms ─▶ members                            ┴─▶ host ─▶ outbox (Mnesia), window ─▶ component     requests, archive, displayed
 %%%   queries: what holds a client's request to the component back until the other sessions have told theirs
+%%%   questions: that it is answered when the component is gone
 -module(mod_convsync_feed).
 -behaviour(gen_mod).
 -behaviour(supervisor).
@@ -37,6 +38,7 @@ start(Host, Opts) ->
     {ok, _} = supervisor:start_child(ejabberd_gen_mod_sup, Child),
     [ejabberd_hooks:add(Hook, Host, Module, Function, Seq) || {Hook, Module, Function, Seq} <- hooks()],
     ejabberd_hooks:add(component_send_packet, mod_convsync_feed_requests, component_sent, 50),
+    ejabberd_hooks:add(component_disconnected, mod_convsync_feed_questions, gone, 40),
     lists:foreach(fun mod_convsync_feed_requests:open/1, [Host | rooms(Host, Opts)]),
     with_rooms(start, Host, Opts),
     ejabberd_commands:register_commands(commands()),
@@ -54,6 +56,7 @@ stop(Host) ->
         false ->
             ejabberd_hooks:delete(ejabberd_started, ?MODULE, server_started, 50),
             ejabberd_hooks:delete(component_send_packet, mod_convsync_feed_requests, component_sent, 50),
+            ejabberd_hooks:delete(component_disconnected, mod_convsync_feed_questions, gone, 40),
             ejabberd_commands:unregister_commands(commands());
         true ->
             ok

@@ -1,14 +1,16 @@
 %%% What events look like (docs/feed.md §5). Decides how values are written; refuses to know what they mean.
 -module(mod_convsync_feed_event).
 
--export([new/4, new/5, message/2, address/1, text/1, readable/1, element/2, clock/0]).
--export_type([attribute/0]).
+-export([new/4, new/5, message/2, address/1, written/1, readable/1, element/2, numbered/2, clock/0]).
+-export_type([attribute/0, written/0]).
 -compile({no_auto_import, [element/2]}).
 
 -include("xmpp.hrl").
 -include("convsync_feed.hrl").
 
 -type attribute() :: {binary(), binary() | boolean() | undefined}.
+%% The text that follows `<event n='…'`, which is what the outbox keeps, and the event itself, but for its n.
+-type written() :: {binary(), xmlel()}.
 
 %% An `<event>` without its n. Attributes that are undefined or false are left out.
 -spec new(binary(), binary(), [attribute()], [xmlel()]) -> xmlel().
@@ -42,22 +44,38 @@ prepared(#jid{} = JID) -> jid:make(jid:tolower(JID)).
 address(JID) ->
     jid:encode(jid:remove_resource(jid:tolower(JID))).
 
-%% The text that follows `<event n='…'`: what the outbox keeps. It can be read back.
--spec text(xmlel()) -> binary().
-text(#xmlel{name = <<"event">>} = Event) ->
-    Text = encoded(Event),
-    case element(1, Text) of
-        #xmlel{} -> Text;
+%% Can be read back, whatever the event holds. To see that most can costs less than to read them.
+-spec written(xmlel()) -> written().
+written(#xmlel{name = <<"event">>} = Event) ->
+    <<"<event", Rest/binary>> = Text = fxml:element_to_binary(Event),
+    case (is_text(Rest) andalso is_without_prefixes(Event)) orelse fxml_stream:parse_element(Text) of
         {error, _} ->
-            Readable = encoded(readable(Event)),
-            #xmlel{} = element(1, Readable),
-            Readable
+            Readable = readable(Event),
+            <<"<event", Kept/binary>> = Whole = fxml:element_to_binary(Readable),
+            #xmlel{} = fxml_stream:parse_element(Whole),
+            {Kept, Readable};
+        _ ->
+            {Rest, Event}
     end.
 
--spec encoded(xmlel()) -> binary().
-encoded(Event) ->
-    <<"<event", Rest/binary>> = fxml:element_to_binary(Event),
-    Rest.
+%% UTF-8 without what XML cannot hold.
+-spec is_text(binary()) -> boolean().
+is_text(<<C, Rest/binary>>) when C >= 32, C < 128 -> is_text(Rest);
+is_text(<<C/utf8, Rest/binary>>) when C >= 128, C =/= 16#FFFE, C =/= 16#FFFF -> is_text(Rest);
+is_text(<<C, Rest/binary>>) when C =:= $\t; C =:= $\n; C =:= $\r -> is_text(Rest);
+is_text(Rest) -> Rest =:= <<>>.
+
+-spec is_without_prefixes(xmlel() | {xmlcdata, iodata()}) -> boolean().
+is_without_prefixes(#xmlel{name = Name, attrs = Attributes, children = Children}) ->
+    not has_prefix(Name) andalso not lists:any(fun({<<"xml:lang">>, _}) -> false; ({N, _}) -> has_prefix(N) end, Attributes)
+        andalso lists:all(fun is_without_prefixes/1, Children);
+is_without_prefixes(_) ->
+    true.
+
+-spec has_prefix(binary()) -> boolean().
+has_prefix(<<$:, _/binary>>) -> true;
+has_prefix(<<_, Rest/binary>>) -> has_prefix(Rest);
+has_prefix(<<>>) -> false.
 
 %% Without what would not be XML by itself: a prefix that was declared around the children of a stanza (ejabberd forgets
 %% the declaration), and characters that only programs on the server can write.
@@ -94,6 +112,11 @@ characters(Text) ->
 -spec element(pos_integer(), binary()) -> xmlel() | {error, term()}.
 element(N, Text) ->
     fxml_stream:parse_element(<<"<event n='", (integer_to_binary(N))/binary, "'", Text/binary>>).
+
+%% The same of an event that was written a moment ago.
+-spec numbered(pos_integer(), xmlel()) -> xmlel().
+numbered(N, #xmlel{attrs = Attributes} = Event) ->
+    Event#xmlel{attrs = [{<<"n">>, integer_to_binary(N)} | Attributes]}.
 
 %% Server time in µs since the epoch.
 -spec clock() -> integer().

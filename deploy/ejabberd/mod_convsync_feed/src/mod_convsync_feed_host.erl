@@ -4,7 +4,7 @@
 %%% moving; refuses to know what an event says.
 -module(mod_convsync_feed_host).
 
--export([put/2, put_all/2, put_in/3, stream/1, fail/1, covered/1, server_host/1, hosts/0, subscribe/4, ack/4, reply/3, send/2, status/1,
+-export([put/2, put_all/2, put_in/3, put_later/2, settle/0, stream/1, fail/1, covered/1, server_host/1, hosts/0, subscribe/4, ack/4, reply/3, send/2, status/1,
          owner/1]).
 %% For the owner.
 -export([name/1, local/1, open/3, close/1]).
@@ -15,6 +15,10 @@
 
 -define(PATIENCE, 3000).       % an event waits this long to be written, ms
 -define(BREAK, 10000).         % after that nobody waits for this long, ms
+-define(LATER, 50).            % events that a process may have on their way without waiting
+
+%% In a process's dictionary: it goes with the process and not with a session's state, which hooks copy, drop and hand on.
+-type later() :: {binary(), pid(), [mod_convsync_feed_event:written()]}. % newest first
 
 %% Durable when it returns ok. A failure is counted and becomes a gap.
 -spec put(binary(), xmlel()) -> {ok, binary()} | {error, term()}.
@@ -24,12 +28,72 @@ put(Host, Event) ->
 %% One behind the other.
 -spec put_all(binary(), [xmlel()]) -> {ok, binary()} | {error, term()}.
 put_all(Host, Events) ->
-    written(Host, ask(Host, {put, any, [mod_convsync_feed_event:text(E) || E <- Events]})).
+    written(Host, put_behind(erase(?MODULE), Host, [mod_convsync_feed_event:written(E) || E <- Events])).
+
+%% Durable when `settle/0` has returned, or the next put of this process; in order with those.
+-spec put_later(binary(), xmlel()) -> ok.
+put_later(Host, Event) ->
+    Later = erlang:get(?MODULE),
+    case global:whereis_name(name(Host)) of
+        Pid when is_pid(Pid), Later =:= undefined orelse element(2, Later) =:= Pid ->
+            Written = mod_convsync_feed_event:written(Event),
+            gen_server:cast(Pid, {put, [Written]}),
+            Events = [Written | earlier(Later)],
+            erlang:put(?MODULE, {Host, Pid, Events}),
+            length(Events) >= ?LATER andalso settle(),
+            ok;
+        _ ->
+            _ = put_all(Host, [Event]),
+            ok
+    end.
+
+%% Waits for what this process has put and not waited for.
+-spec settle() -> ok.
+settle() ->
+    case erlang:get(?MODULE) of
+        undefined -> ok;
+        {Host, _, Events} ->
+            _ = put_all(Host, []),
+            lists:foreach(fun(_) -> mod_convsync_feed_guard:count(Host, events) end, tl(Events))
+    end.
+
+-spec earlier(undefined | later()) -> [mod_convsync_feed_event:written()].
+earlier(undefined) -> [];
+earlier({_, _, Events}) -> Events.
+
+%% What went to an owner that is no more, or is one no more, is put again: the component takes a message once.
+-spec put_behind(undefined | later(), binary(), [mod_convsync_feed_event:written()]) -> {ok, binary()} | {error, term()}.
+put_behind(undefined, Host, Events) ->
+    ask(Host, {put, any, Events});
+put_behind({_, Pid, Earlier}, Host, Events) ->
+    case is_given_up(Host) of
+        true -> {error, unavailable};
+        false -> put_behind(Pid, lists:reverse(Earlier, Events), Host, Events)
+    end.
+
+-spec put_behind(pid(), Events, binary(), Events) -> {ok, binary()} | {error, term()} when Events :: [mod_convsync_feed_event:written()].
+put_behind(Pid, All, Host, Events) ->
+    try gen_server:call(Pid, {put, any, Events}, ?PATIENCE) of
+        {error, Reason} when Reason =:= 'not-owner'; Reason =:= deposed -> ask(Host, {put, any, All});
+        Answer -> Answer
+    catch
+        exit:{timeout, _} ->
+            {_, _, Broken} = persistent_term:get({?MODULE, Host}),
+            give_up(Broken, timeout);
+        exit:_ -> ask(Host, {put, any, All})
+    end.
+
+-spec is_given_up(binary()) -> boolean().
+is_given_up(Host) ->
+    case persistent_term:get({?MODULE, Host}, undefined) of
+        undefined -> true;
+        {_, _, Broken} -> atomics:get(Broken, 1) > erlang:monotonic_time(millisecond)
+    end.
 
 %% All of them, one behind the other, in that stream, or none: `other` when another stream has begun.
 -spec put_in(binary(), binary(), [xmlel()]) -> ok | {other, binary()} | {error, term()}.
 put_in(Host, Stream, Events) ->
-    case written(Host, ask(Host, {put, Stream, [mod_convsync_feed_event:text(E) || E <- Events]})) of
+    case written(Host, ask(Host, {put, Stream, [mod_convsync_feed_event:written(E) || E <- Events]})) of
         {ok, Stream} -> ok;
         Other -> Other
     end.
@@ -55,13 +119,9 @@ written(_, Result) ->
 -spec ask(binary(), term()) -> term() | {error, term()}.
 ask(Host, Request) ->
     Now = erlang:monotonic_time(millisecond),
-    case persistent_term:get({?MODULE, Host}, undefined) of
-        undefined -> {error, stopped};
-        {_, _, Broken} ->
-            case atomics:get(Broken, 1) > Now of
-                true -> {error, unavailable};
-                false -> ask(Host, Request, Broken, Now + ?PATIENCE)
-            end
+    case is_given_up(Host) orelse persistent_term:get({?MODULE, Host}, undefined) of
+        {_, _, Broken} -> ask(Host, Request, Broken, Now + ?PATIENCE);
+        _ -> {error, unavailable}
     end.
 
 -spec ask(binary(), term(), atomics:atomics_ref(), integer()) -> term() | {error, term()}.

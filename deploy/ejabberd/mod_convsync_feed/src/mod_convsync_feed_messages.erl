@@ -8,7 +8,7 @@
 
 -export([hooks/0, again/2]).
 %% Hooks.
--export([sent/1, received/1, offline/1, bounced/1]).
+-export([sent/1, received/1, offline/1, bounced/1, written/1, settled/1, settled/2, settled/3]).
 
 -include("xmpp.hrl").
 -include("convsync_feed.hrl").
@@ -18,7 +18,8 @@
 -spec hooks() -> [{atom(), atom(), integer()}].
 hooks() ->
     [{user_send_packet, sent, 90}, {user_receive_packet, received, 90}, {offline_message_hook, offline, 50},
-     {bounce_sm_packet, bounced, 50}].
+     {bounce_sm_packet, bounced, 50}, {user_send_packet, written, 5}, {c2s_filter_send, settled, 1}, {c2s_handle_call, settled, 10},
+     {c2s_session_pending, settled, 10}, {c2s_terminated, settled, 5}].
 
 %% From a session. What the account's blocklist does not let out is no event.
 -spec sent({stanza() | drop, c2s()}) -> {stanza() | drop, c2s()}.
@@ -30,11 +31,37 @@ sent({#message{to = #jid{luser = Peer}, meta = Meta} = Message, #{jid := #jid{ls
               To = Message#message.to,
               Wanted = not is_self(JID, To) andalso is_conversation(Message, To, Server)
                   andalso allow =:= ejabberd_hooks:run_fold(privacy_check_packet, Server, allow, [State, Message, out]),
-              Wanted andalso emit(<<"out">>, Message#message{from = JID}, JID, To, JID#jid.lresource)
+              Put = case To of
+                        #jid{lserver = Server} -> put_later;
+                        _ -> put
+                    end,
+              Wanted andalso emit(Put, <<"out">>, Message#message{from = JID}, JID, To, JID#jid.lresource)
       end),
     Acc;
 sent(Acc) ->
     Acc.
+
+%% A message within the host goes on while its event is being written: the event of its arrival is written behind it, and what
+%% its recipient sees comes after that. The sender is told nothing, and asks and hands over nothing, before it is on the disk.
+-spec settled({T, c2s()} | c2s()) -> {T, c2s()} | c2s().
+settled(Acc) ->
+    ok = mod_convsync_feed_host:settle(),
+    Acc.
+
+-spec settled(c2s(), term()) -> c2s().
+settled(State, _) ->
+    settled(State).
+
+-spec settled(c2s(), term(), term()) -> c2s().
+settled(State, _, _) ->
+    settled(State).
+
+%% What a session sends that is no message goes out behind its messages' events.
+-spec written({stanza() | drop, c2s()}) -> {stanza() | drop, c2s()}.
+written({#message{}, _} = Acc) ->
+    Acc;
+written(Acc) ->
+    settled(Acc).
 
 %% To a session. `convsync_seen` marks what was told, so that stream management may route it again; `convsync_at` is the
 %% event's time.
@@ -107,7 +134,7 @@ is_let_out(#message{from = #jid{lserver = Server}} = Message, Sender) ->
 into(#message{from = From} = Message, #jid{lserver = Server} = Account, Resource) ->
     case is_conversation(Message, From, Server) of
         true ->
-            At = emit(<<"in">>, Message, Account, From, Resource),
+            At = emit(put, <<"in">>, Message, Account, From, Resource),
             xmpp:put_meta(xmpp:put_meta(Message, convsync_seen, {Account#jid.luser, Server}), convsync_at, At);
         false ->
             Message
@@ -190,11 +217,11 @@ is_archived_result(Message) ->
 has(Message, Name, Namespace) ->
     lists:any(fun(El) -> xmpp:get_name(El) =:= Name andalso xmpp:get_ns(El) =:= Namespace end, xmpp:get_els(Message)).
 
--spec emit(binary(), message(), jid(), jid(), binary() | undefined) -> integer().
-emit(Direction, Message, #jid{lserver = Server} = Account, Peer, Resource) ->
+-spec emit(put | put_later, binary(), message(), jid(), jid(), binary() | undefined) -> integer().
+emit(Put, Direction, Message, #jid{lserver = Server} = Account, Peer, Resource) ->
     At = mod_convsync_feed_event:clock(),
     Event = event(Direction, Message, Account, Peer, {Resource, archive_id(Message, Account), At}),
-    _ = mod_convsync_feed_host:put(Server, Event),
+    _ = mod_convsync_feed_host:Put(Server, Event),
     At.
 
 -spec event(binary(), message(), jid(), jid(), {binary() | undefined, binary() | undefined, integer()}) -> xmlel().

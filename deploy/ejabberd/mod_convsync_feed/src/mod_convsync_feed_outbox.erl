@@ -2,7 +2,7 @@
 %%% holds in RAM and on disk.
 %%%
 %%% Decides where an event lives, when it goes, what missing rows mean. Refuses to know what an event says and who reads
-%%% it. Mnesia's log is kept in memory for up to 64 kB or 2 s, so a commit ends with `mnesia:sync_log/0`: what was
+%%% it. Mnesia's log is kept in memory for up to 64 kB or 2 s, so a commit ends with a flush (mod_convsync_feed_disk): what was
 %%% answered `ok` survives a kill -9, and a power cut too where the disk keeps its word. Where it does not, Mnesia mends its
 %%% log in silence: a mark in the tables says whose machine they lived on. One process calls this for a host: the owner of the stream.
 -module(mod_convsync_feed_outbox).
@@ -153,10 +153,10 @@ find(#{streams := Streams}, Id) ->
 
 %% Writes events, given as their texts, at the end of the current stream: all of them or none.
 -spec append(outbox(), [binary()]) -> {ok, outbox()} | {error, term()}.
-append(#{host := Host, streams := Streams, bytes := Bytes} = Outbox, Texts) ->
+append(#{host := Host, streams := Streams, bytes := Bytes, options := #{sync := Sync}} = Outbox, Texts) ->
     #{order := Order, high := High} = Stream = lists:last(Streams),
     Events = events(Host, Order, High, Texts),
-    case commit(Outbox, fun() -> lists:foreach(fun mnesia:write/1, Events) end) of
+    case mod_convsync_feed_disk:commit(fun() -> mod_convsync_feed_disk:write(Events) end, Sync) of
         ok ->
             Grown = Stream#{high := High + length(Texts)},
             Added = lists:sum([byte_size(T) + ?ROW_BYTES || T <- Texts]),
@@ -170,14 +170,6 @@ events(Host, Order, High, Texts) ->
     At = mod_convsync_feed_event:clock(),
     [#convsync_event{key = {Host, Order, N}, at = At, xml = Text}
      || {N, Text} <- lists:zip(lists:seq(High + 1, High + length(Texts)), Texts)].
-
--spec commit(outbox(), fun(() -> ok)) -> ok | {error, term()}.
-commit(#{options := #{sync := Sync}}, Work) ->
-    case mnesia:sync_transaction(Work) of
-        {atomic, _} when Sync -> mnesia:sync_log();
-        {atomic, _} -> ok;
-        {aborted, Reason} -> {error, Reason}
-    end.
 
 %% A new stream whose first event says that events were lost before it. With `full` all that is held is given up first:
 %% whoever has to start over reads the archive anyway, and the newest events count.
@@ -194,7 +186,8 @@ gap(#{host := Host, streams := Streams} = Outbox, Reason) ->
                       save(Outbox)
               end,
     Gap = mod_convsync_feed_event:new(<<"gap">>, Host, [{<<"reason">>, atom_to_binary(Reason, utf8)}], []),
-    forget(begin_stream(Emptied, [mod_convsync_feed_event:text(Gap)])).
+    {Text, _} = mod_convsync_feed_event:written(Gap),
+    forget(begin_stream(Emptied, [Text])).
 
 %% Event n of the stream turned out to be unreadable: what comes from there on is lost.
 -spec give_up(outbox(), binary(), pos_integer()) -> outbox().
@@ -227,8 +220,8 @@ begin_stream(#{host := Host, streams := Streams, options := #{sync := Sync}} = O
             end,
     Running = #convsync_stream{key = {Host, {running, node()}}, id = Boot, acked = Since},
     Rows = [Running, Row | events(Host, Order, 0, Texts)],
-    ok = commit(Outbox, fun() -> lists:foreach(fun mnesia:write/1, Rows) end),
-    mnesia:sync_log(),
+    ok = mod_convsync_feed_disk:commit(fun() -> lists:foreach(fun mnesia:write/1, Rows) end, Sync),
+    mod_convsync_feed_disk:flush(),
     Stream = #{order => Order, id => Id, acked => 0, high => length(Texts), low => 1},
     Bytes = lists:sum([byte_size(T) + ?ROW_BYTES || T <- Texts]),
     Outbox#{streams := Streams ++ [Stream], bytes := maps:get(bytes, Outbox) + Bytes, marked := Now}.
@@ -264,7 +257,7 @@ save_stream(#{host := Host} = Outbox, #{order := Order, id := Id, acked := Acked
     Row = #convsync_stream{key = {Host, Order}, id = Id, acked = Acked, high = High},
     Work = fun() ->
                    mnesia:write(Row),
-                   lists:foreach(fun mnesia:write/1, Notes),
+                   mod_convsync_feed_disk:write(Notes),
                    lists:foreach(fun(K) -> mnesia:delete({convsync_event, K}) end, Keys)
            end,
     case mnesia:transaction(Work) of
@@ -325,7 +318,7 @@ replayed(Outbox) ->
 close(#{host := Host, since := Since} = Outbox) ->
     save(Outbox),
     [mnesia:dirty_delete(convsync_stream, K) || #convsync_stream{key = {_, {running, _}} = K} <- rows(Host), Since =:= undefined],
-    mnesia:sync_log(),
+    mod_convsync_feed_disk:flush(),
     ok.
 
 %% A finished stream is forgotten, except the newest one that has an ack: it is the mark by which a component whose
@@ -379,7 +372,7 @@ full(#{host := Host, streams := Streams, options := #{max_age := Age}}) ->
 -spec unloaded(binary()) -> ok.
 unloaded(Host) ->
     mnesia:dirty_write(#convsync_stream{key = {Host, {unloaded, node()}}}),
-    mnesia:sync_log(),
+    mod_convsync_feed_disk:flush(),
     ok.
 
 %% Whether that was so on this node and nobody has said so yet; says it once.

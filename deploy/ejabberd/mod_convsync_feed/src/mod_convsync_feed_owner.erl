@@ -15,15 +15,19 @@
 
 -define(SAVE, 1000).           % acks are written down this long after they came, ms
 -define(GROUP, 500).           % requests that are written together
+-define(PAUSE, 5).             % and no two writes follow each other sooner than the first took, up to this, ms
+-define(LINGER, 5).            % events for which nobody waits are written this long after they came, ms, if not with others
 -define(FAILURES, 600000).     % a gap because of a failed callback comes at most this often, ms
 
--type request() :: {gen_server:from(), any | binary(), [binary()]}.
+-type request() :: {gen_server:from() | nobody, any | binary(), [mod_convsync_feed_event:written()]}.
 -record(state, {host :: binary(),
                 options :: map(),
                 owner = none :: owner | {pid(), reference()} | none,
                 outbox :: undefined | mod_convsync_feed_outbox:outbox(),
                 window :: undefined | mod_convsync_feed_window:window(),
                 waiting = [] :: [request()],
+                due = never :: never | later | now, % when these are written
+                pause = erlang:monotonic_time(microsecond) :: integer(), % until when no write is due
                 replay = none :: none | reference(), % tells what was archived and may not have been told
                 failed = none :: none | 'write-failed' | unloaded,
                 failure = none :: none | integer(),  % when the last gap of a failed callback came, ms
@@ -123,13 +127,8 @@ forward(#state{failed = Reason, owner = {Pid, _}} = State) ->
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}} | {noreply, #state{}}.
 handle_call(_, _, #state{owner = Owner} = State) when Owner =/= owner ->
     {reply, {error, 'not-owner'}, State};
-handle_call({put, Stream, Texts}, From, #state{waiting = Waiting} = State) ->
-    Waiting =:= [] andalso (self() ! commit),
-    Queued = State#state{waiting = [{From, Stream, Texts} | Waiting]},
-    case length(Queued#state.waiting) >= ?GROUP of
-        true -> {noreply, commit(Queued)};
-        false -> {noreply, Queued}
-    end;
+handle_call({put, Stream, Events}, From, State) ->
+    {noreply, queue({From, Stream, Events}, State)};
 handle_call(stream, _, State) ->
     Ready = ready(commit(State)),
     #{id := Id} = mod_convsync_feed_outbox:current(Ready#state.outbox),
@@ -155,6 +154,8 @@ handle_call(_, _, State) ->
     {reply, {error, unknown}, State}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({put, Events}, #state{owner = owner} = State) ->
+    {noreply, queue({nobody, any, Events}, State)};
 handle_cast({fail, Reason}, #state{owner = owner, failure = Last} = State) ->
     Now = erlang:monotonic_time(millisecond),
     case Last of
@@ -179,8 +180,16 @@ handle_cast(_, State) ->
     {noreply, State}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
-handle_info(commit, State) ->
-    {noreply, commit(State)};
+%% Who is about to bring an event does so first, as long as more come: a write costs the same for all of them.
+handle_info({commit, Known}, #state{waiting = Waiting} = State) ->
+    case length(Waiting) of
+        Many when Many > Known ->
+            erlang:yield(),
+            self() ! {commit, Many},
+            {noreply, State};
+        _ ->
+            {noreply, commit(State)}
+    end;
 handle_info({deferred, Reason}, State) ->
     handle_cast({fail, Reason}, State#state{deferred = false});
 handle_info(save, #state{owner = owner, outbox = Outbox} = State) ->
@@ -204,9 +213,13 @@ handle_info({nodedown, _}, #state{owner = owner, host = Host, window = #{connect
     forget(Window),
     {noreply, State#state{window = undefined}};
 handle_info(deposed, #state{owner = owner} = State) ->
-    [gen_server:reply(From, {error, deposed}) || {From, _, _} <- State#state.waiting],
+    [reply(From, {error, deposed}) || {From, _, _} <- State#state.waiting],
     forget(State#state.window),
-    {noreply, claim(State#state{owner = none, outbox = undefined, window = undefined, waiting = []})};
+    Failed = case lists:keymember(nobody, 1, State#state.waiting) of
+                 true -> 'write-failed';
+                 false -> State#state.failed
+             end,
+    {noreply, claim(State#state{owner = none, outbox = undefined, window = undefined, waiting = [], due = never, failed = Failed})};
 handle_info({mnesia_system_event, {inconsistent_database, _, Node}}, #state{owner = owner, host = Host} = State) ->
     ?ERROR_MSG("The cluster was parted from ~ts: events of ~ts may be missing", [Node, Host]),
     {noreply, State#state{failed = 'write-failed'}};
@@ -252,32 +265,67 @@ ready(#state{failed = none, outbox = Outbox} = State) ->
 ready(#state{failed = Reason, outbox = Outbox} = State) ->
     ready(State#state{failed = none, outbox = mod_convsync_feed_outbox:gap(Outbox, Reason)}).
 
+-spec queue(request(), #state{}) -> #state{}.
+queue(Request, #state{waiting = Waiting} = State) ->
+    Queued = hurry(element(1, Request), State#state{waiting = [Request | Waiting]}),
+    case length(Queued#state.waiting) >= ?GROUP of
+        true -> commit(Queued);
+        false -> Queued
+    end.
+
+-spec hurry(gen_server:from() | nobody, #state{}) -> #state{}.
+hurry(nobody, #state{due = never} = State) ->
+    erlang:send_after(?LINGER, self(), {commit, ?GROUP}),
+    State#state{due = later};
+hurry(From, #state{due = Due, pause = Pause} = State) when From =/= nobody, Due =/= now ->
+    case (Pause - erlang:monotonic_time(microsecond)) div 1000 of
+        Left when Left > 0 -> erlang:send_after(Left, self(), {commit, 0});
+        _ -> self() ! {commit, 0}
+    end,
+    State#state{due = now};
+hurry(_, State) ->
+    State.
+
+-spec reply(gen_server:from() | nobody, term()) -> ok.
+reply(nobody, _) -> ok;
+reply(From, Answer) -> gen_server:reply(From, Answer).
+
 %% Writes what waits, sends what may be sent, and then tells those who wait.
 -spec commit(#state{}) -> #state{}.
 commit(#state{waiting = []} = State) ->
     State;
 commit(#state{waiting = Waiting} = State) ->
-    Ready = ready(State#state{waiting = []}),
+    Ready = ready(State#state{waiting = [], due = never}),
     #{id := Id} = mod_convsync_feed_outbox:current(Ready#state.outbox),
     {Mine, Others} = lists:partition(fun({_, S, _}) -> S =:= any orelse S =:= Id end, lists:reverse(Waiting)),
-    [gen_server:reply(From, {other, Id}) || {From, _, _} <- Others],
-    case Mine =/= [] andalso mod_convsync_feed_outbox:append(Ready#state.outbox, lists:append([T || {_, _, T} <- Mine])) of
-        false ->
+    [reply(From, {other, Id}) || {From, _, _} <- Others],
+    Events = lists:append([E || {_, _, E} <- Mine]),
+    Began = erlang:monotonic_time(microsecond),
+    case Events =/= [] andalso mod_convsync_feed_outbox:append(Ready#state.outbox, [Text || {Text, _} <- Events]) of
+        false -> % what those who wait put before is there, or there is a gap
+            [reply(From, {ok, Id}) || {From, _, _} <- Mine],
             pump(Ready);
         {ok, Outbox} ->
-            Sent = pump(Ready#state{outbox = Outbox}),
-            [gen_server:reply(From, {ok, Id}) || {From, _, _} <- Mine],
+            Ended = erlang:monotonic_time(microsecond),
+            Pause = Ended + min(Ended - Began, ?PAUSE * 1000),
+            Sent = pump(Ready#state{outbox = Outbox, pause = Pause}, Events),
+            [reply(From, {ok, Id}) || {From, _, _} <- Mine],
             Sent;
         {error, _} = Error ->
-            [gen_server:reply(From, Error) || {From, _, _} <- Mine],
+            [reply(From, Error) || {From, _, _} <- Mine],
             Ready#state{failed = 'write-failed'}
     end.
 
 -spec pump(#state{}) -> #state{}.
-pump(#state{window = undefined} = State) ->
+pump(State) ->
+    pump(State, []).
+
+%% Newest: the last events of the current stream, which need not be read.
+-spec pump(#state{}, [mod_convsync_feed_event:written()]) -> #state{}.
+pump(#state{window = undefined} = State, _) ->
     State;
-pump(#state{host = Host, window = Window, outbox = Outbox} = State) ->
-    {Result, Batches, Sent} = mod_convsync_feed_window:pump(Window, Outbox),
+pump(#state{host = Host, window = Window, outbox = Outbox} = State, Newest) ->
+    {Result, Batches, Sent} = mod_convsync_feed_window:pump(Window, Outbox, Newest),
     Message = #message{from = jid:make(Host), to = mod_convsync_feed_window:component(Sent)},
     lists:foreach(fun({_, Feed}) ->
                           mod_convsync_feed_host:send(mod_convsync_feed_window:connection(Sent), Message#message{sub_els = [Feed]})

@@ -6,7 +6,7 @@
 %%% own mailbox, so sessions that ask at the same time do not wait for each other. Decides how long a session is waited for.
 -module(mod_convsync_feed_queries).
 
--export([hooks/0]).
+-export([hooks/0, delegated/2]).
 %% Hooks.
 -export([followed/1, asked/1, heard/2, ended/2]).
 
@@ -72,6 +72,7 @@ hold(IQ, State) ->
 
 -spec heard(c2s(), term()) -> c2s() | {stop, c2s()}.
 heard(State, {?MODULE, mark, Asker, Ref}) ->
+    ok = mod_convsync_feed_host:settle(),
     _ = ejabberd_cluster:send(Asker, {?MODULE, passed, Ref}),
     {stop, State};
 heard(State, {?MODULE, passed, Ref}) ->
@@ -181,6 +182,14 @@ is_delegated(Server, Namespace) ->
             lists:any(fun(#jid{lserver = Domain}) -> Domain =:= Component end, mod_convsync_feed:components(Server));
         _ ->
             false
+    end.
+
+%% The namespaces of the accounts that the component has.
+-spec delegated(binary(), binary()) -> [binary()].
+delegated(Server, Domain) ->
+    case ets:whereis(mod_delegation) =/= undefined andalso ets:lookup(mod_delegation, Server) of
+        [{_, Given}] -> [Namespace || {{Namespace, ejabberd_sm}, {Component, _}} <- maps:to_list(Given), Component =:= Domain];
+        _ -> []
     end.
 
 %% What the user's own privacy list holds back is refused at once, by the session.

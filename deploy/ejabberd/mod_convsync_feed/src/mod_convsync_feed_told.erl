@@ -51,8 +51,18 @@ keys({_, Text}) -> archived(Text).
 %% Of an event's text; names of accounts have nothing that would have to be escaped.
 -spec archived(binary()) -> [binary()].
 archived(Text) ->
-    [Head | _] = binary:split(Text, <<">">>),
-    case re:run(Head, " account='([^']*)'.* archive-id='([^']*)'", [{capture, all_but_first, binary}]) of
-        {match, [Account, Id]} -> [key(Account, Id)];
-        nomatch -> []
+    {End, _} = binary:match(Text, <<">">>),
+    Head = binary:part(Text, 0, End),
+    case {value(<<" account='">>, Head), value(<<" archive-id='">>, Head)} of
+        {Account, Id} when is_binary(Account), is_binary(Id) -> [key(Account, Id)];
+        _ -> []
+    end.
+
+-spec value(binary(), binary()) -> binary() | none.
+value(Name, Head) ->
+    case binary:match(Head, Name) of
+        {At, Length} ->
+            [Value | _] = binary:split(binary:part(Head, At + Length, byte_size(Head) - At - Length), <<"'">>),
+            Value;
+        nomatch -> none
     end.

@@ -4,7 +4,7 @@
 %%% outbox) and what they say. It is state and arithmetic: the owner of the stream sends what comes out.
 -module(mod_convsync_feed_window).
 
--export([new/4, connection/1, monitor/1, component/1, ack/4, pump/2, hello/3]).
+-export([new/4, connection/1, monitor/1, component/1, ack/4, pump/3, hello/3]).
 -export_type([window/0]).
 
 -include("xmpp.hrl").
@@ -16,6 +16,8 @@
                     marks := #{pos_integer() => mark()}}.
 -type outbox() :: mod_convsync_feed_outbox:outbox().
 -type batch() :: {binary(), xmlel()}.
+%% By a stream's order and n: events that were written a moment ago and need not be read.
+-type fresh() :: #{{pos_integer(), pos_integer()} => mod_convsync_feed_event:written()}.
 
 %% told: stream id → the last n that the component has committed. What it claims is an ack.
 -spec new(outbox(), pid(), jid(), #{binary() => non_neg_integer()}) -> {window(), outbox()}.
@@ -72,58 +74,76 @@ settle(N, Flight) ->
     end.
 
 %% What the window allows now, the oldest stream first. `unreadable`: an event's row has gone; the rest waits.
--spec pump(window(), outbox()) -> {ok | {unreadable, binary(), pos_integer()}, [batch()], window()}.
-pump(#{marks := Marks} = Window, #{streams := Streams} = Outbox) ->
+%% Newest: the last events of the current stream.
+-spec pump(window(), outbox(), [mod_convsync_feed_event:written()]) ->
+          {ok | {unreadable, binary(), pos_integer()}, [batch()], window()}.
+pump(#{marks := Marks} = Window, #{streams := Streams} = Outbox, Newest) ->
     Alive = maps:with([Order || #{order := Order} <- Streams], Marks), % streams that were given up take their marks along
     Flying = lists:foldl(fun({_, Flight}, Sum) -> queue:fold(fun add/2, Sum, Flight) end, {0, 0}, maps:values(Alive)),
-    pump(Streams, Window#{marks := Alive}, Outbox, Flying, []).
+    pump(Streams, Window#{marks := Alive}, {Outbox, fresh(Outbox, Newest)}, Flying, []).
+
+-spec fresh(outbox(), [mod_convsync_feed_event:written()]) -> fresh().
+fresh(_, []) ->
+    #{};
+fresh(Outbox, Newest) ->
+    #{order := Order, high := High} = mod_convsync_feed_outbox:current(Outbox),
+    maps:from_list(lists:zip([{Order, N} || N <- lists:seq(High - length(Newest) + 1, High)], Newest)).
 
 -spec add({pos_integer(), pos_integer()}, {non_neg_integer(), non_neg_integer()}) -> {pos_integer(), pos_integer()}.
 add({_, Size}, {Count, Bytes}) ->
     {Count + 1, Bytes + Size}.
 
--spec pump([mod_convsync_feed_outbox:stream()], window(), outbox(), {non_neg_integer(), non_neg_integer()}, [batch()]) ->
+-spec pump([mod_convsync_feed_outbox:stream()], window(), {outbox(), fresh()}, {non_neg_integer(), non_neg_integer()}, [batch()]) ->
           {ok | {unreadable, binary(), pos_integer()}, [batch()], window()}.
 pump([], Window, _, _, Batches) ->
     {ok, lists:reverse(Batches), Window};
-pump([#{order := Order, id := Id, high := High} = Stream | Later] = Streams, #{marks := Marks} = Window, Outbox, Flying, Batches) ->
+pump([#{order := Order, id := Id, high := High} = Stream | Later] = Streams, #{marks := Marks} = Window, Source, Flying, Batches) ->
     case mark(Window, Stream) of
         {Sent, _} when Sent >= High ->
-            pump(Later, Window, Outbox, Flying, Batches);
+            pump(Later, Window, Source, Flying, Batches);
         {Sent, Flight} ->
-            case collect(Outbox, Stream, Sent + 1, Flying, Flight, 0, 0, []) of
+            case collect(Source, Stream, Sent + 1, Flying, Flight, 0, 0, []) of
                 {error, N} ->
                     {{unreadable, Id, N}, lists:reverse(Batches), Window};
                 {[], _, _, _} ->
                     {ok, lists:reverse(Batches), Window};
                 {Events, Last, Flying1, Flight1} ->
                     Window1 = Window#{marks := Marks#{Order => {Last, Flight1}}},
-                    Batch = feed(Stream, Events, Last, behind(Window1, Outbox)),
-                    pump(Streams, Window1, Outbox, Flying1, [Batch | Batches])
+                    Batch = feed(Stream, Events, Last, behind(Window1, element(1, Source))),
+                    pump(Streams, Window1, Source, Flying1, [Batch | Batches])
             end
     end.
 
 %% The events of one batch, from n on.
--spec collect(outbox(), mod_convsync_feed_outbox:stream(), pos_integer(), {non_neg_integer(), non_neg_integer()},
+-spec collect({outbox(), fresh()}, mod_convsync_feed_outbox:stream(), pos_integer(), {non_neg_integer(), non_neg_integer()},
               queue:queue(), non_neg_integer(), non_neg_integer(), [xmlel()]) ->
           {[xmlel()], non_neg_integer(), {non_neg_integer(), non_neg_integer()}, queue:queue()} | {error, pos_integer()}.
 collect(_, #{high := High}, N, {Count, Flown} = Flying, Flight, Taken, Bytes, Events)
   when N > High; Taken >= ?BATCH_EVENTS; Bytes >= ?BATCH_BYTES; Count >= ?WINDOW_EVENTS; Flown >= ?WINDOW_BYTES ->
     {lists:reverse(Events), N - 1, Flying, Flight};
-collect(#{host := Host} = Outbox, #{order := Order} = Stream, N, {Count, Flown} = Flying, Flight, Taken, Bytes, Events) ->
-    case mod_convsync_feed_outbox:read(Host, Order, N) of
-        {ok, Text} when Taken > 0, Bytes + byte_size(Text) > ?BATCH_BYTES ->
+collect(Source, Stream, N, {Count, Flown} = Flying, Flight, Taken, Bytes, Events) ->
+    case read(Source, Stream, N) of
+        {Size, _} when Taken > 0, Bytes + Size > ?BATCH_BYTES ->
             {lists:reverse(Events), N - 1, Flying, Flight};
-        {ok, Text} ->
-            Size = byte_size(Text),
-            case mod_convsync_feed_event:element(N, Text) of
-                #xmlel{} = Event ->
-                    collect(Outbox, Stream, N + 1, {Count + 1, Flown + Size}, queue:in({N, Size}, Flight), Taken + 1,
-                            Bytes + Size, [Event | Events]);
-                {error, _} -> {error, N}
-            end;
-        error ->
+        {Size, #xmlel{} = Event} ->
+            collect(Source, Stream, N + 1, {Count + 1, Flown + Size}, queue:in({N, Size}, Flight), Taken + 1,
+                    Bytes + Size, [Event | Events]);
+        _ ->
             {error, N}
+    end.
+
+%% An event and how long its text is.
+-spec read({outbox(), fresh()}, mod_convsync_feed_outbox:stream(), pos_integer()) ->
+          {pos_integer(), xmlel() | {error, term()}} | error.
+read({#{host := Host}, Fresh}, #{order := Order}, N) ->
+    case Fresh of
+        #{{Order, N} := {Text, Event}} ->
+            {byte_size(Text), mod_convsync_feed_event:numbered(N, Event)};
+        _ ->
+            case mod_convsync_feed_outbox:read(Host, Order, N) of
+                {ok, Text} -> {byte_size(Text), mod_convsync_feed_event:element(N, Text)};
+                error -> error
+            end
     end.
 
 %% Events of all streams that have not been sent.
