@@ -189,7 +189,7 @@ class IndexedMessage:
     `message_key`, `origin_key`, `archive_key` are `key_of` the stanza's id, its origin-id (None where equal) and the
     archive id. `counted`: it makes the conversation unread until it is read; `mention`: it mentions whom it counts
     for. `retracted`: the rank of its retraction; the entry stays, so that a second one finds it. `about`: the rank of
-    the message that this one corrects or retracts.
+    the message that this one corrects or retracts, or of the call's invite; of an invite in a room its own.
 
     In rooms `author` tells senders apart: the real bare JID where it is known, else the occupant-id (XEP-0421), else
     the occupant's JID. The index of a room of this server belongs to the room (`account` and `peer` of the key are the

@@ -21,14 +21,14 @@ def calls_of(event: MessageEvent, calls: Calls) -> tuple[Call, ...]:
 
 
 def calls_told(member: RoomMember, entry: RoomEntry, calls: Calls) -> tuple[Call, ...]:
-    """Of a step in a room, the member's call; of who goes, its calls there that are open."""
+    """Of a step in a room, the member's call; of who goes, its calls there."""
     if entry.step is None:
         return ()
     if entry.kind is EntryKind.CALL:
         call = calls.get(CallKey(member.account, entry.room, key_of(entry.target_id or "")))
         return (call,) if call is not None else ()
     mine = (call for key, call in calls.items() if (key.account, key.peer) == (member.account, entry.room))
-    return tuple(call for call in mine if call.kind is Kind.GROUP and call.state.is_open)
+    return tuple(call for call in mine if call.kind is Kind.GROUP)
 
 
 def lines_of(event: MessageEvent, calls: Calls) -> tuple[Call, ...]:

@@ -134,6 +134,9 @@ class Settled:
         else:
             del self._devices[key]
             self._deleted.append(key)
+            waiting = (one for one in self._of(job) if one.device_id == device.device_id)
+            left = [one for one in waiting if one.state is JobState.QUEUED]
+            self._keep(*(ended(one, Why.NO_DEVICE, self._books.now) for one in left))
             owner = without_device(self._accounts[device.account])
             if not device.is_registered:  # from now on its token is no node (`publishes.publish_to_token`)
                 owner = replace(owner, version=next_version(owner, self._books.now))

@@ -77,7 +77,7 @@ def stepped(
 
 
 def left(before: View, entry: RoomEntry, policy: CallPolicy, now: datetime) -> list[Decision]:
-    """The member belongs to the room no more: what rings there must not go on. `before.calls`: those that are open."""
+    """The member belongs to the room no more: nothing rings there for it. `before.calls`: all that it has there."""
     moment, ended = Moment(policy, min(entry.at, now), now), list[Decision]()
     for call in by_age(before.calls):
         state = following(call.state, By.CALLER if call.is_own else By.CALLED, Turn.GONE)

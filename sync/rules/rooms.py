@@ -195,7 +195,9 @@ def call(before: RoomView, content: CallMessage, event: RoomMessageEvent, now: d
 
 
 def invited(before: RoomView, content: CallMessage, event: RoomMessageEvent, now: datetime) -> RoomAfter:
-    """XEP-0482 §3.1: an invite is named by the id that the room gave it; where it gives none, by its sender's."""
+    """XEP-0482 §3.1: an invite is named by the id that the room gave it; where it gives none, by its sender's. In the
+    index it is about itself, unlike any other message.
+    """
     rank = next_rank(before.room, now)
     entry = replace(
         entry_of(before, event, EntryKind.CALL, rank, now),
@@ -205,7 +207,7 @@ def invited(before: RoomView, content: CallMessage, event: RoomMessageEvent, now
         target_id=event.archive_id or content.session_id,
         stanza=event.stanza,
     )
-    found = after(before, event, entry, indexed(event, rank, entry.at))
+    found = after(before, event, entry, replace(indexed(event, rank, entry.at), about=rank))
     return replace(found, room=replace(found.room, called_at=entry.at))
 
 
@@ -214,7 +216,7 @@ def step(before: RoomView, content: CallMessage, event: RoomMessageEvent, now: d
     none is left the invite is over, as when its caller takes it back.
     """
     target = named(before, content.session_id)
-    if target is None:
+    if target is None or target.about != target.rank:
         return nothing(before, "unknown-call")
     author, rank = author_of(event), next_rank(before.room, now)
     if content.step in (CallStep.RETRACT, CallStep.YIELD) and target.author != author:
