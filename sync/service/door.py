@@ -31,7 +31,7 @@ from sync.protocol import commands, delegation, disco, envelope, feed, notificat
 from sync.protocol import grants as advertised
 from sync.protocol.delegation import Delegated
 from sync.protocol.feed import FrameError
-from sync.protocol.names import CONVSYNC, INBOX, PUSH, REWRITE, SYNC, namespace
+from sync.protocol.names import CONVSYNC, INBOX, PUSH, REWRITE, namespace
 from sync.service.fanout import FanOut
 from sync.service.feed import HostFeed
 from sync.service.grants import DIALECTS, Grants
@@ -242,17 +242,15 @@ class Door:
             return await self._queries.rewrites(account, name, asked.payload, asked.kind)
         if asking == INBOX:
             return await self._queries.inbox.answer(account, name, asked.payload, kind=asked.kind, request_id=asked.id)
-        if asking in (CONVSYNC, SYNC) and asked.kind == "get":
-            async with self._turns.of(account):
-                if asking == SYNC:
-                    return await self._queries.conversations(account, name, asked.payload)
-                return await self._queries.convsync(account, name, asked.payload, "get")
-        if asking == CONVSYNC:
-            return await self._queries.convsync(account, name, asked.payload, asked.kind)
-        if asking == SYNC:
-            await self._queries.set(account, name, asked.payload)
-        else:
+        if asking == PUSH:
             await self._push(asked)
+            return None
+        async with self._turns.of(account):
+            if asking == CONVSYNC:
+                return await self._queries.convsync(account, name, asked.payload, asked.kind)
+            if asked.kind == "get":
+                return await self._queries.conversations(account, name, asked.payload)
+            await self._queries.set(account, name, asked.payload)
         return None
 
     async def _fresh(self, account: str) -> None:

@@ -2,7 +2,8 @@
 
 One account is told one thing at a time, few accounts at a time, and nobody before the server has taken most of what
 was sent: so one client that asks faster than the server can take the answers fills neither our memory nor the way to
-everybody else.
+everybody else. What is set has its turn likewise: changes of one account wait for each other here and not in the
+database, where each would hold a connection, and are made in the order in which they came.
 """
 
 import asyncio

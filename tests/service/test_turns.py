@@ -16,7 +16,13 @@ from sync.service.turns import MAX_TURNS, Turns
 from tests.contract.samples import ANN
 from tests.service.test_door import Prompt, Slow, Written, door
 
-PAYLOADS = {"list": f"<query xmlns='{SYNC}'/>", "delta": f"<sync xmlns='{CONVSYNC}'/>"}
+LIST = f"<query xmlns='{SYNC}'/>"
+PAYLOADS = {
+    "list": ("get", LIST),
+    "delta": ("get", f"<sync xmlns='{CONVSYNC}'/>"),
+    "change": ("set", LIST),
+    "changes": ("set", f"<set xmlns='{CONVSYNC}'/>"),
+}
 BUSY = clark(STANZAS, "resource-constraint")
 
 
@@ -49,15 +55,18 @@ class Answers:
             self.now[account] -= 1
         return Element("x")
 
+    async def set(self, account: str, resource: str | None, payload: Element) -> None:
+        await self.conversations(account, resource, payload)
+
     async def convsync(self, account: str, resource: str | None, payload: Element, _: str) -> Element:
         return await self.conversations(account, resource, payload)
 
 
-def question(number: int, account: str, payload: str = PAYLOADS["list"]) -> Element:
+def question(number: int, account: str, kind: str = "get", payload: str = LIST) -> Element:
     return parse(
         f"<iq xmlns='{COMPONENT}' type='set' id='o{number}' from='example.org' to='sync.example.org'>"
         f"<delegation xmlns='urn:xmpp:delegation:2'><forwarded xmlns='{FORWARD}'>"
-        f"<iq xmlns='{CLIENT}' type='get' id='i{number}' from='{account}/desk'>{payload}</iq>"
+        f"<iq xmlns='{CLIENT}' type='{kind}' id='i{number}' from='{account}/desk'>{payload}</iq>"
         "</forwarded></delegation></iq>"
     )
 
@@ -80,11 +89,11 @@ async def drained(it: Any) -> None:
 
 
 @pytest.mark.parametrize("what", PAYLOADS)
-async def test_an_account_is_told_one_thing_at_a_time_and_others_meanwhile(what: str) -> None:
+async def test_an_account_has_one_thing_at_a_time_in_order_and_others_meanwhile(what: str) -> None:
     it, answers, wire = open_door()
     for number in range(5):
-        it.take(question(number, ANN, PAYLOADS[what]))
-    it.take(question(5, "eve@example.org", PAYLOADS[what]))
+        it.take(question(number, ANN, *PAYLOADS[what]))
+    it.take(question(5, "eve@example.org", *PAYLOADS[what]))
     await asked(answers, 2)
     assert answers.now == {ANN: 1, "eve@example.org": 1}
     answers.may.set()
