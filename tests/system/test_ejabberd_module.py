@@ -147,9 +147,9 @@ async def test_the_window_closes_at_2000_and_opens_with_an_ack(tmp_path: Path) -
         feed.ack(feed.current, 2010)
         await feed.message("1099")
         assert [e.n for e in feed.events] == list(range(1, feed.events[-1].n + 1))
-        client.chat(to, "after")  # it was behind; now an event is alone again
-        await feed.message("after", "out")
-        assert len(feed.batches[-1]) == 1
+        client.chat(to, "after")  # it was behind; now a message's events are alone again
+        await feed.message("after")
+        assert len(feed.batches[-1]) <= 2
 
 
 @pytest.mark.parametrize(("stream", "n"), [("nosuch", "1"), ("", "1"), (None, "x"), (None, "-1"), (None, "999999999")])
