@@ -96,6 +96,31 @@ def test_where_what_is_known_has_its_place() -> None:
     assert ruling.value == {(WITH_BOB, "k1"): 1, (WITH_BOB, "k3"): 3}
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_the_rows_that_say_what_is_known(several: bool) -> None:
+    chats = set(WITH_BOB.alike) if several else {WITH_BOB}
+    wanted = history.known_keys([item(Body(), archive_id="a1"), item(Body())], several=several)
+    assert wanted.accounts == {ANN}
+    assert wanted.archived == {(one, key_of("a1")) for one in chats}
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_rows_that_a_page_may_read_or_change(several: bool) -> None:
+    chats, past = set(WITH_BOB.alike) if several else {WITH_BOB}, history.Past(since=7, marked={WITH_BOB: "a9"})
+    page = [
+        item(Body(sealed=Kind.OMEMO_2), archive_id="a1", message_id="m1", rank=11),
+        item(Displayed("m5"), archive_id="a2", rank=12),
+        item(Body(), archive_id="a3"),
+    ]
+    wanted = history.keys_of(page, past, ANN, several=several)
+    assert (wanted.accounts, wanted.conversations) == ({ANN}, chats)
+    assert wanted.places == {(one, 11) for one in chats}
+    sealed = {WITH_BOB, replace(WITH_BOB, kind=Kind.OMEMO_2)} if several else {WITH_BOB}
+    assert wanted.marks == {(one, 7) for one in sealed}
+    assert wanted.behind == chats
+    assert wanted.ids == {(one, key_of(name)) for one in chats for name in ("a1", "m1", "a9", "a2", "m5", "a3")}
+
+
 # ---- cursors --------------------------------------------------------------------------------------------------------
 
 
