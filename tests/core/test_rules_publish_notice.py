@@ -126,6 +126,13 @@ def test_media_that_siskin_does_not_know_end_it() -> None:
     assert rung(media=("hologram",)).media == ()
 
 
+def test_a_call_into_a_room_is_something_new_there_whoever_understands_calls() -> None:
+    made = replace(call_job(), peer=TEA, about=Kind.GROUP, voip=True)
+    claimed = Claim(job=made, device=device(), account=account(), call=call(peer=TEA, kind=Kind.GROUP))
+    said = notice(claimed, None, PublishPolicy())
+    assert (said.about, said.sender, said.sid) == (About.GROUPCHAT, TEA, None)
+
+
 def test_elsewhere_a_call_is_something_new() -> None:
     said = rung(voip=False)
     assert (said.about, said.sender, said.sid, said.media) == (About.CHAT, BOB, None, ())

@@ -53,6 +53,7 @@ def test_an_invite_that_was_taken_is_not_taken_again_though_its_call_is_forgotte
     for expected in ({CallKey(ANN, TEA, "r1"), CallKey(EVE, TEA, "r1")}, set()):
         store.apply(keys_of(owed, members), lambda books: fan_out(owed, members, books, Policies()))
         assert set(store.tables.calls) == expected
+        assert {found.archive_id for found in store.tables.calls.values()} <= {"r1"}
         assert store.tables.conversations[IN_TEA].taken == owed[0].rank
         store.tables.calls.clear()
 
