@@ -179,6 +179,9 @@ async def copy(dsn: str) -> None:
     try:
         for name, key in (("account", "jid"), ("conversation", "account")):
             await connection.execute(COPY.format(table=name, key=key, most=""), ACCOUNT, COPIES)
+        # A message is stored under its archive's own id.
+        own = "UPDATE conversation SET last_stanza = replace(last_stanza, $1, account) WHERE account = ANY ($2)"
+        await connection.execute(own, ACCOUNT, COPIES)
         await connection.execute("VACUUM ANALYZE")
     finally:
         await connection.close()
