@@ -57,7 +57,9 @@ def unwrap(stanza: Element) -> Delegated:
     if len(inner) != 1 or len(inner[0]) != 1 or inner[0].get("type") not in ("get", "set"):
         raise BadRequest("There is not one request with one payload inside.")
     iq = inner[0]
-    to = iq.get("to")
+    to, identifier = iq.get("to"), iq.get("id")
+    if identifier is None:
+        raise BadRequest("'id' is missing.")
     if to is not None and (len(to) > MAX_JID_BYTES or not storable(to)):
         raise BadRequest("'to' is too long.")
     return Delegated(
@@ -66,7 +68,7 @@ def unwrap(stanza: Element) -> Delegated:
         component=required(stanza, "to", MAX_JID_BYTES),
         outer_id=required(stanza, "id"),
         # Whatever it is: an answer with another id, or an error to the server, never reaches the user.
-        id=iq.get("id", ""),
+        id=identifier,
         kind=iq.attrib["type"],
         sender=required(iq, "from", MAX_JID_BYTES),
         to=to or None,
