@@ -203,6 +203,8 @@ def test_refusals_say_why() -> None:
         set_properties(ANN, [asked(CAT)], books(conversation()))
     with pytest.raises(ItemNotFound):
         set_properties(EVE, [asked(BOB)], books(conversation()))
+    with pytest.raises(ItemNotFound, match=r"^There is no such message in the conversation\.$"):
+        set_properties(ANN, [asked(BOB, read="a9")], books(conversation()))
     with pytest.raises(Conflict, match=r"^The conversation has changed meanwhile\.$"):
         set_properties(ANN, [asked(BOB, if_version=2)], books(conversation(1)))
 
