@@ -8,7 +8,6 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from tests.system.ejabberd_server import Ejabberd
-from tests.system.prosody_server import DOMAIN
 from tests.system.xmpp_client import CLIENT, SM, XmppClient
 from tests.system.xmpp_component import FeedComponent
 
@@ -63,9 +62,10 @@ async def test_a_resumed_session_waits_for_its_events(ejabberd: Ejabberd, feed: 
     account = ejabberd.name()
     one = await ejabberd.client(f"{account}/a", sm=True)
     also = await ejabberd.client(f"{account}/b", carbons=True)
+    other = await ejabberd.client(f"{ejabberd.name()}/b")
     await standing(ejabberd, admin)
     try:
-        one.chat(f"u1@{DOMAIN}", "just before")
+        one.chat(other.account, "just before")
         await also.wait_for(lambda e: any(body.text == "just before" for body in e.iter(f"{CLIENT}body")), past=True)
         again = asyncio.create_task(ejabberd.client(f"{account}/a", resume=one))
         for _ in range(20):
@@ -76,7 +76,7 @@ async def test_a_resumed_session_waits_for_its_events(ejabberd: Ejabberd, feed: 
         await ejabberd.control(admin, "resume-owner")
     resumed = await asyncio.wait_for(again, 20)
     await feed.message("just before", "out")
-    for client in (admin, also, resumed):
+    for client in (admin, also, other, resumed):
         await client.close()
 
 
