@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest_asyncio
 
 from sync.adapters.postgres.owners import READS, Owners
+from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.statements import sql
 from sync.model.errors import StoreUnavailable
 from tests.adapters.test_delta_statements import Desk
@@ -73,3 +76,37 @@ async def test_a_failure_is_told_to_those_who_waited_for_it(desk: Desk) -> None:
     for _ in range(2):
         told = await asyncio.gather(*(owners.read(name) for name in (ANN, *NAMES)), return_exceptions=True)
         assert {type(one) for one in told} == {StoreUnavailable}
+
+
+class Slow:
+    """A pool whose database has nobody, and says so when it is let."""
+
+    def __init__(self) -> None:
+        self.let = asyncio.Event()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["Slow"]:
+        yield self
+
+    async def fetch(self, *_: object) -> list[object]:
+        await self.let.wait()
+        return []
+
+
+async def test_whoever_asks_in_the_turn_in_which_all_readers_end_is_read() -> None:
+    pool = Slow()
+    owners = Owners(cast("Pool", pool))
+
+    async def late() -> object:
+        await pool.let.wait()
+        return await owners.read(ANN)
+
+    asked: list[asyncio.Future[object]] = []
+    for name in NAMES[:READS]:
+        asked.append(asyncio.ensure_future(owners.read(name)))
+        await turn()
+    asked.append(asyncio.ensure_future(late()))
+    await turn()
+    pool.let.set()
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*asked) == [None] * (READS + 1)

@@ -124,20 +124,16 @@ class Uncommitting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        transaction = self._connection.transaction()
-        await transaction.start()
-        try:
-            yield
-        finally:
-            await transaction.rollback()
+    async def execute(self, text: str, *arguments: object) -> Any:
+        if text != "COMMIT":
+            return await self._connection.execute(text, *arguments)
+        await self._connection.execute("ROLLBACK")
         raise StoreUnavailable("commit")
 
 
 class UncommittingPool:
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self._pool, self.prepared = pool, pool.prepared
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Uncommitting]:

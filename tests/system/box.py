@@ -297,8 +297,9 @@ class Box:
         await eventually(look, seconds)
 
     async def jobs(self, account: str) -> list[Row]:
-        """The account's push jobs, oldest first."""
-        return await self.sql("SELECT * FROM push_job WHERE account = $1 ORDER BY created_at, version", account)
+        """The account's push jobs, oldest first; of one moment, what is due first."""
+        order = "created_at, version, not_before"
+        return await self.sql(f"SELECT * FROM push_job WHERE account = $1 ORDER BY {order}", account)  # noqa: S608
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ VirtualHost "{SECOND}"
   delegations = {{ ["{SYNC}"] = {{ jid = "{COMPONENT}" }} }}
 """
 MESSAGES, WRITERS = 10_000, 4
-WINDOW_EVENTS = 2000  # docs/feed.md §3
+WINDOW_EVENTS, BATCH_EVENTS = 2000, 50  # docs/feed.md §3
 MEGABYTE = 1024 * 1024
 
 
@@ -169,9 +169,11 @@ async def test_a_slow_database_closes_the_window_and_costs_no_memory(
 
 
 async def window_is_closed(station: Station) -> bool:
-    """All that the module may send has been sent, and waits here."""
+    """All that the module may send has been sent, and waits here. The last batch says how much the module had then: of what
+    came in the same turn of its loop there may be more than the window takes.
+    """
     waiting = await station.metric("convsync_feed_lag_events")
-    assert waiting == WINDOW_EVENTS, waiting
+    assert WINDOW_EVENTS <= waiting < WINDOW_EVENTS + BATCH_EVENTS, waiting
     return True
 
 

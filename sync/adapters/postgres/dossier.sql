@@ -67,7 +67,7 @@ SELECT quiet FROM account WHERE jid = $1;
 SELECT job, count(*) OVER () AS total FROM push_job job
 WHERE account = $1 AND ($2::text IS NULL OR device_id = $2)
     AND (state <> 'done' OR greatest(created_at, attempted_at, done_at) >= $3)
-ORDER BY created_at DESC, version DESC, job_id LIMIT $4::bigint;
+ORDER BY created_at DESC, version DESC, not_before DESC, job_id LIMIT $4::bigint;
 
 -- name: explain_calls
 -- Calls that were proposed since an instant, the newest first.

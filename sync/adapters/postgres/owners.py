@@ -29,28 +29,31 @@ class Owners:
         answered: Answered = asyncio.get_running_loop().create_future()
         self._wanted.setdefault(jid, []).append(answered)
         if len(self._reading) < READS:
-            task = asyncio.ensure_future(self._read())
-            self._reading.add(task)
-            task.add_done_callback(self._ended)
+            self._reading.add(asyncio.ensure_future(self._read()))
         return await answered
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._reading.discard(task)
-
     async def _read(self) -> None:
-        """Until nobody waits. A failure is told to those who waited for that statement."""
-        while self._wanted:
-            names = list(self._wanted)[:MOST]
-            waiting = [(name, one) for name in names for one in self._wanted.pop(name)]
-            try:
-                async with self._pool.connection() as connection:
-                    found = await connection.fetch(sql("read_accounts"), names)
-                owners = {row["jid"]: rows.account(row) for row in found}
-            except Exception as error:  # noqa: BLE001 - theirs who asked
-                for _, answered in waiting:
-                    if not answered.done():
-                        answered.set_exception(error)
-            else:
-                for name, answered in waiting:
-                    if not answered.done():
-                        answered.set_result(owners.get(name))
+        """Until nobody waits."""
+        try:
+            while self._wanted:
+                await self._together()
+        finally:
+            # In the same step as the last look: whoever asks from here on finds a reader or is one.
+            self._reading.discard(asyncio.current_task())
+
+    async def _together(self) -> None:
+        """One statement. A failure is told to those who waited for it."""
+        names = list(self._wanted)[:MOST]
+        waiting = [(name, one) for name in names for one in self._wanted.pop(name)]
+        try:
+            async with self._pool.connection() as connection:
+                found = await connection.fetch(sql("read_accounts"), names)
+            owners = {row["jid"]: rows.account(row) for row in found}
+        except Exception as error:  # noqa: BLE001 - theirs who asked
+            for _, answered in waiting:
+                if not answered.done():
+                    answered.set_exception(error)
+        else:
+            for name, answered in waiting:
+                if not answered.done():
+                    answered.set_result(owners.get(name))
