@@ -169,8 +169,8 @@ async def test_a_slow_database_closes_the_window_and_costs_no_memory(
 
 
 async def window_is_closed(station: Station) -> bool:
-    """All that the module may send has been sent, and waits here. The last batch says how much the module had then: of what
-    came in the same turn of its loop there may be more than the window takes.
+    """All that the module may send has been sent, and waits here. The last batch says how much the module had then: of
+    what came in the same turn of its loop there may be more than the window takes.
     """
     waiting = await station.metric("convsync_feed_lag_events")
     assert WINDOW_EVENTS <= waiting < WINDOW_EVENTS + BATCH_EVENTS, waiting
