@@ -53,7 +53,7 @@ class Answers:
             await self.may.wait()
         finally:
             self.now[account] -= 1
-        return Element("x")
+        return Element("{urn:x}x")
 
     async def set(self, account: str, resource: str | None, payload: Element) -> None:
         await self.conversations(account, resource, payload)
