@@ -24,7 +24,7 @@ from sync.protocol.serialise import serialise
 
 FILE = "CONVSYNC_RECORDED"
 OF_A_SHAPE = 5
-READERS = {"serialise.parse"}  # returns what it was given
+READERS = {"serialise.parse", "serialise.written"}  # return what they were given
 
 
 def protocol_modules() -> list[ModuleType]:

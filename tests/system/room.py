@@ -89,5 +89,10 @@ class Room:
 
 
 async def people(box: Box, count: int) -> list[Person]:
-    """So many people of whom no client is available; those that there are ask questions."""
-    return [await box.person(resource="reader", presence=False) for _ in range(count)]
+    """So many people of whom no client is available; those that there are ask questions. The component knows them: whom
+    the server has never shown to be there has nothing of a room, though it be a member.
+    """
+    found = [await box.person(resource="reader", presence=False) for _ in range(count)]
+    for one in found:
+        await one.fresh()
+    return found
