@@ -75,7 +75,9 @@ class Watcher:
 
     async def _connect(self) -> Person:
         password = next(one["password"] for one in self.box.ready["accounts"] if one["jid"] == self.jid)
-        return await Person.connect(f"{self.jid}/watch", password, self.box.ready["c2s"]["port"], presence=False)
+        found = await Person.connect(f"{self.jid}/watch", password, self.box.ready["c2s"]["port"], presence=False)
+        found.patient = False
+        return found
 
     def note(self, stamp: int, found: dict[str, Conversation]) -> None:
         """Tokens only go up, and what is new has a newer one."""

@@ -176,7 +176,7 @@ class Party:
         jids = [*accounts, *(room.jid for room in self.rooms)]
         assert await self.box.sql("SELECT why FROM quarantine WHERE account = ANY ($1)", jids) == []
         for watcher in self.watchers:
-            await watcher.look()
+            await watcher.arrive()
             reader = next(person for person, _ in everybody if person.account == watcher.jid)
             full = {item.jid: item.seen for item in (await reader.sync()).items}
             assert {jid: item.seen for jid, item in watcher.shown.items()} == full
