@@ -25,7 +25,12 @@ format = "json"
 # Whatever host the server has besides.
 [other_servers]
 served = ["*"]
-token_apps = ["org.example.chat"]"""
+token_apps = ["org.example.chat"]
+
+# Nobody else needs the machine, and whoever tries something out does not wait for archives.
+[bootstrap]
+pages_per_second = 50.0
+at_once = 4"""
 
 # -P: the current folder is not a place to import from.
 PYTHON = (sys.executable, "-P", "-m")

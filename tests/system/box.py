@@ -24,12 +24,13 @@ from tests.system.surgery import another_home, another_host, cut_connection
 
 REPOSITORY = Path(__file__).parents[2]
 ASK_SECONDS = 0.02
+COMPLAINTS = 40
 
 T = TypeVar("T")
 Row = dict[str, Any]
 
 
-async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 10) -> T:
+async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
     """What `look` returns once it is true; at the end of the time, what it last returned decides (and an AssertionError
     that it raises is kept for the report).
     """
@@ -117,7 +118,7 @@ class Box:
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return 0, {}
 
-    async def whole(self, seconds: float = 20) -> None:
+    async def whole(self, seconds: float = 60) -> None:
         """Until every part answers."""
 
         async def look() -> bool:
@@ -152,6 +153,13 @@ class Box:
         # ejabberd writes its own file some seconds late, and the same at once to its standard output.
         logs = {"prosody": "prosody/prosody.log", "ejabberd": "logs/server.log"}
         return self.data / logs[self.server]
+
+    def complaints(self) -> str:
+        """The newest of what the component found worth a warning: for the report of a test that failed."""
+        with suppress(FileNotFoundError):
+            lines = (self.data / "logs" / "component.log").read_text(errors="replace").splitlines()
+            return "\n".join([line for line in lines if '"level": "info"' not in line][-COMPLAINTS:])
+        return ""
 
     def component_connections(self) -> int:
         """How many connections came to the component's port since the sandbox was made."""

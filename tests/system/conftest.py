@@ -8,7 +8,7 @@ only. `without(server, why)` is for what a server cannot do.
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             server, why = marker.args
             if server_of(item) == server:
                 item.add_marker(pytest.mark.skip(reason=f"{server}: {why}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What failed may not come again: the report says what the component complained of."""
+    report = yield
+    box = getattr(item, "funcargs", {}).get("box")
+    if report.failed and isinstance(box, Box):
+        report.sections.append(("The component's complaints", box.complaints()))
+    return report
 
 
 def server_of(item: pytest.Item) -> str | None:
