@@ -13,6 +13,7 @@ from sync.rules.ring import fallback
 from sync.rules.rung import Spare, claim_of, ring_at_once
 from sync.rules.wishes import WakePolicy
 from tests.contract.samples import ANN, EVE, NOW, account, after, call, call_job, device, job
+from tests.core.rule_vectors import World
 
 POLICIES = Policies(wakes=WakePolicy(filtering_apps=frozenset({"chat"})))
 FREE = Spare(places=10, each=5)
@@ -122,3 +123,14 @@ def test_of_two_that_are_due_at_once_the_newer_goes_last_whatever_order_rows_com
         (found[1].job_id, 8),
         (found[0].job_id, 9),
     ]
+
+
+@pytest.mark.parametrize(
+    ("end", "told"), [("call retract s1", PushKind.MISSED), ("call proceed s1 dir=out", PushKind.CALL_END)]
+)
+def test_all_that_is_told_of_a_call_goes_in_the_lane_of_calls(end: str, told: PushKind) -> None:
+    world = World(batched=False)
+    for step in ("device phone voip=yes", "call propose s1", "claim", "answer call accepted", end):
+        world.do(step)
+    lanes = {one.kind: one.lane for one in world.store.tables.jobs.values()}
+    assert lanes == dict.fromkeys((PushKind.CALL, PushKind.CALL_FALLBACK, told), Lane.CALLS)

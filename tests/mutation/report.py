@@ -1,12 +1,11 @@
 """What a mutation run found: each survivor with its place and its mutation, and a score for each file.
 
-`make mutants` runs it after mutmut, which leaves a verdict for each mutant in `mutants/`. A mutant counts as killed
-when a test fails, when it runs into its time limit, or when mypy refuses it. One that cannot be told from the original
-is no fault of the tests: `equivalent.toml` lists those by the lines before and after, each class with its reason.
+`make mutants` ends with it; alone (`python -m tests.mutation.report`) it tells the last run once more. A mutant counts
+as killed when a test fails, when it runs into its time limit, or when mypy refuses it. One that cannot be told from the
+original is no fault of the tests: `equivalent.toml` lists those by the lines before and after, in classes with reasons.
 """
 
 import ast
-import json
 import re
 import sys
 import tomllib
@@ -16,12 +15,10 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from tests.mutation.verdicts import NOTICED, Verdict, Verdicts
+
 ROOT = Path(__file__).parent.parent.parent
 RUN = ROOT / "mutants"
-
-# mutmut's exit codes of a mutant's tests; every other one is a kill.
-SURVIVED, UNTESTED = 0, (5, 33)
-UNFINISHED = (None, 2)
 
 Edit = tuple[str, str]
 
@@ -47,24 +44,24 @@ class Mutated:
 
     path: Path
 
-    def verdicts(self) -> dict[str, int | None]:
-        """The exit code of each mutant, by its name."""
-        found: dict[str, int | None] = json.loads(self._beside(".meta"))["exit_code_by_key"]
-        return found
+    kept: Verdicts
 
-    def survivor(self, name: str, code: int | None) -> Survivor:
+    @classmethod
+    def load(cls, path: Path) -> "Mutated":
+        """By the file in which its verdicts were kept."""
+        return cls(path.relative_to(RUN).with_suffix(".py"), Verdicts.load(path))
+
+    def survivor(self, name: str) -> Survivor:
         """What a mutant changed, and where."""
         copy = name.rpartition(".")[2]
         original = copy.rpartition("__mutmut_")[0] + "__mutmut_orig"
         was, now = self._body(original), self._body(copy)
         first, edit = difference(was, now)
-        return Survivor(file=str(self.path), line=self._begins(copy) + first, edit=edit, tested=code not in UNTESTED)
-
-    def _beside(self, suffix: str) -> str:
-        return (RUN / f"{self.path}{suffix}").read_text()
+        tested = self.kept.verdicts[name] is not Verdict.UNTESTED
+        return Survivor(file=str(self.path), line=self._begins(copy) + first, edit=edit, tested=tested)
 
     def _body(self, copy: str) -> list[str]:
-        start, end = json.loads(self._beside(".spans"))["spans"][copy]
+        start, end = self.kept.spans[copy]
         lines = (RUN / self.path).read_text().splitlines()[start - 1 : end]
         while lines and not lines[0].lstrip().startswith("def "):  # what stands above belongs to no copy
             lines.pop(0)
@@ -112,19 +109,15 @@ class Equivalents:
         return survivor.edit in named or any(pattern.search(survivor.edit[0]) for pattern in self.patterns)
 
 
-def main() -> int:
+def report() -> int:
     """Print survivors and scores; fails when the run is not complete."""
     known = Equivalents.load()
     scores: dict[str, Counter[str]] = {}
     complete = True
-    for meta in sorted(RUN.glob("sync/rules/*.meta")):
-        mutated = Mutated(meta.relative_to(RUN).with_suffix(""))
-        verdicts = mutated.verdicts()
-        if not verdicts:
-            continue
-        finished = not any(code in UNFINISHED for code in verdicts.values())
-        complete &= finished
-        scores[str(mutated.path)] = looked_at(mutated, verdicts, known, finished=finished)
+    for path in sorted(RUN.glob("sync/rules/*.json")):
+        mutated = Mutated.load(path)
+        complete &= None not in mutated.kept.verdicts.values()
+        scores[str(mutated.path)] = looked_at(mutated, known)
     for line in table(scores):
         print(line)
     if not complete or not scores:
@@ -132,24 +125,24 @@ def main() -> int:
     return 0 if complete and scores else 1
 
 
-def looked_at(mutated: Mutated, verdicts: dict[str, int | None], known: Equivalents, *, finished: bool) -> Counter[str]:
+def looked_at(mutated: Mutated, known: Equivalents) -> Counter[str]:
     """The score of a file; its survivors are printed."""
     score: Counter[str] = Counter()
     used = set()
-    for name, code in verdicts.items():
-        if code in UNFINISHED:
+    for name, verdict in mutated.kept.verdicts.items():
+        if verdict is None:
             continue
-        if code not in (SURVIVED, *UNTESTED):
+        if verdict in NOTICED:
             score["killed"] += 1
             continue
-        survivor = mutated.survivor(name, code)
+        survivor = mutated.survivor(name)
         if known.have(survivor):
             score["equivalent"] += 1
             used.add(survivor.edit)
         else:
             score["survived"] += 1
             print(survivor)
-    if finished:
+    if None not in mutated.kept.verdicts.values():
         for was, now in sorted(known.listed.get(str(mutated.path), set()) - used):
             print(f"{mutated.path}: listed as equivalent, but no mutant survives as\n    - {was}\n    + {now}")
     return score
@@ -165,4 +158,4 @@ def table(scores: dict[str, Counter[str]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report())
