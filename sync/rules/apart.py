@@ -30,14 +30,14 @@ Place = tuple[bool, bool, bool, int]
 
 def placed(event: MessageEvent, views: Sequence[View], conduct: Conduct) -> MessageEvent:
     """The event in the one of these conversations with its peer that it belongs to. `views` begin with the plain chat;
-    the first of equals is taken. Who is known in one of them is known in all.
+    ranks are the account's, so that no two fit equally well. Who is known in one of them is known in all.
     """
     if not event.known and any(view.conversation is not None and view.conversation.written for view in views):
         event = replace(event, known=True)
     if isinstance(event.content, Body):
         return replace(event, kind=home(event, event.content, views, conduct))
     found = [(place, view.key.kind) for view in views if (place := place_of(view, event)) is not None]
-    return replace(event, kind=max(found, key=lambda one: one[0])[1]) if found else event
+    return replace(event, kind=max(found)[1]) if found else event
 
 
 def home(event: MessageEvent, content: Body, views: Sequence[View], conduct: Conduct) -> Kind:
