@@ -125,6 +125,16 @@ async def test_who_is_cancelled_while_it_waits_holds_nothing(database: str) -> N
         assert await other.transact(owned(), seeing(lambda books: list(books.accounts))) == [ANN]
 
 
+async def test_who_hangs_in_the_middle_holds_its_locks_only_for_a_while(database: str) -> None:
+    """A stopped process's session lives on; its successor must not wait for it."""
+    async with opened(database) as store, opened(database, statement_seconds=60.0) as other:
+        await store.transact(owned(), storing())
+        with pytest.raises(StoreUnavailable):
+            async with store._pool.connection() as connection, locked(connection, locks(owned()), prepared=True):
+                assert await other.transact(owned(), seeing(lambda books: list(books.accounts))) == [ANN]
+        assert await store.transact(owned(), seeing(lambda books: list(books.accounts))) == [ANN]
+
+
 async def test_a_pooler_may_give_every_statement_another_session(database: str) -> None:
     """Nothing is prepared there, positions included."""
     where = frozenset({LanePosition("example.org", "st'ream", "0", 3)})

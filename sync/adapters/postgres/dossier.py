@@ -212,9 +212,11 @@ class Dossier:
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[None]:
-        """One state of the database for all reads; times are told in UTC."""
+        """One state of the database for all reads; times are told in UTC. Whoever reads it may take time."""
         async with meaning(), self._connection.transaction(isolation="repeatable_read", readonly=True):
-            await self._connection.execute("SET LOCAL TimeZone = 'UTC'")
+            await self._connection.execute(
+                "SET LOCAL TimeZone = 'UTC'; SET LOCAL idle_in_transaction_session_timeout = 0"
+            )
             yield
 
 

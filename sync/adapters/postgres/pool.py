@@ -26,6 +26,8 @@ SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # Whoever hangs, or lost its power, in the middle of a transaction holds its locks no longer than its lease.
+    "idle_in_transaction_session_timeout": "5s",
 }
 
 # Rolled back by the server and worth another try (DESIGN §2, invariant 10).
