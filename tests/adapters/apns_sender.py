@@ -128,13 +128,13 @@ class Sender(asyncio.Protocol):
         return await self.answer(self.begin(token, payload=payload, headers=headers))
 
     async def answer(self, stream_id: int) -> Answer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.answers[stream_id].done.wait()
         return self.answers[stream_id]
 
     async def allowed(self, streams: int) -> None:
         """Wait until the server takes that many streams at once."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.h2.remote_settings.max_concurrent_streams != streams:
                 self.heard.clear()
                 await self.heard.wait()

@@ -50,7 +50,7 @@ async def main(folder: Path, port: int, redis_port: int, *, kill: bool) -> None:
         restarted.clear()
         began = time.monotonic()
         os.kill(supervisor.pids[part.name], signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await restarted.wait()
             while not await part.answers():  # noqa: ASYNC110 - a port has no event to wait for
                 await asyncio.sleep(0.01)

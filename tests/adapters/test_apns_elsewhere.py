@@ -30,7 +30,7 @@ class Elsewhere:
         self._output = output
 
     async def saw(self) -> Mapping[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             seen: Mapping[str, Any] = json.loads(await self._output.readline())
         return seen
 
@@ -45,7 +45,7 @@ async def elsewhere(
     process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, limit=2**24)
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             port = int(await process.stdout.readline())
         app = ApnsApp(
             name="chat",

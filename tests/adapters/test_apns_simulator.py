@@ -44,7 +44,7 @@ class Control:
 
 async def allowed(http2: H2Connection, streams: int) -> None:
     """Wait until the server has announced that many streams."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while http2.remote_settings.max_concurrent_streams != streams:  # noqa: ASYNC110 - hyper-h2 has no event for it
             await asyncio.sleep(0)
 

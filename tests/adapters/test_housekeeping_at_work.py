@@ -144,7 +144,7 @@ async def test_whoever_is_busy_is_passed_over(postgres: Bench) -> None:  # noqa:
     assert postgres.pool
     async with postgres.pool.connection() as connection, connection.transaction():
         await connection.execute(sql("hold_accounts"), [ANN])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await house.turn_at(EVE, NOW)
             assert (await house.keeping.trim(after(86400 * 400), KEEP, 9)).turns == 0
 

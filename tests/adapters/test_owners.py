@@ -108,5 +108,5 @@ async def test_whoever_asks_in_the_turn_in_which_all_readers_end_is_read() -> No
     asked.append(asyncio.ensure_future(late()))
     await turn()
     pool.let.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(*asked) == [None] * (READS + 1)

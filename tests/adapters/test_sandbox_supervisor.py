@@ -43,7 +43,7 @@ class Restarts:
         self.seen.put_nowait(time.monotonic())
 
     async def next(self) -> float:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await self.seen.get()
 
 

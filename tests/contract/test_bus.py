@@ -22,7 +22,7 @@ class Ear:
         self._heard.put_nowait(hint)
 
     async def heard(self) -> Hint:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self._heard.get()
 
     @property

@@ -141,7 +141,7 @@ async def test_marks_survive_a_deadlock(postgres: Bench, emptied_database: str) 
         async with other.transaction():
             await other.execute("SELECT FROM feed_stream WHERE stream = 'b' FOR UPDATE")
             marking = asyncio.ensure_future(postgres.marks.mark(HOST, [mark(2, 2, "a"), mark(2, 2, "b")]))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not await other.fetchval(blocked):
                     await other.execute("SELECT pg_stat_clear_snapshot()")
             await other.execute("SELECT FROM feed_stream WHERE stream = 'a' FOR UPDATE")

@@ -4,6 +4,9 @@ import asyncio
 from typing import Any
 from xml.etree.ElementTree import Element
 
+import pytest
+
+from sync.model.errors import Behind
 from sync.model.event import Event, FeedPosition
 from sync.ports import StreamMark
 from sync.protocol.names import FEED
@@ -99,6 +102,13 @@ class Joined:
 
     async def marks(self) -> dict[str, tuple[int, int]]:
         return {mark.stream: (mark.committed, mark.seen) for mark in await self.bench.marks.marks(HOST)}
+
+    async def behind(self) -> None:
+        """Whoever asks now waits in vain."""
+        patience, self.feed._freshness = self.feed._freshness, 0.01
+        with pytest.raises(Behind):
+            await self.feed.fresh()
+        self.feed._freshness = patience
 
     async def good(self) -> int:
         return max(mark.good for mark in await self.bench.marks.marks(HOST))

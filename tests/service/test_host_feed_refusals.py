@@ -51,7 +51,7 @@ async def refusing(lines: Refusing) -> AsyncIterator[Joined]:
         presence=MemoryPresence(),
         clock=Still(NOW),
         observer=observer,
-        freshness_seconds=0.01,
+        freshness_seconds=60,
     )
     running = asyncio.ensure_future(feed.run())
     feed.connected()

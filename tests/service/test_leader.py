@@ -60,7 +60,7 @@ class Desk:
 
     async def asks(self, times: int) -> None:
         target = self.leases.asked + times
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.leases.asked < target:  # noqa: ASYNC110 - a double without events
                 await asyncio.sleep(0)
 

@@ -221,7 +221,7 @@ async def test_an_app_whose_service_is_silent_takes_its_own_places_only() -> Non
     ]
     for _ in range(4):
         await found.pusher.round("messages")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not all(found.now(one).state is JobState.DONE for one in made):  # noqa: ASYNC110 - as a poller would
             await asyncio.sleep(0)
     waiting = [job for job in found.store.tables.jobs.values() if job.state is JobState.ATTEMPTED]

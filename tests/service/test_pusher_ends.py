@@ -12,12 +12,13 @@ from sync.model.device import JobState, PushKind
 from sync.model.errors import StoreUnavailable
 from sync.rules.fold import Report
 from sync.service.ledger import AGAIN_SECONDS
-from sync.service.pusher import ABANDONED_AFTER, LANES, LOOK_SECONDS
+from sync.service.pusher import ABANDONED_AFTER, LANES
 from sync.service.sender import CLAIM_HOLDS
 from tests.adapters.pushing import Desk, phone
 from tests.contract.apns_server import ALERT, VOIP, numbered
 from tests.contract.samples import ANN
-from tests.service.pushing import DEAD, left_behind, office
+from tests.passing import standing
+from tests.service.pushing import DEAD, left_behind, office, turns, working
 
 # ---- attempts without an end -----------------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ async def test_who_drains_claims_nothing_more_and_waits_for_answers() -> None:
     doors.released.clear()
     under_way = found.message()
     running = asyncio.ensure_future(found.pusher.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not doors.sent:  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0)
         draining = asyncio.ensure_future(found.pusher.drain())
@@ -164,7 +165,7 @@ async def test_what_is_being_claimed_when_the_drain_begins_is_sent(monkeypatch: 
 
     monkeypatch.setattr(found.store, "transact", slow)
     running = asyncio.ensure_future(found.pusher.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await claiming.wait()
         draining = asyncio.ensure_future(found.pusher.drain())
         await asyncio.sleep(0)
@@ -194,10 +195,7 @@ async def test_a_job_that_cannot_be_claimed_does_not_keep_a_worker_busy(monkeypa
         return await look(*asked)
 
     monkeypatch.setattr(found.store, "due_jobs", counted)
-    running = asyncio.ensure_future(found.pusher.run())
-    await asyncio.sleep(0.3)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await working(found)
     assert looks <= 6
 
 
@@ -211,24 +209,22 @@ async def test_a_push_that_was_taken_is_no_reason_to_look_again(monkeypatch: pyt
         return looks[-1]
 
     monkeypatch.setattr(found.store, "due_jobs", counted)
-    running = asyncio.ensure_future(found.pusher.run())
-    await asyncio.sleep(0)
-    while len(looks) < len(LANES):  # noqa: ASYNC110 - as a poller would
-        await asyncio.sleep(0)
-    found.pusher.hint([found.message()])
-    while not any(job.outcome for job in found.store.tables.jobs.values()):  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert len(looks) <= len(LANES) + 2
-    both = [found.message("a", kind=PushKind.INVITED), found.message("b", kind=PushKind.SUBSCRIPTION)]
-    found.pusher.hint(both)
-    async with asyncio.timeout(LOOK_SECONDS / 2):
-        while not all(found.now(job).outcome == "accepted" for job in both):  # noqa: ASYNC110
-            await asyncio.sleep(0)
-    assert len(doors.sent) == 3
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    with standing():  # no time at which it would look by itself comes
+        running = asyncio.ensure_future(found.pusher.run())
+        await turns()
+        assert len(looks) == len(LANES)
+        made = found.message()
+        found.pusher.hint([made])
+        await turns()
+        assert found.now(made).outcome == "accepted"
+        assert len(looks) <= len(LANES) + 2
+        both = [found.message("a", kind=PushKind.INVITED), found.message("b", kind=PushKind.SUBSCRIPTION)]
+        found.pusher.hint(both)
+        await turns()
+        assert [found.now(job).outcome for job in both] == ["accepted"] * 2
+        assert len(doors.sent) == 3
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_tokens_of_accounts_are_settled_together() -> None:
