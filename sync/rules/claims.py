@@ -45,11 +45,10 @@ class Claim:
 
 @dataclass(slots=True, kw_only=True)
 class Claimed:
-    """What became of the due jobs. `kept`: how many wait for the end of quiet hours."""
+    """What became of the due jobs; of those that wait for the end of quiet hours nothing is told."""
 
     claims: list[Claim] = field(default_factory=list)
     suppressed: list[str] = field(default_factory=list)
-    kept: int = 0
 
 
 def claim(
@@ -109,7 +108,6 @@ class Round:
             self._end(job, Why.QUIET)
         elif (kept := held(job, silence)).not_before > now:
             self._keep(kept)
-            self.claimed.kept += 1
         else:
             self._send(job, device, account)
 
