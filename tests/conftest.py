@@ -53,11 +53,11 @@ def running(part: Part) -> Iterator[None]:
             raise RuntimeError(log.read()[-1000:].decode(errors="replace")) from None
         finally:
             process.send_signal(part.stop_signal)
-            process.wait(20)
+            process.wait(60)
 
 
 async def up(part: Part) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await part.answers():  # noqa: ASYNC110 - a server's socket has no event to wait for
             await asyncio.sleep(0.02)
 

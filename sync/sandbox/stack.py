@@ -28,7 +28,7 @@ from sync.sandbox.prosody import prosody
 from sync.sandbox.supervisor import PartError, Supervisor
 
 DOMAIN, COMPONENT, MUC = "localhost", "sync.localhost", "conference.localhost"
-SCHEMA_SECONDS = 30.0
+SCHEMA_SECONDS = 120.0
 TITLES = {"prosody": "Prosody", "ejabberd": "ejabberd"}
 SERVERS: Mapping[str, Callable[..., Part]] = {"prosody": prosody, "ejabberd": ejabberd}
 

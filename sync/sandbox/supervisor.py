@@ -18,7 +18,7 @@ from pathlib import Path
 from sync.sandbox.launch import environment, tied, unprivileged
 from sync.sandbox.parts import Part
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0  # a server on a machine with ten things to do
 STOP_SECONDS = 5.0
 
 # Pauses before a further start of a part that died within STABLE_SECONDS of its last one. The first restart has no

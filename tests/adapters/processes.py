@@ -26,7 +26,7 @@ def python(who: str, folder: Path) -> list[str]:
     ]
 
 
-async def gone(pid: int, seconds: float = 5.0) -> None:
+async def gone(pid: int, seconds: float = 30.0) -> None:
     """Return when the process has ended, or fail."""
     try:
         handle = os.pidfd_open(pid)

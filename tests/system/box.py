@@ -58,7 +58,7 @@ class Box:
         self._next = 0
         self._people: list[Person] = []
 
-    async def wait(self, when: Callable[[dict[str, Any]], bool] = lambda _: True, seconds: float = 45) -> None:
+    async def wait(self, when: Callable[[dict[str, Any]], bool] = lambda _: True, seconds: float = 150) -> None:
         """Until the ready file is as wanted."""
 
         async def look() -> bool:
@@ -259,15 +259,15 @@ class Box:
 
     def pushes(self, *tokens: str, status: int | None = 200) -> list[Row]:
         """What the simulator answered, for these tokens (none = any)."""
-        lines = Path(self.ready["apns"]["log"]).read_text().splitlines()
-        found = [json.loads(line) for line in lines]
+        lines = Path(self.ready["apns"]["log"]).read_text().splitlines(keepends=True)
+        found = [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be on its way
         return [
             one
             for one in found
             if (not tokens or one["token"] in tokens) and (status is None or one["status"] == status)
         ]
 
-    async def pushed(self, *tokens: str, many: int = 1, kind: str | None = None, seconds: float = 10) -> list[Row]:
+    async def pushed(self, *tokens: str, many: int = 1, kind: str | None = None, seconds: float = 45) -> list[Row]:
         """So many accepted pushes to these tokens, once they are there; `kind`: only those of this kind (`x.k`)."""
 
         async def look() -> list[Row]:
@@ -289,7 +289,7 @@ class Box:
             found: Row = await answer.json()
             return found
 
-    async def settled(self, *accounts: str, under_way: bool = True, seconds: float = 15) -> None:
+    async def settled(self, *accounts: str, under_way: bool = True, seconds: float = 45) -> None:
         """Until no push job of these accounts is due, or under way: what is decided by then stays decided."""
 
         async def look() -> bool:

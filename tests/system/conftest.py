@@ -18,6 +18,7 @@ from tests.system.box import Box, boxed
 
 ACCOUNTS = 1000
 SERVERS = ("prosody", "ejabberd")
+SECONDS = 300  # a test; that its sandbox starts takes a minute of them on a machine with ten things to do
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -33,6 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in gone]
     config.hook.pytest_deselected(items=gone)
     for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SECONDS))
         for marker in item.iter_markers("without"):
             server, why = marker.args
             if server_of(item) == server:

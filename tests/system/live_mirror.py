@@ -104,7 +104,7 @@ class Mirror:
             else:
                 self.rows[key] = plain(one)
 
-    async def until(self, there: Callable[[ET.Element], bool], seconds: float = 10) -> ET.Element:
+    async def until(self, there: Callable[[ET.Element], bool], seconds: float = 45) -> ET.Element:
         """The conversation that a notice shows as wanted; everything up to it is taken."""
 
         async def look() -> list[ET.Element]:
@@ -117,7 +117,7 @@ class Mirror:
 
         return (await eventually(look, seconds))[0]
 
-    async def reaches(self, version: int, seconds: float = 20) -> None:
+    async def reaches(self, version: int, seconds: float = 45) -> None:
         """Notices come up to that version."""
 
         async def look() -> bool:

@@ -37,7 +37,10 @@ class Room:
         await leave(person, self.jid, self.nicks[person.jid])
 
     async def admit(self, *people: Person, affiliation: str = "member", nick: str = "") -> None:
+        """The component knows by then whoever is there: whom it meets while the room speaks may miss it."""
         for person in people:
+            if not person.closed:
+                await person.fresh()
             await affiliate(self.owner, self.jid, person.account, affiliation, nick=nick)
 
     # ---- what is said in it ----------------------------------------------------------------------------------------

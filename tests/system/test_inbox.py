@@ -144,7 +144,7 @@ async def test_a_room_and_a_private_message(box: Box) -> None:
     assert entry.stanza_ids == [(room.jid, first)]
     await room.enter(bob, "Bob")
     owner.write(f"{room.jid}/Bob", "between us")
-    await owner.ping()
+    await bob.wait_for(lambda e: e.findtext(f"{CLIENT}body") == "between us", past=True)  # by way of the room
     jids = (await inbox(bob)).jids
     assert set(jids) == {room.jid, f"{room.jid}/Owner"}
 
@@ -386,7 +386,7 @@ async def test_whatever_is_asked_gets_a_clear_answer_and_nobody_elses_data(box: 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(ATTRIBUTES, ELEMENTS, st.integers(0, 2))
     def fuzz(attributes: dict[str, str], elements: list[tuple[str, str]], sets: int) -> None:
-        asyncio.run_coroutine_threadsafe(ask(attributes, elements, sets), loop).result(30)
+        asyncio.run_coroutine_threadsafe(ask(attributes, elements, sets), loop).result(60)
 
     await asyncio.to_thread(fuzz)
     assert box.pid("component") == pid

@@ -116,13 +116,13 @@ async def test_a_session_that_reads_nothing_hurts_nobody(box: Box) -> None:
         bob.write(ann.account, f"{number} {text}")
         bob.write(carl.account, f"{number}")
         await bob.ping()
-    await live.until(says(bob.account, f"59 {text}"), 20)
+    await live.until(says(bob.account, f"59 {text}"))
     await other.until(says(bob.account, "59"))
     await live.agrees()
     await other.agrees()
     assert live.holes == other.holes == []
     deaf.session._reader._transport.resume_reading()  # type: ignore[attr-defined]
-    await deaf.until(says(bob.account, f"59 {text}"), 20)
+    await deaf.until(says(bob.account, f"59 {text}"))
 
 
 async def test_only_ones_own_account_can_be_followed(box: Box) -> None:

@@ -56,11 +56,12 @@ async def test_a_phone_that_was_away_learns_of_the_newest_whatever_was_sent_mean
     await box.settled(ann.account)
     (kept,) = (await modelled.state())["stored"]
     assert kept["until"] > time.time() + 27 * 86_400
+    alerts = box.pushes(phone.token)  # one more if the call rang for longer than a phone may leave it unfetched
     (row,) = await box.sql("SELECT max(version) AS newest FROM conversation WHERE account = $1", ann.account)
     assert kept["payload"]["x"]["v"] == row["newest"]
     back = await modelled.goes(online=True)
     assert (told(back), back["stored"], back["calls"]) == (["missed"], [], {})
-    assert (back["counts"]["replaced"], back["counts"]["lost"]) == (1, 1)
+    assert (back["counts"]["replaced"], back["counts"]["lost"]) == (len(alerts) - 1, 1)
 
 
 async def test_a_phone_rings_once_for_each_call_and_is_never_woken_in_vain(box: Box) -> None:
@@ -83,7 +84,7 @@ async def test_a_push_that_arrived_without_an_answer_does_not_ring_again(box: Bo
     ann, bob, phone, modelled = await home(box)
     await box.fault(kind="close", push_type="voip", token=str(phone.voip))
     bob.call("propose", ann.account, "uncertain")
-    (alert,) = await box.pushed(phone.token, kind="call", seconds=6)
+    (alert,) = await box.pushed(phone.token, kind="call")
     await modelled.rang(alert["payload"]["x"]["c"])
     bob.call("retract", ann.account, "uncertain")
     await box.pushed(phone.token, kind="missed")

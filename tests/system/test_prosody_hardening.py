@@ -319,7 +319,7 @@ async def test_an_outbox_that_is_too_old_is_given_up(tmp_path: Path) -> None:
         client = await prosody.client(f"{prosody.name()}/a")
         client.chat(prosody.name(), "too old")
         await client.ping()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "The oldest event of the feed has waited" not in prosody.log():  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.1)
         feed = await prosody.component()

@@ -1,6 +1,5 @@
 """Rooms under a real Prosody: a message once, members whether they are there or not (docs/feed.md §5)."""
 
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -154,7 +153,7 @@ async def test_a_full_outbox_does_not_part_a_message_from_its_listing(tmp_path: 
 
 
 @pytest.mark.parametrize("count", [200, 201, 1500])
-async def test_a_long_listing_comes_in_pages_and_fast(cast: Cast, count: int) -> None:
+async def test_a_long_listing_comes_in_pages_and_costs_little(prosody: Prosody, cast: Cast, count: int) -> None:
     await cast.open()
     others = [f"m{i}@{DOMAIN}" for i in range(count - 1)]
     await cast.server.control(cast.ann, "affiliate", room=cast.room, count=str(count - 1))
@@ -162,16 +161,16 @@ async def test_a_long_listing_comes_in_pages_and_fast(cast: Cast, count: int) ->
     await cast.server.control(cast.ann, "reload", host=ROOMS)
     await cast.subscribed_again()
     await settled(cast.feed, cast.ann)
-    before = time.perf_counter()
+    before = prosody.processor_seconds()
     cast.say(cast.ann, "now")
     *listing, _ = [e for e in await cast.events() if e.stream == cast.feed.current]
-    took = time.perf_counter() - before
+    took = prosody.processor_seconds() - before
     sizes = [len(members(e)) for e in listing]
     assert sizes == [200] * (count // 200) + ([count % 200] if count % 200 else [])
     assert [e.element.get("begin") for e in listing] == ["true"] + [None] * (len(sizes) - 1)
     assert [e.element.get("end") for e in listing] == [None] * (len(sizes) - 1) + ["true"]
     assert {jid for e in listing for jid in members(e)} == {cast.accounts["ann"], *others}
-    assert took < 5  # generous: it takes some tens of milliseconds
+    assert took < 5  # of the processor, and generous: it takes some tens of milliseconds
 
 
 # ---- room-members: changes -----------------------------------------------------------------------------------------

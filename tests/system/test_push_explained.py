@@ -14,7 +14,7 @@ from tests.system.box import Box, eventually
 async def said(box: Box, *arguments: str) -> Any:
     argv = [sys.executable, "-m", "sync", *arguments, "--json", "--config", str(box.data / "convsync.toml")]
     process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return json.loads(out)
@@ -31,12 +31,12 @@ async def test_a_test_push_is_fetched_and_calls_are_explained(box: Box) -> None:
 
     await eventually(quiet)
     await ann.close()
-    test = asyncio.ensure_future(said(box, "push-test", ann.account, "--wait", "30"))
+    test = asyncio.ensure_future(said(box, "push-test", ann.account, "--wait", "60"))
     (push,) = await box.pushed(phone.token, kind="test")
     await box.fetched(ann)
     (report,) = await test
     assert (report["accepted"], report["status"], report["job"]) == (True, 200, push["payload"]["x"]["n"])
-    assert 0 < report["fetched_seconds"] < 30
+    assert 0 < report["fetched_seconds"] < 60
     bob.write(ann.account, "hello")
     (wake,) = await box.pushed(phone.token, kind="message")
     assert wake["payload"]["x"]["a"] == push["payload"]["x"]["a"]  # the same tag as in every push of the account

@@ -159,7 +159,7 @@ class Lives:
             assert listed == {box.ready["accounts"][1]["jid"]: last, room: last}
             return True
 
-        await eventually(same, 30)
+        await eventually(same, 60)
         await box.sound(ann.account)
         await ann.close()
 

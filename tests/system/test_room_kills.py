@@ -161,7 +161,7 @@ class Party:
             said = {message_id for _, message_id in truth.named}
             assert {one for talker in self.talkers for one in talker.sent} >= said
             for person, nick in everybody:
-                await eventually(lambda p=person, n=nick, r=room, t=truth: self.agrees(p, n, r, t))  # type: ignore[misc]
+                await eventually(lambda p=person, n=nick, r=room, t=truth: self.agrees(p, n, r, t), 60)  # type: ignore[misc]
             rows = await self.box.sql(
                 "SELECT archive_key FROM message WHERE account = $1 AND counted ORDER BY rank", room.jid
             )
@@ -245,5 +245,5 @@ async def test_killed_while_a_large_room_is_told(box: Box) -> None:
         assert await spread() == {40: CROWD}
         return True
 
-    await eventually(told)
+    await eventually(told, 60)
     await box.sound(alice.account, *absent)

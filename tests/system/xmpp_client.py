@@ -117,7 +117,7 @@ class XmlStream:
     def on_element(self, element: ET.Element) -> None:
         """Called for each element before those who wait."""
 
-    async def wait_for(self, predicate: Predicate, *, past: bool = False, timeout: float = 30) -> ET.Element:  # noqa: ASYNC109
+    async def wait_for(self, predicate: Predicate, *, past: bool = False, timeout: float = 45) -> ET.Element:  # noqa: ASYNC109
         """The first element that fits; `past`: one that came already counts too."""
         if past:
             for element in self.received:
@@ -277,7 +277,7 @@ class XmppClient(XmlStream):
         if not self.closed:
             self.send("</stream:stream>")
             if self._task is not None:
-                await asyncio.wait([self._task], timeout=5)
+                await asyncio.wait([self._task], timeout=30)
             self._writer.close()
 
 

@@ -125,7 +125,7 @@ class FeedComponent(XmlStream):
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Returns when `done` holds; asked after every batch."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not done():
                 if self.closed:
                     raise ConnectionError("the component's stream has ended")
