@@ -413,8 +413,8 @@ CREATE TABLE lease (
     holder text NOT NULL,
     generation bigint NOT NULL,
     expires_at timestamptz NOT NULL,
-    backend_pid integer NOT NULL,
-    backend_started_at timestamptz NOT NULL,
+    backend_pid integer,                          -- the holder's session; NULL = a pooler is between
+    backend_started_at timestamptz,
     CONSTRAINT lease_generation_counts CHECK (generation >= 1)
 );
 

@@ -79,6 +79,13 @@ class Postgres(Section):
     connect_timeout_seconds: Seconds = 5.0
     statement_timeout_seconds: Seconds = 10.0  # longer than any statement of ours; a hanging one must not hold locks
     transaction_pooler: bool = False  # behind PgBouncer in transaction mode: no prepared statements
+    direct_dsn: Annotated[SecretStr, AfterValidator(forms.postgres_url)] | None = None  # past it: the lease's session
+
+    @property
+    def lease_session(self) -> tuple[str, bool]:
+        """Where the lease's session goes, and whether it is our own: then it is proof that we live."""
+        own = self.direct_dsn is not None or not self.transaction_pooler
+        return (self.direct_dsn or self.dsn).get_secret_value(), own
 
 
 class Redis(Section):

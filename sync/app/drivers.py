@@ -76,7 +76,8 @@ async def open_drivers(config: Config, stack: AsyncExitStack) -> Drivers:
     sealer = Sealer(config.secrets.ring)
     gate = await open_gate(config, pool, sealer, stack)
     presence, bus = open_shared(config, metrics, stack)
-    leases = PostgresLeases(config.postgres.dsn.get_secret_value(), prepared=not config.postgres.transaction_pooler)
+    dsn, own = config.postgres.lease_session
+    leases = PostgresLeases(dsn, prepared=own)
     stack.push_async_callback(leases.close)
     return Drivers(
         metrics=metrics,

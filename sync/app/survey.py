@@ -52,7 +52,8 @@ async def visit(config: Config) -> Survey:
     clock, metrics = SystemClock(), Metrics()
     grants = Grants(component.hosts, clock=clock, observer=metrics)
     held, up = asyncio.Event(), asyncio.Event()
-    leases = PostgresLeases(config.postgres.dsn.get_secret_value(), prepared=not config.postgres.transaction_pooler)
+    dsn, own = config.postgres.lease_session
+    leases = PostgresLeases(dsn, prepared=own)
     leader = Leader(
         component.jid,
         f"check:{socket.gethostname()}:{secrets.token_hex(4)}",

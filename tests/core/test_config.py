@@ -219,7 +219,7 @@ def test_the_sample_loads(tmp_path: Path) -> None:
 
 def test_what_the_sample_shows_as_defaults_are_the_defaults(tmp_path: Path) -> None:
     text = usable_sample(tmp_path)
-    examples = "secret|keys|server|ca_file|tls_ca|tls_name|proxy|certificate_\\w+"
+    examples = "secret|keys|server|direct_dsn|ca_file|tls_ca|tls_name|proxy|certificate_\\w+"
     shown = re.sub(r"(?m)^# (\w+ = )", r"\1", re.sub(rf"(?m)^# ({examples}) = .*\n", "", text))
     assert load(written(tmp_path, shown)) == load(written(tmp_path, text))
 

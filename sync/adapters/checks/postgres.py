@@ -37,7 +37,7 @@ def why(error: Exception) -> str:
 async def postgres(dsn: str, *, expected: int) -> list[Finding]:
     """The database, and its schema: `expected` is the version that this program works with."""
     try:
-        connection = await asyncpg.connect(dsn, timeout=LIMIT_SECONDS, command_timeout=LIMIT_SECONDS)
+        connection = await _connect(dsn)
     except DATABASE_ERRORS as error:
         return [fault("postgres", f"cannot connect: {why(error)}", "postgres.dsn")]
     try:
@@ -55,7 +55,7 @@ async def postgres(dsn: str, *, expected: int) -> list[Finding]:
 async def lease_holders(dsn: str) -> list[str] | None:
     """Who holds a lease that has not expired; None = the database does not tell."""
     try:
-        connection = await asyncpg.connect(dsn, timeout=LIMIT_SECONDS, command_timeout=LIMIT_SECONDS)
+        connection = await _connect(dsn)
     except DATABASE_ERRORS:
         return None
     try:
@@ -67,6 +67,11 @@ async def lease_holders(dsn: str) -> list[str] | None:
     finally:
         connection.terminate()
     return [row["holder"] for row in rows]
+
+
+async def _connect(dsn: str) -> asyncpg.Connection:
+    """Statements have no names, so that it does not matter whether a pooler is on the way."""
+    return await asyncpg.connect(dsn, timeout=LIMIT_SECONDS, command_timeout=LIMIT_SECONDS, statement_cache_size=0)
 
 
 async def _schema(connection: asyncpg.Connection, expected: int) -> Finding:

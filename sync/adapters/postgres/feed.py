@@ -3,8 +3,7 @@ connect.
 
 A lease lives in a row; its time runs on the database's clock. The row names the holder's database session: when that
 session is gone, so is the holder, and the next process need not wait for the time to run out (a restarted component
-takes over at once). Behind a connection pooler sessions outlive their clients: there only the time lets go of a dead
-holder's lease.
+takes over at once). A connection pooler's sessions are nobody's: there only the time lets go of a dead holder's lease.
 """
 
 from collections.abc import Sequence
@@ -100,7 +99,9 @@ async def forget_streams(connection: Connection, host: str, streams: Sequence[st
 
 
 class PostgresLeases:
-    """The `Leases` port on Postgres, over a connection of its own: its session is what proves that the holder lives."""
+    """The `Leases` port on Postgres, over a connection of its own. Its session is what proves that the holder lives,
+    where it is ours and not a pooler's (`prepared`).
+    """
 
     def __init__(self, dsn: str, *, timeout_seconds: float = 2.0, prepared: bool = True) -> None:
         self._dsn, self._timeout, self._prepared = dsn, timeout_seconds, prepared
@@ -110,7 +111,7 @@ class PostgresLeases:
         """`Leases.acquire`."""
         async with meaning():
             connection = await self._connected()
-            generation = await connection.fetchval(sql("acquire_lease"), name, holder, LEASE)
+            generation = await connection.fetchval(sql("acquire_lease"), name, holder, LEASE, self._prepared)
         return generation is not None
 
     async def release(self, name: str, holder: str) -> None:

@@ -50,13 +50,15 @@ WHERE jid IN (
     SELECT jid FROM account WHERE jid IN (SELECT account FROM room_member WHERE room = $1) ORDER BY jid FOR UPDATE);
 
 -- name: acquire_lease
--- Take or renew a lease; a holder whose database session is gone holds nothing.
+-- Take or renew a lease; a holder whose database session is gone holds nothing. $4: the session is the holder's own, and no
+-- pooler's, which may end while the holder lives, and live when the holder is dead.
 INSERT INTO lease (name, holder, generation, expires_at, backend_pid, backend_started_at)
-SELECT $1, $2, 1, now() + $3::interval, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
+SELECT $1, $2, 1, now() + $3::interval, pid, backend_start
+FROM (SELECT $4::boolean AS own) AS session LEFT JOIN pg_stat_activity ON own AND pid = pg_backend_pid()
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at,
     backend_pid = excluded.backend_pid, backend_started_at = excluded.backend_started_at,
     generation = lease.generation + (lease.holder <> excluded.holder)::integer
-WHERE lease.holder = excluded.holder OR lease.expires_at < now() OR NOT EXISTS (
+WHERE lease.holder = excluded.holder OR lease.expires_at < now() OR lease.backend_pid IS NOT NULL AND NOT EXISTS (
     SELECT FROM pg_stat_activity WHERE pid = lease.backend_pid AND backend_start = lease.backend_started_at)
 RETURNING generation;
 

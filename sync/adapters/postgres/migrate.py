@@ -48,7 +48,8 @@ async def installed(connection: asyncpg.Connection) -> int:
 async def install(dsn: str) -> str:
     """Install or migrate; a sentence that says what was done. `StoreUnavailable` when the database does not answer."""
     async with meaning():
-        connection = await asyncpg.connect(dsn, timeout=10, command_timeout=600)
+        # Statements have no names: a pooler may be on the way.
+        connection = await asyncpg.connect(dsn, timeout=10, command_timeout=600, statement_cache_size=0)
     try:
         async with meaning(), connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
