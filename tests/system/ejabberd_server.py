@@ -8,9 +8,10 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,28 @@ from tests.system.xmpp_client import XmppClient
 from tests.system.xmpp_component import FeedComponent
 
 ROOT = Path(__file__).parent.parent.parent
+MODULE = ROOT / "deploy" / "ejabberd" / "mod_convsync_feed"
 CONTROL = Path(__file__).parent / "ejabberd"
 ABROAD = "abroad.localhost"  # a VirtualHost without the module; ELSEWHERE is its host of rooms
+SECONDS = 60  # for what must come, on whatever machine
+
+Constants = Mapping[tuple[str, str], int]
+# How long the module waits for its own parts, and how far back a killed server looks, are of a machine that does its
+# work in time. A test that stops a part on purpose must be done before the module gives that part up, however slow
+# the machine: times are longer here. By (source file, constant).
+UNHURRIED: Constants = {
+    ("host", "PATIENCE"): 60_000,
+    ("queries", "PATIENCE"): 5_000,
+    ("outbox", "MARK"): 600_000_000,
+    ("told", "KEPT"): 3_600_000_000,
+}
 
 
 class Ejabberd:
     """Accounts u0 … u199. `told`: what the test's component has acked so far, as a database would remember it.
 
-    `options` are the module's; `modules` are more modules of the users' host, or other options of those it has.
+    `options` are the module's; `modules` are more modules of the users' host, or other options of those it has;
+    `constants` are put into the module's source.
     """
 
     def __init__(
@@ -41,6 +56,7 @@ class Ejabberd:
         node: str = "",
         epmd: int = 0,
         cookie: str = "cookie",
+        constants: Constants = UNHURRIED,
         **options: object,
     ) -> None:
         self.folder = folder
@@ -57,7 +73,7 @@ class Ejabberd:
             c2s_port=self.c2s_port,
             component_port=self.component_port,
             component_secret=SECRET,
-            module_path=ROOT / "deploy" / "ejabberd",
+            module_path=_with(constants, folder / "source"),
             options=options,
         )
         _compile(CONTROL / "mod_convsync_control.erl", folder / BEAMS)
@@ -103,7 +119,7 @@ class Ejabberd:
     async def up(self) -> None:
         """It listens; what it said meanwhile where it does not."""
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(SECONDS):
                 while not await self.part.answers():  # noqa: ASYNC110 - a listening socket has no event to wait for
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -113,17 +129,17 @@ class Ejabberd:
     def stop(self) -> int:
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(20)
+        return self._process.wait(SECONDS)
 
     def wait(self) -> int:
         """Until it has ended by itself."""
         assert self._process is not None
-        return self._process.wait(20)
+        return self._process.wait(SECONDS)
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(SECONDS)
 
     def call(self, module: str, function: str, arguments: str = "[]") -> str:
         """Calls a function in the running node, which must have a name; returns what it printed of the result."""
@@ -147,7 +163,7 @@ class Ejabberd:
 
     async def logged(self, text: str) -> bool:
         """The log has the text; the server writes it some seconds late."""
-        for _ in range(100):
+        for _ in range(10 * SECONDS):
             if text in self.log():
                 return True
             await asyncio.sleep(0.1)
@@ -213,6 +229,18 @@ async def _caught_up(feed: FeedComponent, told: dict[str, int]) -> dict[str, int
     return acked
 
 
+def _with(constants: Constants, folder: Path) -> Path:
+    """A folder with the module in it, these constants changed."""
+    copy = folder / MODULE.name
+    shutil.copytree(MODULE, copy)
+    for (file, name), value in constants.items():
+        path = copy / "src" / f"mod_convsync_feed_{file}.erl"
+        text, many = re.subn(rf"(?m)^-define\({name}, \d+\)", f"-define({name}, {value})", path.read_text())
+        assert many == 1, (file, name)
+        path.write_text(text)
+    return folder
+
+
 def _compile(source: Path, target: Path) -> None:
     installation = find_ejabberd()
     includes = [word for folder in installation.includes for word in ("-I", str(folder))]
@@ -245,4 +273,4 @@ def epmd_of_its_own() -> Iterator[int]:
         yield port
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(SECONDS)

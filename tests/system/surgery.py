@@ -90,6 +90,12 @@ def sockets(pid: int) -> dict[int, str]:
     return found
 
 
+def processor_seconds(pid: int) -> float:
+    """What a process has used so far, whoever else wanted the machine."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _connected(pid: int, port: int) -> list[int]:
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     numbers = {row[9] for row in rows if int(row[2].rpartition(":")[2], 16) == port}

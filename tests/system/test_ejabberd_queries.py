@@ -12,7 +12,7 @@ from xml.sax.saxutils import quoteattr
 import pytest
 import pytest_asyncio
 
-from tests.system.ejabberd_server import Ejabberd
+from tests.system.ejabberd_server import SECONDS, UNHURRIED, Ejabberd
 from tests.system.prosody_server import COMPONENT, DOMAIN, SECRET
 from tests.system.xmpp_client import CLIENT, XmppClient
 from tests.system.xmpp_component import FEED, FeedComponent
@@ -24,7 +24,7 @@ DELEGATION = "urn:xmpp:delegation:1"
 BARE = f"{DELEGATION}:bare:"
 DISCO = "http://jabber.org/protocol/disco#info"
 BODY = f"{CLIENT}body"
-PATIENCE = 1.0  # seconds that a request waits for another session, as the module has it
+PATIENCE = UNHURRIED["queries", "PATIENCE"] / 1000  # seconds that a request waits for another session
 SLOW = "<slow xmlns='urn:convsync:test' ms='300'/>"
 
 
@@ -71,7 +71,7 @@ class Delegate(FeedComponent):
 
     async def has(self, *names: str) -> None:
         """Returns when these have come."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS):
             while not set(names) <= set(self.log):  # noqa: ASYNC110 - a log has no event to wait for
                 await asyncio.sleep(0.01)
 

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tests.system.ejabberd_server import Ejabberd
+from tests.system.ejabberd_server import SECONDS, Ejabberd
 from tests.system.xmpp_client import CLIENT, SM, XmppClient
 from tests.system.xmpp_component import FeedComponent
 
@@ -74,7 +74,7 @@ async def test_a_resumed_session_waits_for_its_events(ejabberd: Ejabberd, feed: 
         assert not [e for e in feed.events if e.kind == "message"]
     finally:
         await ejabberd.control(admin, "resume-owner")
-    resumed = await asyncio.wait_for(again, 20)
+    resumed = await asyncio.wait_for(again, SECONDS)
     await feed.message("just before", "out")
     for client in (admin, also, other, resumed):
         await client.close()

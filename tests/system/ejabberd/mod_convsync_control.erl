@@ -88,20 +88,21 @@ act(<<"lose">>, Host, Attribute) ->
     N = binary_to_integer(Attribute(<<"n">>)),
     [Key] = [K || {H, _, M} = K <- mnesia:dirty_all_keys(convsync_event), H =:= Host, M =:= N],
     mnesia:dirty_delete(convsync_event, Key);
-%% So many events of nobody's.
+%% So many events of nobody's, one more, and how many rows are in the table then.
 act(<<"fill">>, Host, Attribute) ->
     Account = <<"nobody@", Host/binary>>,
     Event = mod_convsync_feed_event:written(mod_convsync_feed_event:new(<<"account">>, Account, 1, [{<<"state">>, <<"created">>}], [])),
     Owner = {global, mod_convsync_feed_host:name(Host)},
-    [{ok, _} = gen_server:call(Owner, {put, any, lists:duplicate(1000, Event)}, 60000)
-     || _ <- lists:seq(1, binary_to_integer(Attribute(<<"thousands">>)))];
+    Batches = lists:duplicate(binary_to_integer(Attribute(<<"thousands">>)), lists:duplicate(1000, Event)) ++ [[Event]],
+    [{ok, _} = gen_server:call(Owner, {put, any, Batch}, 60000) || Batch <- Batches],
+    rows();
 %% What was told and acknowledged is not known any more.
 act(<<"forget-told">>, _Host, _Attribute) ->
     [mnesia:dirty_delete(convsync_event, K) || {_, told, _} = K <- mnesia:dirty_all_keys(convsync_event)],
     mnesia:sync_log();
 %% How many events there are in the table.
 act(<<"rows">>, _Host, _Attribute) ->
-    #xmlel{name = <<"rows">>, attrs = [{<<"xmlns">>, ?NS}, {<<"count">>, integer_to_binary(mnesia:table_info(convsync_event, size))}]};
+    rows();
 %% m0 … m<count-1> become members of the room, without a notice each.
 act(<<"affiliate">>, Host, Attribute) ->
     Members = [{{<<"m", (integer_to_binary(I))/binary>>, Host, <<>>}, {member, <<>>}}
@@ -134,6 +135,10 @@ act(<<"announce">>, _Host, Attribute) ->
     {Room, Service} = room(Attribute),
     {ok, Process} = mod_muc:find_online_room(Room, Service),
     mod_muc_room:service_message(Process, Attribute(<<"text">>)).
+
+-spec rows() -> xmlel().
+rows() ->
+    #xmlel{name = <<"rows">>, attrs = [{<<"xmlns">>, ?NS}, {<<"count">>, integer_to_binary(mnesia:table_info(convsync_event, size))}]}.
 
 -spec asleep({binary(), binary()}, non_neg_integer()) -> ok.
 asleep({Room, Service} = Name, Tries) when Tries > 0 ->
