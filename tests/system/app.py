@@ -14,7 +14,7 @@ from sync.sandbox.demo.session import leave
 from tests.system.box import Box, eventually
 from tests.system.person import Person
 
-LOGIN_SECONDS = 10
+LOGIN_SECONDS = 45
 EVENTS = ("call", "call_ended", "reset", "conversation", "removed", "changes", "totals", "failed", "behind")
 
 
@@ -63,13 +63,15 @@ class App:
         return [event for event in self.told if isinstance(event, kind)]
 
     def with_(self, jid: str, kind: str = "chat") -> Conversation:
-        return next(one for one in self.cache.conversations.values() if (one.jid, one.kind) == (jid, kind))
+        found = [one for one in self.cache.conversations.values() if (one.jid, one.kind) == (jid, kind)]
+        assert found, jid
+        return found[0]
 
     def kinds(self, jid: str) -> list[str]:
         """What happened in the conversations with a peer."""
         return [change.kind for event in self.of(Happened) if event.key.jid == jid for change in event.changes]
 
-    async def until(self, there: Callable[[], object], seconds: float = 15) -> None:
+    async def until(self, there: Callable[[], object], seconds: float = 45) -> None:
         async def look() -> bool:
             assert there(), self.told[-5:]
             return True
@@ -96,11 +98,20 @@ def calls_first(events: list[Event]) -> bool:
     return ranks == sorted(ranks)
 
 
-async def same(app: App, box: Box) -> None:
-    """What the app knows is what one is told that knew nothing."""
+async def same(app: App, box: Box, seconds: float = 30) -> None:
+    """What the app knows is what one is told that knew nothing; who follows live is told a moment later."""
     fresh = await App.open(box, app.client.boundjid.bare, "fresh")
-    await fresh.plugin.sync(live=False)
-    known, truth = app.cache, fresh.cache
+
+    async def agrees() -> bool:
+        await fresh.plugin.sync(live=False)
+        agree(app.cache, fresh.cache)
+        return True
+
+    await eventually(agrees, seconds)
+    await fresh.close()
+
+
+def agree(known: Cache, truth: Cache) -> None:
     assert known.version == truth.version
     differences = [(one, known.conversations.get(key)) for key, one in truth.conversations.items()]
     differences = [(one, other) for one, other in differences if canonical(one) != canonical(other)]
@@ -108,7 +119,6 @@ async def same(app: App, box: Box) -> None:
     assert known.conversations.keys() == truth.conversations.keys()
     assert {call.key for call in known.ringing} == {call.key for call in truth.ringing}
     assert known.totals == truth.totals
-    await fresh.close()
 
 
 def canonical(conversation: Conversation | None) -> Conversation | None:

@@ -29,7 +29,7 @@ async def example(box: Box, account: str, folder: Path) -> AsyncIterator[Callabl
 
     async def says(wanted: str) -> list[str]:
         said: list[str] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not said or wanted not in said[-1]:
                 line = await output.readline()
                 assert line, said
