@@ -93,7 +93,7 @@ keys = ["{Fernet.generate_key().decode()}"]
         except aiohttp.ClientError:
             return 0, {}
 
-    async def until(self, missing: set[str], seconds: float = 40) -> dict[str, Any]:
+    async def until(self, missing: set[str], seconds: float = 60) -> dict[str, Any]:
         """Until exactly that is missing; what /ready says then."""
 
         async def look() -> dict[str, Any]:
@@ -112,7 +112,7 @@ keys = ["{Fernet.generate_key().decode()}"]
             assert words in told.get(name, ""), told
             return True
 
-        await eventually(look, 15)
+        await eventually(look, 60)
 
     async def metric(self, line: str) -> float:
         """The value of one sample, by all of it before the value; the sum where labels are left out."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.ejabberd_server import Ejabberd, ejabberd_of_its_own
+from tests.system.ejabberd_server import SECONDS, Ejabberd, ejabberd_of_its_own
 from tests.system.prosody_server import DOMAIN, ROOMS
 from tests.system.room_client import Cast, configure, enter
 from tests.system.xmpp_client import XmppClient
@@ -137,7 +137,7 @@ async def test_what_is_known_to_be_told_is_not_told_again(tmp_path: Path, host: 
         await feed.caught_up()
         live, position = told_archived(feed.events), feed.ack_all()
         assert len(live) == (3 if host == ROOMS else 14)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS):
             while (await ejabberd.status(client, host))["outbox_bytes"] > 0:
                 feed.ack_all()
                 await client.ping()
@@ -210,7 +210,7 @@ async def test_a_room_tells_what_it_had_archived(tmp_path: Path, preloaded: bool
         await cast.ann.wait_for(lambda e: e.findtext(BODY) == "before", past=True)
         cast.ann.message(cast.room, deadly("room", "on the edge"), kind="groupchat")
         await killed(ejabberd)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS):
             while not (events := await edge(ejabberd)):  # noqa: ASYNC110 - only the feed tells
                 await asyncio.sleep(0.1)
         assert ids(events, cast.room) == set(await archived(ejabberd, cast.room, ROOMS))

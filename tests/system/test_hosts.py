@@ -129,7 +129,6 @@ async def flood(server: Prosody, readers: list[str], many: int) -> None:
         await one.cut()
 
 
-@pytest.mark.timeout(110)
 async def test_a_slow_database_closes_the_window_and_costs_no_memory(
     two: Prosody, installed: str, tmp_path: Path
 ) -> None:
@@ -138,12 +137,12 @@ async def test_a_slow_database_closes_the_window_and_costs_no_memory(
     async with it.serving() as process:
         await it.until(set())
         await flood(two, readers, 500)  # warm
-        await eventually(lambda: total(it, readers, 500), 30)
+        await eventually(lambda: total(it, readers, 500), 60)
         before, outbox = resident(process.pid), size(two.outbox)
         locker = await asyncpg.connect(installed)
         await locker.execute("BEGIN; LOCK TABLE conversation IN ACCESS EXCLUSIVE MODE")
         await flood(two, readers, MESSAGES)
-        await eventually(lambda: window_is_closed(it), 30)
+        await eventually(lambda: window_is_closed(it), 60)
         held, grown = resident(process.pid) - before, size(two.outbox) - outbox
         assert grown > MESSAGES * 600
         assert held < 32 * MEGABYTE
@@ -152,7 +151,7 @@ async def test_a_slow_database_closes_the_window_and_costs_no_memory(
         alive = [parent(locker.get_server_pid()), *backends]
         send(alive, signal.SIGSTOP)
         try:
-            await eventually(lambda: let_go(it), 30)
+            await eventually(lambda: let_go(it), 60)
             await flood(two, readers, 1000)
             paused = resident(process.pid) - before
         finally:
@@ -160,7 +159,7 @@ async def test_a_slow_database_closes_the_window_and_costs_no_memory(
         assert paused < 32 * MEGABYTE
         await locker.close()
         began = asyncio.get_running_loop().time()
-        await eventually(lambda: total(it, readers, MESSAGES + 1500), 60)
+        await eventually(lambda: total(it, readers, MESSAGES + 1500), 150)
         took = asyncio.get_running_loop().time() - began
         print(
             f"outbox +{grown / MEGABYTE:.1f} MB, memory +{held / MEGABYTE:.1f} MB while the window was closed, "
