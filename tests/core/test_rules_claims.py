@@ -1,5 +1,6 @@
 """Due jobs that are claimed, by hand: what goes with a push, and what was decided otherwise since it was queued."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -8,28 +9,44 @@ from sync.model.books import Books
 from sync.model.conversation import Notify
 from sync.model.device import PushJob, PushKind
 from sync.model.wishes import Wishes
-from sync.rules.claims import Claim, claim, newest, unwanted_now, woken
+from sync.rules.claims import Claim, claim, newest, reason_not_to, unwanted_now, woken
 from sync.rules.fold import Policies
 from sync.rules.jobs import Case
 from sync.rules.reasons import Why
 from sync.rules.wishes import WakePolicy
-from tests.contract.samples import ANN, BOB, NOW, WITH_BOB, account, after, call_job, conversation, device, job, last
+from tests.contract.samples import (
+    ANN,
+    BOB,
+    NOW,
+    TEA,
+    WITH_BOB,
+    account,
+    after,
+    call,
+    call_job,
+    conversation,
+    device,
+    job,
+    last,
+    membership,
+)
 
 POLICIES = Policies(wakes=WakePolicy(filtering_apps=frozenset({"chat"})))
-TALK = conversation(unread=1, last=last())
+TALK, CALL = conversation(unread=1, last=last()), call()
 FRIENDS, NO_BOB = Wishes(ignore_unknown=True), Wishes(muted=frozenset({BOB}))
 MUTED, NEVER = {"muted_until": after(60)}, {"notify": Notify.NEVER}
 NOTHING: dict[str, Any] = {}
 
 
 def claimed(due: PushJob) -> list[Claim]:
-    """Ann's job, claimed while one message of Bob is unread."""
+    """Ann's job, claimed while one message of Bob is unread and he calls."""
     books = Books(
         now=NOW,
         accounts={ANN: account(unread=1)},
         devices={ANN: [device()]},
         jobs={ANN: [due]},
         conversations={WITH_BOB: TALK},
+        calls={CALL.key: CALL},
     )
     return claim([due.job_id], {}, books, POLICIES).value.claims
 
@@ -39,6 +56,12 @@ def test_a_push_takes_its_conversation_along_where_it_is_of_one(joined: bool, to
     """A publish at another maker's server may show its last message (docs/push.md §7)."""
     (one,) = claimed(job(peer="" if joined else BOB))
     assert one.conversation == told
+
+
+@pytest.mark.parametrize(("due", "told"), [(call_job(voip=False), CALL), (job(), None)])
+def test_a_push_takes_its_call_along(due: PushJob, told: object) -> None:
+    (one,) = claimed(due)
+    assert one.call == told
 
 
 def test_what_is_not_due_yet_stays() -> None:
@@ -90,7 +113,6 @@ def test_wakes_that_only_follow_another_are_counted(kind: PushKind, chased: int)
         (PushKind.SUBSCRIPTION, {"requests_presence": True}, Wishes(), NOTHING, None),
         (PushKind.READ, MUTED | NEVER, NO_BOB, NOTHING, None),
         (PushKind.WITHDRAW, MUTED | NEVER, NO_BOB, NOTHING, None),
-        (PushKind.MISSED, MUTED, Wishes(), NOTHING, None),
         (PushKind.REACTED, MUTED, Wishes(), NOTHING, Why.MUTED),
         (PushKind.REACTED, NEVER, Wishes(), NOTHING, Why.NOTIFY_NEVER),
         (PushKind.REACTED, NOTHING, NO_BOB, NOTHING, Why.DEVICE_MUTED),
@@ -102,7 +124,32 @@ def test_wakes_that_only_follow_another_are_counted(kind: PushKind, chased: int)
 def test_what_is_not_wanted_any_more(
     kind: PushKind, about: dict[str, Any], wishes: Wishes, named: dict[str, Any], why: Why | None
 ) -> None:
-    """PUSH §5, once more when it is about to leave. Of the muted, mentions and missed calls are wanted here."""
-    policy = WakePolicy(muted_mentions=True, muted_calls=kind is PushKind.MISSED)
-    case = Case(conversation(unread=1, **about), policy, NOW)
+    """PUSH §5, once more when it is about to leave; mentions are wanted here where the rest is muted."""
+    case = Case(conversation(unread=1, **about), WakePolicy(muted_mentions=True), NOW)
     assert unwanted_now(job(kind=kind, **named), device(wishes=wishes), case, filtering=True) is why
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "why"),
+    [
+        (PushKind.MISSED, True, None),
+        (PushKind.MISSED, False, Why.MUTED),
+        (PushKind.REACTED, True, Why.MUTED),
+        (PushKind.REACTED, False, Why.MUTED),
+    ],
+)
+def test_missed_calls_of_the_muted_are_told_where_that_is_set(kind: PushKind, wanted: bool, why: Why | None) -> None:
+    case = Case(conversation(**MUTED), WakePolicy(muted_calls=wanted), NOW)
+    assert unwanted_now(job(kind=kind), device(), case, filtering=True) is why
+
+
+@pytest.mark.parametrize(("filtering", "why"), [(True, None), (False, Why.SHOWS_ALL)])
+def test_what_a_room_says_is_not_for_apps_that_show_everything(filtering: bool, why: Why | None) -> None:
+    case = Case(membership(unread=1, private=True), WakePolicy(), NOW)
+    assert unwanted_now(job(peer=TEA), device(), case, filtering=filtering) is why
+
+
+@pytest.mark.parametrize(("fetched", "why"), [(None, None), (after(-1), None), (after(1), Why.FETCHED)])
+def test_a_phone_that_has_asked_knows_that_it_rings_no_more(fetched: datetime | None, why: Why | None) -> None:
+    due, phone = job(kind=PushKind.CALL_END), device(fetched_at=fetched, fetched_version=900)
+    assert reason_not_to(due, phone, account(), (), Books(now=after(2))) is why
