@@ -7,18 +7,39 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from bench import answers, calls, feed, ingest, memory, queries, report, rooms, sessions
+from bench import (
+    answers,
+    calls,
+    clients,
+    feed,
+    ingest,
+    memory,
+    plots,
+    push,
+    queries,
+    report,
+    rooms,
+    scale,
+    sessions,
+    start,
+    takeover,
+)
 
 Run = Callable[..., Awaitable[str]]
 SECTIONS: dict[str, Run] = {
     "ingest": ingest.run,
+    "scale": scale.run,
     "rooms": rooms.run,
     "calls": calls.run,
     "answers": answers.run,
+    "clients": clients.run,
     "queries": queries.run,
     "sessions": sessions.run,
+    "push": push.run,
+    "start": start.run,
     "memory": memory.run,
     "feed": feed.run,
+    "takeover": takeover.run,
 }
 
 
@@ -34,6 +55,7 @@ def main(*, section: str | None, quick: bool, write: bool) -> None:
         click.echo(f"{facts}\n\n{text}")
         if write:
             report.replace_section(section, f"{text.rstrip()} Measured by itself. {' '.join(facts.split())}")
+            plots.draw()
         return
     written, failed = [], []
     for name, measure in SECTIONS.items():
@@ -49,6 +71,7 @@ def main(*, section: str | None, quick: bool, write: bool) -> None:
         written.append(text)
         say(f"{name}: {time.monotonic() - began:.0f} s")
     report.rewrite(facts, written, quick=quick)
+    plots.draw()
     if failed:
         sys.exit(1)
 

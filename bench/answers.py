@@ -6,60 +6,29 @@ The account is written by SQL: so many conversations, so many messages in the in
 
 import json
 import random
-from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import asyncpg
-from cryptography.fernet import Fernet
 
+from bench.apart import HOST, Stage, stage
 from bench.queries import take
-from bench.questions import COPY, heard, ordered, process_of
+from bench.questions import COPY, ordered
 from bench.report import milliseconds, table
-from bench.stage import database, processor_seconds
+from bench.stage import processor_seconds
 from bench.traffic import body, event, frames, stanza, unique
 from bench.ways import OWN, SYNC, result_set
 from sync.adapters.metrics import Metrics
-from sync.adapters.postgres import migrate
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.store import PostgresStore
 from sync.app.drivers import SystemClock
 from sync.model.delta import DeltaToken
 from sync.protocol.token import encode_token
-from sync.sandbox import component, valkey
-from sync.sandbox.folder import data_folder
-from sync.sandbox.identity import write_private
-from sync.sandbox.ports import hold, number
-from sync.sandbox.supervisor import Supervisor
 
-HOST, COMPONENT, SECRET, ACCOUNT = "localhost", "sync.localhost", "hush", "ann@localhost"
+ACCOUNT = "ann@localhost"
 CHANGED, MANY = 10, 50
 SECONDS, QUICK_SECONDS = 3.0, 0.5
 COPIES = [f"user{number}@localhost" for number in range(20)]
-CONFIGURATION = """\
-[component]
-jid = "{component}"
-secret = "{secret}"
-server = "127.0.0.1"
-port = {port}
-hosts = ["{host}"]
-
-[postgres]
-dsn = "{dsn}"
-
-[redis]
-url = "{redis}"
-
-[http]
-listen = "127.0.0.1"
-port = {http}
-
-[secrets]
-keys = ["{key}"]
-"""
 MORE_CONVERSATIONS = """
 WITH model AS (SELECT source FROM conversation source WHERE account = $1 ORDER BY version LIMIT 1)
 INSERT INTO conversation SELECT (jsonb_populate_record(source, jsonb_build_object(
@@ -92,44 +61,6 @@ class Took(NamedTuple):
     ours: float
     theirs: float
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What runs: the stand-in for the server, the component's process, and the database."""
-
-    port: Process
-    component: int
-    dsn: str
-
-
-@asynccontextmanager
-async def stage() -> AsyncIterator[Stage]:
-    """A database, a Redis, the stand-in and a component that has subscribed there."""
-    async with database(shared_buffers="512MB", max_wal_size="4GB") as dsn, process_of("bench.port") as port:
-        await migrate.install(dsn("postgres"))
-        with data_folder(None) as folder:
-            held, http = hold(2)
-            supervisor, file = Supervisor(logs=Path(folder)), folder / "convsync.toml"
-            with held, http:
-                values = {
-                    "component": COMPONENT,
-                    "secret": SECRET,
-                    "port": int(await ordered(port, {"host": HOST, "component": COMPONENT})),
-                    "host": HOST,
-                    "dsn": dsn("postgres"),
-                    "redis": valkey.url(port=number(held), password=SECRET),
-                    "http": number(http),
-                    "key": Fernet.generate_key().decode(),
-                }
-                write_private(file, CONFIGURATION.format(**values))
-                try:
-                    await supervisor.start(valkey.valkey(folder / "redis", port=number(held), password=SECRET))
-                    await supervisor.start(component.component(folder, configuration=file, http_port=number(http)))
-                    await heard(port)
-                    yield Stage(port, supervisor.pids["component"], dsn("postgres"))
-                finally:
-                    await supervisor.stop()
 
 
 # ---- the account ---------------------------------------------------------------------------------------------------
@@ -173,15 +104,15 @@ async def grow(dsn: str, size: Sized) -> None:
         await connection.close()
 
 
-async def copy(dsn: str) -> None:
-    """Twenty accounts like that one."""
+async def copy(dsn: str, model: str, copies: Sequence[str]) -> None:
+    """Accounts like that one."""
     connection = await asyncpg.connect(dsn)
     try:
         for name, key in (("account", "jid"), ("conversation", "account")):
-            await connection.execute(COPY.format(table=name, key=key, most=""), ACCOUNT, COPIES)
+            await connection.execute(COPY.format(table=name, key=key, most=""), model, list(copies))
         # A message is stored under its archive's own id.
         own = "UPDATE conversation SET last_stanza = replace(last_stanza, $1, account) WHERE account = ANY ($2)"
-        await connection.execute(own, ACCOUNT, COPIES)
+        await connection.execute(own, model, list(copies))
         await connection.execute("VACUUM ANALYZE")
     finally:
         await connection.close()
@@ -272,7 +203,7 @@ async def run(*, quick: bool, say: Callable[[str], None]) -> str:
     async with stage() as on:
         versions = await fill(on.dsn)
         await grow(on.dsn, sizes[0])
-        await copy(on.dsn)
+        await copy(on.dsn, ACCOUNT, COPIES)
         say(f"answers: {len(COPIES)} accounts")
         together = await crowd(on, versions, seconds)
         say(f"answers: up to {sizes[-1].conversations:,} conversations and {sizes[-1].messages:,} messages")

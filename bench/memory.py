@@ -1,4 +1,4 @@
-"""Resident memory of the component's process: after its start, after messages, after accounts.
+"""Resident memory of the component's process: after its start, messages, accounts; then with many accounts.
 
 The messages and accounts come by the real server: people write to each other, then one of them writes to everybody.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from bench import known as known_accounts
 from bench.calls import client
 from bench.crowd import PEOPLE, accounts, crowd
 from bench.report import table
@@ -64,8 +65,9 @@ async def run(*, quick: bool, say: Callable[[str], None]) -> str:
     messages, known = (QUICK_MESSAGES, QUICK_ACCOUNTS) if quick else (MESSAGES, ACCOUNTS)
     async with sandbox(Options(accounts=known + 4 + PEOPLE)) as ready:
         rows = await asyncio.to_thread(measure, ready, messages, known, say)
+    many = await known_accounts.run(known_accounts.QUICK_ACCOUNTS if quick else known_accounts.ACCOUNTS, say)
     return (
         f"Resident memory of the component's process, its highest so far, and the server's beside it, one after the "
         f"other in one run. The messages flowed at {RATE:,}/s.\n\n"
-        f"{table(['', 'Convsync, MB', 'highest, MB', 'Prosody, MB'], rows)}"
+        f"{table(['', 'Convsync, MB', 'highest, MB', 'Prosody, MB'], rows)}\n\n{many}"
     )

@@ -26,7 +26,7 @@ HEADER = (
 HELLO = (
     "<iq type='result' from='{host}' to='{to}' id='{id}'><hello xmlns='urn:convsync:feed:0' version='1' server='none' "
     "server-version='0' module-version='0' host='{host}' shard='0' ordered-archive='true'>"
-    "<stream id='bench' low='1' high='0' acked='0' current='true'/></hello></iq>"
+    "<stream id='bench' low='{low}' high='{high}' acked='{acked}' current='true'/>{sessions}</hello></iq>"
 )
 END, ID = b"</delegation></iq>", re.compile(rb'<iq xmlns="jabber:component:accept"[^>]* id="q(\d+)"')
 OURS = re.compile(rb"<iq [^>]*?type=\"(?:get|set)\"[^>]*?>")
@@ -41,8 +41,8 @@ class Port:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self._rest = b""
 
-    def let_in(self) -> None:
-        """Until it has subscribed."""
+    def let_in(self, *, acked: int = 0, high: int = 0, sessions: str = "") -> None:
+        """Until it has subscribed, to a stream of which so much is acknowledged and so much is there."""
         self.socket, _ = self.listener.accept()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._until(b">")
@@ -55,7 +55,8 @@ class Port:
             if found is None:
                 continue
             given = dict(re.findall(r'(\w+)="([^"]*)"', found.group().decode()))
-            hello = HELLO.format(host=self.host, to=self.component, id=given["id"])
+            place = {"low": acked + 1, "high": high, "acked": acked, "sessions": sessions}
+            hello = HELLO.format(host=self.host, to=self.component, id=given["id"], **place)
             if b"<subscribe" in asked:
                 self.socket.sendall(hello.encode())
                 return

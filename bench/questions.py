@@ -10,7 +10,7 @@ import random
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -154,7 +154,8 @@ async def process_of(module: str) -> AsyncIterator[Process]:
     try:
         yield process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):  # it ended by itself, and has said why
+            process.kill()
         await process.wait()
 
 
