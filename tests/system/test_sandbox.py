@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.adapters.processes import REPOSITORY, WHO, gone, listens, modes, pyth
 PARTS = {"server", "component", "postgres", "redis", "apns"}
 SERVERS = ("prosody", "ejabberd")
 COMMAND = ("-m", "sync", "sandbox")
+SECONDS = 60  # for what must come, however busy the machine is
 
 Ready = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Box:
     def __init__(self, process: asyncio.subprocess.Process, file: Path) -> None:
         self.process, self.file = process, file
 
-    async def ready(self, when: Callable[[Ready], bool] = lambda _: True, seconds: float = 30) -> Ready:
+    async def ready(self, when: Callable[[Ready], bool] = lambda _: True, seconds: float = 150) -> Ready:
         """The ready file's content, once it is as wanted. Another process writes it, so there is nothing to wait on."""
         async with asyncio.timeout(seconds):
             while True:
@@ -54,6 +54,13 @@ class Box:
 
 def ports(ready: Ready) -> set[int]:
     return {ready["c2s"]["port"]} | {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", json.dumps(ready))}
+
+
+async def listening(ready: Ready) -> None:
+    """Until somebody does on every port."""
+    async with asyncio.timeout(SECONDS):
+        while not all(listens(port) for port in ports(ready)):  # noqa: ASYNC110 - no event for a port
+            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -92,7 +99,7 @@ async def nobody_left(folder: Path) -> None:
                     found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         return found
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         while left():  # noqa: ASYNC110 - another's processes: no event
             await asyncio.sleep(0.02)
 
@@ -110,7 +117,7 @@ async def test_sigterm_leaves_no_process_no_port_no_opened_folder(who: str, name
         ]
         assert all(listens(port) for port in ports(ready))
         box.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(SECONDS):
             assert await box.process.wait() == 0
         for pid in ready["pids"].values():
             await gone(pid)
@@ -121,18 +128,18 @@ async def test_sigterm_leaves_no_process_no_port_no_opened_folder(who: str, name
 
 
 @pytest.mark.parametrize(("name", "parts"), [(SERVERS[0], PARTS), (SERVERS[1], {"server"})], ids=SERVERS)
-async def test_a_killed_part_is_back_within_two_seconds_on_its_port(name: str, parts: set[str], tmp_path: Path) -> None:
+async def test_a_killed_part_is_back_on_its_port_after_one_start(name: str, parts: set[str], tmp_path: Path) -> None:
+    """How many seconds that is on a machine with nothing else to do is measured by `python -m bench restart`."""
     async with started(tmp_path / "box", server=name) as box:
-        first = ready = await box.ready()
+        first = await box.ready()
+        pids = first["pids"]
         for part in sorted(parts):
-            pid, killed_at = ready["pids"][part], time.monotonic()
-            os.kill(pid, signal.SIGKILL)
-            ready = await box.ready(lambda found, part=part, pid=pid: found["pids"][part] != pid)  # type: ignore[misc]
-            async with asyncio.timeout(5):
-                while not all(listens(port) for port in ports(ready)):  # noqa: ASYNC110 - no event for a port
-                    await asyncio.sleep(0.02)
-            assert time.monotonic() - killed_at < 2, part
-            assert {**ready, "pids": None} == {**first, "pids": None}
+            os.kill(pids[part], signal.SIGKILL)
+            ready = await box.ready(lambda found, killed=pids[part], part=part: found["pids"][part] != killed)  # type: ignore[misc]
+            await listening(ready)
+            # Its first successor is the one that listens, and no other part has gone with it.
+            assert read(box.file) == ready == {**first, "pids": {**pids, part: ready["pids"][part]}}, part
+            pids = ready["pids"]
 
 
 @pytest.mark.parametrize("name", SERVERS)
