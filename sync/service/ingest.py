@@ -1,7 +1,8 @@
 """Takes events from the feed and commits them in groups (DESIGN §4): steps (2) and (3) of the flow.
 
 Never waits on purpose: a batch is whatever arrived while the previous commit was under way. Lanes are shared out
-among a few workers; a lane's events stay in order. What waits is bounded: beyond the high-water mark the connection
+among a few workers; a lane's events stay in order. Steps of calls have a worker of their own, so that they wait for no
+batch of messages but one that has their lane. What waits is bounded: beyond the high-water mark the connection
 is not read. An event that cannot be committed is found by bisection and quarantined; a database that is away is
 waited for.
 """
@@ -24,6 +25,7 @@ from sync.model.event import (
     AccountEvent,
     AccountState,
     BlocklistEvent,
+    CallMessage,
     Displayed,
     Event,
     FeedPosition,
@@ -98,6 +100,9 @@ class Ingest:
         self._busy = [False] * LANES
         self._turn = 0
         self._work_to_do = asyncio.Event()
+        self._calls: Counter[int] = Counter()  # by lane, how many steps of calls wait, those of none left out
+        self._calls_to_take = asyncio.Event()
+        self._idle_for_calls = False  # their worker has nothing under way
         self._idle = asyncio.Event()
         self._idle.set()
         self._taken = [0] * LANES  # events of each lane that came in, and that were committed
@@ -116,7 +121,9 @@ class Ingest:
             if isinstance(event, RoomMessageEvent | RoomMembersEvent | RoomDestroyedEvent):
                 self._of_rooms[where] = self._taken[where]
             self._lanes[where].append(Queued(event, *self._behind(event)))
-        self._work_to_do.set()
+            if is_of_call(event):
+                self._calls[where] += 1
+        self._wake()
         self._waiting += len(events)
         if self._waiting:
             self._idle.clear()
@@ -161,6 +168,7 @@ class Ingest:
         async with asyncio.TaskGroup() as group:
             for worker in range(self._workers):
                 group.create_task(self._work(), name=f"ingest-{worker}")
+            group.create_task(self._work_for_calls(), name="ingest-calls")
 
     async def _work(self) -> None:
         """A free worker takes what waits in all lanes that no other worker has: one transaction where one is enough."""
@@ -170,31 +178,56 @@ class Ingest:
                 self._work_to_do.clear()
                 await self._work_to_do.wait()
                 continue
-            lanes = {lane(event.account) for event in events}
-            self._set_busy(lanes, True)
-            try:
-                await self._commit(events)
-            finally:
-                self._set_busy(lanes, False)
-            self._finished(events)
+            await self._carry(events)
 
-    def _next(self) -> list[Event]:
-        """A batch: what is there, up to the limit, beginning at another lane each time."""
+    async def _work_for_calls(self) -> None:
+        """Takes what leads up to the calls that wait, and nothing behind them: a small transaction is a short one."""
+        while True:
+            events = self._next(calls=True)
+            if not events:
+                self._calls_to_take.clear()
+                self._idle_for_calls = True
+                await self._calls_to_take.wait()
+                self._idle_for_calls = False
+                continue
+            await self._carry(events)
+
+    async def _carry(self, events: Sequence[Event]) -> None:
+        lanes = {lane(event.account) for event in events}
+        self._set_busy(lanes, True)
+        try:
+            await self._commit(events)
+        finally:
+            self._set_busy(lanes, False)
+        self._finished(events)
+
+    def _next(self, *, calls: bool = False) -> list[Event]:
+        """A batch: what is there, up to the limit, beginning at another lane each time. Lanes with calls are left to
+        their worker where that one is idle.
+        """
         events: list[Event] = []
         self._turn = (self._turn + 1) % LANES
         for step in range(LANES):
             where = (self._turn + step) % LANES
-            if not self._busy[where]:
-                self._from_lane(self._lanes[where], events)
+            wanted = where in self._calls if calls else not (self._idle_for_calls and where in self._calls)
+            if wanted and not self._busy[where]:
+                self._from_lane(where, events, calls=calls)
         return events
 
-    def _from_lane(self, waiting: deque[Queued], events: list[Event]) -> None:
+    def _from_lane(self, where: int, events: list[Event], *, calls: bool) -> None:
         """The deletion of an account ends the lane's part: what follows is another account. So does a marker that is
-        ahead of its room, until the room's lane has come so far.
+        ahead of its room, until the room's lane has come so far; with `calls` the last call of the lane.
         """
+        waiting = self._lanes[where]
         while waiting and len(events) < self._batch and self._done[waiting[0].lane] >= waiting[0].target:
             event = waiting.popleft().event
             events.append(event)
+            if is_of_call(event):
+                self._calls[where] -= 1
+                if not self._calls[where]:
+                    del self._calls[where]
+                    if calls:
+                        break
             if isinstance(event, AccountEvent) and event.state is AccountState.DELETED:
                 break
 
@@ -202,7 +235,12 @@ class Ingest:
         for where in lanes:
             self._busy[where] = busy
         if not busy:
-            self._work_to_do.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._calls:
+            self._calls_to_take.set()
+        self._work_to_do.set()
 
     async def _commit(self, events: Sequence[Event], *, said: bool = False) -> None:
         """One transaction, tried until the database takes it, or says that it never will; several in the end, where it
@@ -311,6 +349,11 @@ class Ingest:
         for future in passed:
             if not future.done():
                 future.set_result(None)
+
+
+def is_of_call(event: Event) -> bool:
+    """True for a step of a call: somebody's phone is to ring, or to cease."""
+    return isinstance(event, MessageEvent | RoomMessageEvent) and isinstance(event.content, CallMessage)
 
 
 def is_bare(events: Sequence[Event]) -> bool:
