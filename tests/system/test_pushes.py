@@ -159,9 +159,10 @@ async def test_a_fetch_makes_the_next_wake_immediate(box: Box) -> None:
         app = await back(box, ann)
         await fetched(box, ann)
         await app.close()
-    waited = [(job["not_before"] - job["created_at"]).total_seconds() for job in await box.jobs(ann.account)]
-    assert len(waited) >= 3
-    assert max(waited[:3]) <= GATHERED_SECONDS  # not the 20 of an unfetched wake
+    wakes = [job for job in await box.jobs(ann.account) if not job["repeat"]]
+    waited = [(job["not_before"] - job["created_at"]).total_seconds() for job in wakes]
+    assert len(waited) == 3
+    assert max(waited) <= GATHERED_SECONDS  # not the 20 of an unfetched wake
 
 
 async def test_no_push_for_a_muted_conversation(box: Box) -> None:
