@@ -38,6 +38,7 @@ UNHURRIED: Constants = {
     ("queries", "PATIENCE"): 5_000,
     ("outbox", "MARK"): 600_000_000,
     ("told", "KEPT"): 3_600_000_000,
+    ("sessions", "MARGIN"): 60_000_000,
 }
 
 

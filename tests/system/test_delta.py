@@ -369,4 +369,4 @@ async def test_after_a_restore_a_client_starts_over_in_the_same_answer(own_box: 
     async def settled() -> bool:
         return rows(*await idle.read())[:1] != [] and idle.reader.resets == ["epoch"]
 
-    await eventually(settled, 30)
+    await eventually(settled, 60)

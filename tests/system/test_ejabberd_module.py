@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.ejabberd_server import Ejabberd, ejabberd_of_its_own
+from tests.system.ejabberd_server import UNHURRIED, Ejabberd, ejabberd_of_its_own
 from tests.system.prosody_server import COMPONENT, DOMAIN
 from tests.system.xmpp_client import StanzaError
 from tests.system.xmpp_component import FEED, NS, FeedComponent, of, settled
@@ -93,7 +93,8 @@ async def test_events_leave_at_once_and_alone(ejabberd: Ejabberd, feed: FeedComp
     await feed.message("first")
     batch = feed.batches[-1]
     assert (batch.get("last"), batch.get("behind")) == (batch.get("head"), "0")
-    assert {event.body for event in feed.events[-len(batch) :]} == {"first"}
+    told = [event for event in feed.events[-len(batch) :] if event.element.get("account") in (one, other)]
+    assert {event.body for event in told} == {"first"}  # sessions of tests before may end now
     await client.close()
 
 
@@ -161,7 +162,7 @@ async def test_an_ack_that_cannot_be_is_ignored(
     before = (await feed.subscribe(ejabberd.told), feed.streams())[1]
     feed.ack(feed.current if stream is None else stream, n)
     await feed.subscribe(ejabberd.told)
-    assert feed.streams()[-1][2:] == before[-1][2:]
+    assert feed.streams()[-1][3] == before[-1][3]
     assert await ejabberd.logged("Ignored an ack")
 
 
@@ -298,7 +299,8 @@ async def test_a_hibernated_session_tells_up_to_when_it_has_everything(ejabberd:
     phone = await ejabberd.client(f"{one}/phone", sm=True)
     sender.chat(one, "received")
     await phone.wait_for(lambda e: e.findtext(f"{CLIENT}body") == "received", past=True)
-    await phone.ping()  # its <a/> has been read
+    for _ in range(2):  # it was asked before the first pong came, so its <a/> is before the second ping
+        await phone.ping()
     received = await feed.message("received")
     phone.forgetful = True
     sender.chat(one, "lost")
@@ -334,4 +336,5 @@ async def test_a_client_that_never_acknowledged_has_what_was_sent_before_it_came
     await phone.cut()
     gone = await feed.event(lambda e: e.element.get("state") == "hibernated" and e.element.get("account") == one)
     acked = int(gone.element.get("acked", ""))
-    assert int(bound.element.get("at", "")) - 1_000_000 < acked < int(available.element.get("at", ""))
+    margin = UNHURRIED["sessions", "MARGIN"]
+    assert int(bound.element.get("at", "")) - margin < acked < int(available.element.get("at", ""))
