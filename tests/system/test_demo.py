@@ -7,7 +7,7 @@ import re
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from sync.sandbox.demo.screen import Screen
 from sync.sandbox.demo.story import Scene, StepFailed, check, tell
 from tests.adapters.processes import REPOSITORY, WHO, gone, python
 
+SECONDS = 280  # all of it; it takes twenty on an idle machine
 TITLES = (
     "Bob sets up his phone and puts it away",
     "Alice writes",
@@ -35,10 +36,20 @@ TITLES = (
 )
 
 
-def children(pid: int) -> set[int]:
-    """The processes that a process has started and that run."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for task in tasks for child in task.read_text().split()}
+def children(pid: int) -> set[tuple[int, str]]:
+    """The processes that a process has started and that run, and when each began."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # it may be ending
+            found |= set(map(int, task.read_text().split()))
+    return {(child, born) for child in found if (born := began(child))}
+
+
+def began(pid: int) -> str:
+    """When a process did, in the kernel's measure; "" where there is none. The next one of its number began later."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
 
 
 @pytest.fixture
@@ -66,6 +77,12 @@ async def started(place: Path, who: str, *options: str) -> AsyncIterator[asyncio
             await process.wait()
 
 
+def logs(place: Path) -> str:
+    """What the component had to say, for the report of a story that failed: it may not fail again."""
+    file = place / "data" / "logs" / "component.log"
+    return file.read_text(errors="replace") if file.exists() else ""
+
+
 async def lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:
     assert process.stdout
     while line := await process.stdout.readline():
@@ -74,24 +91,25 @@ async def lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("who", WHO)
 async def test_without_a_terminal_it_tells_the_story_and_leaves_nothing_running(who: str, place: Path) -> None:
-    parts: set[int] = set()
+    parts: set[tuple[int, str]] = set()
     said: list[str] = []
-    async with started(place, who, "--data", str(place / "data")) as process, asyncio.timeout(100):
+    async with started(place, who, "--data", str(place / "data")) as process, asyncio.timeout(SECONDS):
         async for line in lines(process):
             said.append(line)
             parts |= children(process.pid)
-        assert await process.wait() == 0, "\n".join(said)
+        assert await process.wait() == 0, "\n".join((*said, logs(place)))
     titles = [line for line in said if re.match(r"\d+\. ", line)]
     assert titles == [f"{n}. {title}" for n, title in enumerate(TITLES, start=1)]
     assert not [line for line in said if "\x1b" in line or "Traceback" in line or "Task was" in line]
     assert len(parts) >= 5
-    for pid in parts:
-        await gone(pid)
+    for pid, when in parts:
+        if began(pid) == when:
+            await gone(pid)
 
 
 async def test_ctrl_c_after_the_story_ends_it_well_and_its_own_folder_is_gone(place: Path) -> None:
     mark: Path | None = None
-    async with started(place, WHO[0], "--stay") as process, asyncio.timeout(100):
+    async with started(place, WHO[0], "--stay") as process, asyncio.timeout(SECONDS):
         async for line in lines(process):
             if line.startswith("Pushes "):
                 # Another sandbox may take the folder's name at once; it would not have this file.
@@ -105,7 +123,7 @@ async def test_ctrl_c_after_the_story_ends_it_well_and_its_own_folder_is_gone(pl
 
 
 async def test_ctrl_c_before_the_end_is_an_interruption(place: Path) -> None:
-    async with started(place, WHO[0]) as process, asyncio.timeout(100):
+    async with started(place, WHO[0]) as process, asyncio.timeout(SECONDS):
         async for line in lines(process):
             if line.startswith("2. "):
                 process.send_signal(signal.SIGINT)

@@ -15,6 +15,7 @@ from sync.sandbox.demo.story import StepFailed
 
 LOOK_SECONDS = 0.002  # another process writes the log: there is no event to wait for
 LOOK_IDLY_SECONDS = 0.1
+PATIENCE_SECONDS = 30.0  # it takes milliseconds; a machine with much else to do is no failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class Pushes:
             found.append(_push(json.loads(line)))
         return found
 
-    async def next(self, token: str, kind: str, *, seconds: float = 10.0) -> Push:
+    async def next(self, token: str, kind: str, *, seconds: float = PATIENCE_SECONDS) -> Push:
         """The next push of this kind for this token; others are passed over. Raises StepFailed."""
         seen: list[str] = []
         try:

@@ -12,7 +12,7 @@ from slixmpp import ClientXMPP
 
 from sync.sandbox.demo.story import StepFailed
 
-LOGIN_SECONDS = 10.0
+LOGIN_SECONDS = 30.0
 
 
 @asynccontextmanager

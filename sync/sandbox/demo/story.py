@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-SCENE_SECONDS = 30.0
+SCENE_SECONDS = 90.0
 
 
 class StepFailed(Exception):
