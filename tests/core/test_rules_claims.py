@@ -153,3 +153,14 @@ def test_what_a_room_says_is_not_for_apps_that_show_everything(filtering: bool, 
 def test_a_phone_that_has_asked_knows_that_it_rings_no_more(fetched: datetime | None, why: Why | None) -> None:
     due, phone = job(kind=PushKind.CALL_END), device(fetched_at=fetched, fetched_version=900)
     assert reason_not_to(due, phone, account(), (), Books(now=after(2))) is why
+
+
+@pytest.mark.parametrize(("fetched", "why"), [(4, None), (5, Why.FETCHED), (6, Why.FETCHED)])
+def test_what_was_fetched_is_not_sent(fetched: int, why: Why | None) -> None:
+    assert reason_not_to(job(version=5), device(fetched_version=fetched), account(unread=1), (), Books(now=NOW)) is why
+
+
+@pytest.mark.parametrize(("kind", "why"), [(PushKind.CALL, None), (PushKind.CALL_FALLBACK, Why.FETCHED)])
+def test_a_phone_that_has_asked_rings_all_the_same_but_needs_no_alert(kind: PushKind, why: Why | None) -> None:
+    due, phone = call_job(kind=kind, voip=False), device(fetched_at=after(1), fetched_version=900)
+    assert reason_not_to(due, phone, account(), (), Books(now=after(2), calls={CALL.key: CALL})) is why

@@ -9,22 +9,26 @@ import pytest
 
 from sync.model.books import Books, Keys, Writes
 from sync.model.device import Device, JobState, PushKind
-from sync.model.errors import Forbidden, ItemNotFound
+from sync.model.errors import Forbidden, ItemNotFound, RequestError
 from sync.model.push import Environment
 from sync.model.query import App, DisablePush, EnablePush, RegisterDevice, UnregisterDevice
+from sync.model.registry import LogOut, UnregisterPush
 from sync.rules.devices import (
     MAX_DEVICES,
     Entered,
     NewPhone,
     bind,
+    departed,
     disable,
     enable,
     fetched,
+    log_out,
     register,
     unregister,
+    unregister_named,
 )
 from tests.contract.fakes_store import MemoryStore, SetClock
-from tests.contract.samples import ANN, EVE, NOW, call_job, job, token
+from tests.contract.samples import ANN, EVE, NOW, account, call_job, device, job, token
 
 CHAT = App(name="chat", bundle_id="org.example.chat", environment=Environment.SANDBOX, filtering=True)
 TRIAL = replace(CHAT, environment=Environment.PRODUCTION)
@@ -288,6 +292,109 @@ def test_what_a_fetch_calls_off(woken: Registry, queued: Any, stays: bool) -> No
     assert (woken.store.tables.jobs[ANN, queued.job_id].state is JobState.QUEUED) is stays
 
 
+def test_a_fetch_ends_the_wakes_that_follow_each_other(woken: Registry) -> None:
+    woken.change("phone", chased=2)
+    woken.fetched("res phone", 9)
+    assert woken.device("phone").chased == 0
+
+
+@pytest.mark.parametrize(("state", "awaited"), [(JobState.QUEUED, True), (JobState.DONE, False)])
+def test_a_fetch_leaves_what_rings_elsewhere(woken: Registry, state: JobState, awaited: bool) -> None:
+    ring = call_job(device_id="tablet", kind=PushKind.CALL_FALLBACK, voip=False, state=state)
+    woken.store.tables.jobs[ANN, ring.job_id] = ring
+    woken.fetched("res phone", 9)
+    assert woken.store.tables.accounts[ANN].wakes_open is awaited
+
+
 def test_an_unknown_account_fetches_nothing() -> None:
     store = MemoryStore(SetClock(NOW))
     assert store.apply(Keys(accounts=frozenset({ANN}), devices=True), partial(fetched, ANN, "web", 9)) == []
+
+
+# ---- what leaves ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_queued_for_those_that_leave_is_over_at_every_account() -> None:
+    mine, hers, stays = job("mine"), job("hers", EVE), job("stays", device_id="tablet")
+    phones, tablet = [device(owner=owner) for owner in (ANN, EVE)], device("tablet")
+    books = Books(
+        now=NOW,
+        accounts={ANN: account(devices=2), EVE: account(EVE, devices=1)},
+        devices={ANN: [phones[0], tablet], EVE: [phones[1]]},
+        jobs={ANN: [mine, stays], EVE: [hers]},
+    )
+    writes = departed(phones, books)
+    assert [(one.job_id, one.outcome) for one in writes.jobs] == [
+        (one.job_id, "suppressed:no-device") for one in (mine, hers)
+    ]
+    assert [(one.jid, one.devices) for one in writes.accounts] == [(ANN, 1), (EVE, 0)]
+    assert writes.deleted_devices == [(ANN, "phone"), (EVE, "phone")]
+
+
+@pytest.mark.parametrize(
+    ("staying", "queued", "awaited"),
+    [
+        ({}, [], False),
+        ({}, [job(device_id="tablet")], False),
+        ({}, [call_job(device_id="tablet", kind=PushKind.CALL_FALLBACK)], True),
+        ({}, [call_job(device_id="tablet", kind=PushKind.CALL_FALLBACK, state=JobState.DONE)], False),
+        ({}, [call_job(kind=PushKind.CALL_FALLBACK)], False),
+        ({"woken_version": 9}, [], True),
+        ({"woken_version": 9, "enabled": False}, [], False),
+        ({"woken_version": 9, "fetched_version": 9}, [], False),
+    ],
+)
+def test_somebody_is_waited_for_while_one_that_stays_was_woken(
+    staying: dict[str, Any], queued: list[Any], awaited: bool
+) -> None:
+    phone, tablet = device(woken_version=9), device("tablet", **staying)
+    owner = account(devices=2, wakes_open=True)
+    books = Books(now=NOW, accounts={ANN: owner}, devices={ANN: [phone, tablet]}, jobs={ANN: queued})
+    (found,) = departed([phone], books).accounts
+    assert found == replace(owner, devices=1, wakes_open=awaited)
+
+
+PHONE = device(node="n", bound_to="res phone")
+HERS = Books(now=NOW, accounts={ANN: account(devices=1)}, devices={ANN: [PHONE]})
+
+
+@pytest.mark.parametrize(("woken_version", "opens"), [(0, False), (9, True)])
+def test_who_is_enabled_is_waited_for_where_it_was_woken(woken_version: int, opens: bool) -> None:
+    books = replace(HERS, devices={ANN: [replace(PHONE, woken_version=woken_version)]})
+    writes = enable(EnablePush(account=ANN, resource=None, jid=SERVICE, node="n"), None, books).writes
+    assert [one.wakes_open for one in writes.accounts] == [True] * opens
+
+
+def test_who_cannot_prove_itself_changes_nothing_when_it_leaves() -> None:
+    left = log_out(LogOut(account=ANN, node="n"), None, b"guess", HERS)
+    assert (left.value, left.writes) == (False, Writes())
+
+
+NO_NODE = "No device of this account is registered with this node."
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (
+            partial(unregister, UnregisterDevice(account=ANN, app="chat", alert_token=""), b"?"),
+            "No device is registered with this device-token.",
+        ),
+        (
+            partial(unregister_named, UnregisterPush(account=ANN, device_id="?")),
+            "None of this account's devices is named so.",
+        ),
+        (partial(enable, EnablePush(account=ANN, resource=None, jid=SERVICE, node="?"), None), NO_NODE),
+        (
+            partial(enable, EnablePush(account=ANN, resource=None, jid=SERVICE, node="n"), b"?"),
+            "The secret does not fit the node.",
+        ),
+        (partial(disable, DisablePush(account=ANN, jid=SERVICE, node="?")), NO_NODE),
+        (partial(bind, ANN, "app", "?"), NO_NODE),
+    ],
+)
+def test_a_refusal_says_why(rule: Any, words: str) -> None:
+    """RFC 6120 §8.3.2: the text of the error."""
+    with pytest.raises(RequestError) as refused:
+        rule(HERS)
+    assert str(refused.value) == words
