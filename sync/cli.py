@@ -139,7 +139,12 @@ async def _checked(config: "Config") -> int:
 
     dsn = config.postgres.dsn.get_secret_value()
     show(await checks.postgres(dsn, expected=VERSION))
-    show(await checks.redis(config.redis.url.get_secret_value() if config.redis else None))
+    show(
+        await checks.redis(
+            config.redis.url.get_secret_value() if config.redis else None,
+            cluster=bool(config.redis and config.redis.cluster_nodes),
+        )
+    )
     holders = await checks.lease_holders(dsn)
     taken = await _taken(config, holders)
     show(taken)

@@ -92,6 +92,8 @@ class Redis(Section):
     """Redis or Valkey: presence and hints, all of which may get lost. Without the section one process keeps them."""
 
     url: Annotated[SecretStr, AfterValidator(forms.redis_url)]
+    # Further nodes of the Redis Cluster that `url` is a node of; some is the sign that it is one.
+    cluster_nodes: tuple[Annotated[SecretStr, AfterValidator(forms.redis_url)], ...] = ()
 
 
 class Http(Section):

@@ -26,6 +26,7 @@ from hypothesis import settings
 
 from sync.sandbox import launch, postgres, stack, valkey
 from sync.sandbox.parts import Part
+from tests.cluster import Cluster, cluster
 from tests.ports import free_port
 from tests.proofs.codec import Codec
 
@@ -157,6 +158,20 @@ async def redis_url(redis_server: str) -> AsyncIterator[str]:
     await client.flushall()
     yield redis_server
     await client.aclose()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster_server(server_folder: Path) -> AsyncIterator[Cluster]:
+    """The worker's Redis Cluster of three masters."""
+    async with cluster(server_folder / "cluster") as (found, _):
+        yield found
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def cluster_urls(cluster_server: Cluster) -> list[str]:
+    """The URLs of the nodes of an empty Redis Cluster."""
+    await cluster_server.empty()
+    return cluster_server.urls
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

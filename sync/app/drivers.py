@@ -148,7 +148,8 @@ def open_shared(config: Config, metrics: Metrics, stack: AsyncExitStack) -> tupl
     """Who is online, and hints to other processes: in Redis for all of them, or in this one's memory."""
     if config.redis is None:
         return MemoryPresence(), MemoryBus()
-    link = RedisLink(config.redis.url.get_secret_value(), observer=metrics)
+    nodes = [node.get_secret_value() for node in config.redis.cluster_nodes]
+    link = RedisLink(config.redis.url.get_secret_value(), cluster=nodes, observer=metrics)
     stack.push_async_callback(link.close)
     bus = RedisBus(link)
     stack.push_async_callback(bus.close)

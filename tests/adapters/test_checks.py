@@ -386,3 +386,11 @@ async def test_a_key_that_cannot_sign_is_named(tmp_path: Path, content: bytes, l
     (found,) = await checks.apns(key_in(key), [])
     assert found.level is level
     assert found.field == (None if level is Level.OK else "apns.key_file")
+
+
+async def test_a_cluster_is_told_from_a_single_redis(redis_url: str, cluster_urls: list[str]) -> None:
+    for url, cluster in ((redis_url, False), (cluster_urls[0], True)):
+        (well,) = await checks.redis(url, cluster=cluster)
+        assert well.level is checks.Level.OK
+        (other,) = await checks.redis(url, cluster=not cluster)
+        assert (other.level, other.field) == (checks.Level.NOTE, "redis.cluster_nodes")

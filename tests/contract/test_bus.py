@@ -1,4 +1,4 @@
-"""The contract of `Bus`, on the one in memory and the one in Redis."""
+"""The contract of `Bus`, on the one in memory, the one in Redis and the one in a Redis Cluster."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,6 +9,7 @@ import pytest_asyncio
 from sync.adapters.memory import MemoryBus
 from sync.adapters.redis import Link, RedisBus
 from sync.ports import Bus, Hint
+from tests.cluster import warm
 from tests.contract.fakes_observer import RecordingObserver
 
 
@@ -30,12 +31,14 @@ class Ear:
         return self._heard.empty()
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=["memory", "redis"])
-async def bus(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Bus]:
+@pytest_asyncio.fixture(loop_scope="session", params=["memory", "redis", "cluster"])
+async def bus(request: pytest.FixtureRequest, redis_url: str, cluster_urls: list[str]) -> AsyncIterator[Bus]:
     if request.param == "memory":
         yield MemoryBus()
         return
-    link = Link(redis_url, observer=RecordingObserver())
+    urls = [redis_url] if request.param == "redis" else cluster_urls
+    link = Link(urls[0], cluster=urls[1:], observer=RecordingObserver())
+    await warm(link)
     player = RedisBus(link)
     yield player
     await player.close()

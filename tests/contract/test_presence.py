@@ -1,4 +1,4 @@
-"""The contract of `Presence`, on the one in memory and the one in Redis."""
+"""The contract of `Presence`, on the one in memory, the one in Redis and the one in a Redis Cluster."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from sync.adapters.memory import MemoryPresence
 from sync.adapters.redis import Link, RedisPresence
 from sync.model.event import FeedPosition, Session, SessionChange, SessionEvent, SessionState
 from sync.ports import Presence
+from tests.cluster import warm
 from tests.contract.fakes_observer import RecordingObserver
 
 HOST, ANN, BEN = "ex.org", "ann@ex.org", "ben@ex.org"
@@ -28,13 +29,15 @@ def event(
     return SessionEvent(position=position, account=account, at=AT, resource=resource, change=change, acked_at=acked_at)
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=["memory", "redis"])
-async def presence(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Presence]:
+@pytest_asyncio.fixture(loop_scope="session", params=["memory", "redis", "cluster"])
+async def presence(request: pytest.FixtureRequest, redis_url: str, cluster_urls: list[str]) -> AsyncIterator[Presence]:
     if request.param == "memory":
         yield MemoryPresence()
         return
+    urls = [redis_url] if request.param == "redis" else cluster_urls
     observer = RecordingObserver()
-    link = Link(redis_url, observer=observer)
+    link = Link(urls[0], cluster=urls[1:], observer=observer)
+    await warm(link, HOST)
     player = RedisPresence(link, observer=observer)
     yield player
     await player.close()

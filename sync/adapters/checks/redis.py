@@ -8,8 +8,8 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from sync.adapters.checks.finding import LIMIT_SECONDS, Finding, note, ok
 
 
-async def redis(url: str | None) -> list[Finding]:
-    """`url` None: not configured."""
+async def redis(url: str | None, *, cluster: bool = False) -> list[Finding]:
+    """`url` None: not configured. `cluster`: it is said to be a node of one."""
     if url is None:
         return [note("redis", "not configured: presence is kept in this one process, run only one")]
     client = Redis.from_url(
@@ -18,6 +18,7 @@ async def redis(url: str | None) -> list[Finding]:
     try:
         await client.ping()
         server = await client.info("server")
+        clustered = bool((await client.info("cluster")).get("cluster_enabled"))
         policy = (await client.info("memory")).get("maxmemory_policy", "noeviction")
     except (RedisError, OSError, TimeoutError) as error:
         return [note("redis", f"{_why(error)}; the service runs on, presence is unknown meanwhile", "redis.url")]
@@ -28,6 +29,9 @@ async def redis(url: str | None) -> list[Finding]:
         return [
             note("redis", f"{version} answers, but evicts keys ({policy}): users then count as offline", "redis.url")
         ]
+    if clustered is not cluster:
+        said = "is a node of a cluster: name others" if clustered else "is no node of a cluster: name none"
+        return [note("redis", f"{version} answers, but {said}", "redis.cluster_nodes")]
     return [ok("redis", f"{version} answers")]
 
 

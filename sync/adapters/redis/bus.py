@@ -16,7 +16,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from sync.adapters.redis.link import FAILURES, READ_SECONDS, WRITE_SECONDS, Link, pool
+from sync.adapters.redis.link import FAILURES, READ_SECONDS, WRITE_SECONDS, Link
+from sync.adapters.redis.nodes import pool
 from sync.ports import Hint
 
 VERSION = 1
@@ -70,21 +71,22 @@ class RedisBus:
 
     async def _listen(self) -> None:
         """Listen, for ever. Each failure leads to a new connection and a new subscription of everything."""
-        client = Redis(connection_pool=pool(self._link.url, read_seconds=WRITE_SECONDS))
-        try:
-            while True:
-                try:
-                    async with client.pubsub() as pubsub:
-                        await self._follow(pubsub)
-                except FAILURES as error:
-                    if not self._failures:
-                        log.info("bus_lost", error=type(error).__name__)
-                self._lose()
-                await asyncio.sleep(_PAUSES_SECONDS[min(self._failures, len(_PAUSES_SECONDS) - 1)])
-                self._failures += 1
-        finally:
-            await client.aclose()
-            await client.connection_pool.disconnect()
+        while True:
+            url = self._link.nodes.url
+            client = Redis(connection_pool=pool(url, read_seconds=WRITE_SECONDS))
+            try:
+                async with client.pubsub() as pubsub:
+                    await self._follow(pubsub)
+            except FAILURES as error:
+                self._link.nodes.passed_over(url)
+                if not self._failures:
+                    log.info("bus_lost", error=type(error).__name__)
+            finally:
+                await client.aclose()
+                await client.connection_pool.disconnect()
+            self._lose()
+            await asyncio.sleep(_PAUSES_SECONDS[min(self._failures, len(_PAUSES_SECONDS) - 1)])
+            self._failures += 1
 
     async def _follow(self, pubsub: PubSub) -> None:
         """Subscribe to every topic and hear until it fails; raises what it fails with."""

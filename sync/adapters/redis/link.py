@@ -7,22 +7,20 @@ and one when it is back. Refuses to know what the commands mean.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from sync.adapters.redis.nodes import Nodes
 from sync.ports import Observer
 
 READ_SECONDS = 0.1  # a query or a push decision waits for it
 WRITE_SECONDS = 0.25  # nobody waits for it, and a lost write costs a resynchronisation
 BULK_SECONDS = 2.0  # a chunk of a resynchronisation
 
-_CONNECTIONS = 16
 _PAUSE_SECONDS = (1.0, 2.0, 5.0)  # after the first, second and any further failure in a row
 FAILURES = (RedisError, OSError, TimeoutError)
 
@@ -31,17 +29,29 @@ log = structlog.get_logger(__name__)
 
 
 class Link:
-    """Connections made when needed. `monotonic` is the clock of the breaker."""
+    """Connections made when needed. `cluster`: further nodes of the Redis Cluster that `url` is one of. `monotonic` is
+    the clock of the breaker.
+    """
 
-    def __init__(self, url: str, *, observer: Observer, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.url = url
+    def __init__(
+        self,
+        url: str,
+        *,
+        cluster: Sequence[str] = (),
+        observer: Observer,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.nodes = Nodes((url, *cluster), read_seconds=BULK_SECONDS)
         self._observer, self._monotonic = observer, monotonic
-        self._client = Redis(connection_pool=pool(url, read_seconds=BULK_SECONDS))
         self._failures = 0
         self._closed_until = 0.0
 
-    async def run(self, command: Callable[[Redis], Awaitable[Answer]], seconds: float) -> Answer | None:
-        """The command's answer, or None: Redis failed, was too slow, or is being left alone."""
+    async def run(
+        self, command: Callable[[Redis], Awaitable[Answer]], seconds: float, about: str = ""
+    ) -> Answer | None:
+        """The command's answer, or None: Redis failed, was too slow, or is being left alone. `about`: the host whose
+        keys it names.
+        """
         now = self._monotonic()
         if now < self._closed_until:
             return None
@@ -49,7 +59,7 @@ class Link:
             self._closed_until = now + self._pause()
         try:
             async with asyncio.timeout(seconds):
-                answer = await command(self._client)
+                answer = await self.nodes.run(command, about)
         except FAILURES as error:
             self._failed(type(error).__name__)
             return None
@@ -58,8 +68,7 @@ class Link:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
-        await self._client.connection_pool.disconnect()
+        await self.nodes.close()
 
     def _pause(self) -> float:
         return _PAUSE_SECONDS[min(self._failures, len(_PAUSE_SECONDS)) - 1]
@@ -78,16 +87,3 @@ class Link:
         self._failures, self._closed_until = 0, 0.0
         self._observer.dependency("redis", True)
         self._observer.breaker("redis", False)
-
-
-def pool(url: str, *, read_seconds: float | None) -> BlockingConnectionPool:
-    """Connections that fail fast and never retry by themselves."""
-    return BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=READ_SECONDS,
-        socket_connect_timeout=READ_SECONDS,
-        socket_timeout=read_seconds,
-        socket_keepalive=not url.startswith("unix:"),
-        retry=Retry(NoBackoff(), 0),
-    )

@@ -7,6 +7,9 @@ presence is unknown until the next `reset`. Decides nothing about what presence 
 
 convsync:1:vouched:{host}   "generation:writes", expires       convsync:1:online:{host}   accounts with a hash
 convsync:1:sessions:{account}   resource → msgpack [2, state, acked µs or nil]; [1, state] of former versions is read
+
+A Redis Cluster has all keys of a host on one node, so that they change together: convsync:1:sessions:{host}:account
+there.
 """
 
 import asyncio
@@ -61,12 +64,17 @@ class RedisPresence:
         return (await self.sessions_of([account]))[account]
 
     async def sessions_of(self, accounts: Collection[str]) -> Mapping[str, tuple[Session, ...] | None]:
+        by_host: dict[str, list[str]] = defaultdict(list)
+        for account in accounts:
+            # One server answers for all hosts at a time, a cluster for each.
+            by_host[domain(account) if self._link.nodes.cluster else ""].append(account)
         found: dict[str, tuple[Session, ...] | None] = {}
-        for chunk in _chunks(list(accounts), _LOOK):
-            found |= await self._look(chunk)
+        for host, theirs in by_host.items():
+            for chunk in _chunks(theirs, _LOOK):
+                found |= await self._look(host, chunk)
         return found
 
-    async def _look(self, accounts: Sequence[str]) -> dict[str, tuple[Session, ...] | None]:
+    async def _look(self, about: str, accounts: Sequence[str]) -> dict[str, tuple[Session, ...] | None]:
         hosts = list({domain(account) for account in accounts})
 
         async def look(redis: Redis) -> list[object]:
@@ -74,10 +82,10 @@ class RedisPresence:
                 for host in hosts:
                     pipe.get(_vouched(host))
                 for account in accounts:
-                    pipe.hgetall(_sessions(account))
+                    pipe.hgetall(self._sessions(account))
                 return await pipe.execute()
 
-        answer = await self._link.run(look, READ_SECONDS)
+        answer = await self._link.run(look, READ_SECONDS, about)
         if answer is None:
             self._observer.presence_unknown("no-answer")
             return dict.fromkeys(accounts)
@@ -123,16 +131,19 @@ class RedisPresence:
                 async def fill(redis: Redis, chunk: Sequence[tuple[str, Sequence[Session]]] = chunk) -> bool:
                     async with redis.pipeline(transaction=True) as pipe:
                         for account, each in chunk:
-                            pipe.hset(_sessions(account), mapping={one.resource: _packed(one) for one in each})
+                            pipe.hset(self._sessions(account), mapping={one.resource: _packed(one) for one in each})
                         pipe.sadd(_online(host), *(account for account, _ in chunk))
                         await pipe.execute()
                     return True
 
-                if not await self._link.run(fill, BULK_SECONDS):
+                if not await self._link.run(fill, BULK_SECONDS, host):
                     return
             generation = secrets.token_hex(8)
             marker = f"{generation}:0"
-            if await self._link.run(lambda redis: redis.set(_vouched(host), marker, ex=KEEP_SECONDS), BULK_SECONDS):
+            kept = await self._link.run(
+                lambda redis: redis.set(_vouched(host), marker, ex=KEEP_SECONDS), BULK_SECONDS, host
+            )
+            if kept:
                 self._left[host] = (generation, 0)
             else:
                 self._torn[host] = generation
@@ -161,16 +172,16 @@ class RedisPresence:
             async with redis.pipeline(transaction=True) as pipe:
                 pipe.eval(_VOUCH, 1, _vouched(host), before, after, str(KEEP_SECONDS))
                 for event in events:
-                    _change(pipe, host, event)
+                    self._change(pipe, host, event)
                 return bool((await pipe.execute())[0])
 
-        if await self._link.run(write, seconds):
+        if await self._link.run(write, seconds, host):
             self._left[host] = (generation, count + 1)
         else:
             self._torn[host] = self._left.pop(host)[0]
 
     async def _unvouch(self, host: str) -> bool:
-        return await self._link.run(lambda redis: redis.delete(_vouched(host)), WRITE_SECONDS) is not None
+        return await self._link.run(lambda redis: redis.delete(_vouched(host)), WRITE_SECONDS, host) is not None
 
     async def _forget(self, host: str) -> bool:
         """Delete the marker, then every hash of the host. The index loses an account in the same step as its hash."""
@@ -180,15 +191,28 @@ class RedisPresence:
             async with redis.pipeline(transaction=True) as pipe:
                 pipe.delete(_vouched(host))
                 if accounts:
-                    pipe.delete(*(_sessions(account.decode()) for account in accounts))
+                    pipe.delete(*(self._sessions(account.decode()) for account in accounts))
                     pipe.srem(_online(host), *accounts)
                 await pipe.execute()
             return len(accounts)
 
-        while (deleted := await self._link.run(some, BULK_SECONDS)) is not None:
+        while (deleted := await self._link.run(some, BULK_SECONDS, host)) is not None:
             if deleted == 0:
                 return True
         return False
+
+    def _sessions(self, account: str) -> str:
+        if self._link.nodes.cluster:
+            return f"convsync:1:sessions:{{{domain(account)}}}:{account}"
+        return f"convsync:1:sessions:{{{account}}}"
+
+    def _change(self, pipe: Pipeline, host: str, event: SessionEvent) -> None:
+        session = becomes(event)
+        if session is None:
+            pipe.hdel(self._sessions(event.account), event.resource)
+        else:
+            pipe.hset(self._sessions(event.account), event.resource, _packed(session))
+            pipe.sadd(_online(host), event.account)
 
     def _believed(self, host: str, marker: str) -> bool:
         """In place of our own marker only our own; otherwise another process's, but not one that we left torn. A count
@@ -211,19 +235,6 @@ def _vouched(host: str) -> str:
 
 def _online(host: str) -> str:
     return f"convsync:1:online:{{{host}}}"
-
-
-def _sessions(account: str) -> str:
-    return f"convsync:1:sessions:{{{account}}}"
-
-
-def _change(pipe: Pipeline, host: str, event: SessionEvent) -> None:
-    session = becomes(event)
-    if session is None:
-        pipe.hdel(_sessions(event.account), event.resource)
-    else:
-        pipe.hset(_sessions(event.account), event.resource, _packed(session))
-        pipe.sadd(_online(host), event.account)
 
 
 def _packed(session: Session) -> bytes:
