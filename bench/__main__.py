@@ -18,6 +18,7 @@ from bench import (
     push,
     queries,
     report,
+    restart,
     rooms,
     scale,
     sessions,
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Run] = {
     "memory": memory.run,
     "feed": feed.run,
     "takeover": takeover.run,
+    "restart": restart.run,
 }
 
 

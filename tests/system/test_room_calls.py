@@ -1,7 +1,7 @@
 """Calls into rooms of this server (XEP-0482), from a real client's invite to the members' phones and lists."""
 
 from sync.protocol.names import CONVSYNC, SYNC
-from tests.system.box import Box
+from tests.system.box import Box, eventually
 from tests.system.person import STORE, Person, Phone
 from tests.system.room import Room, people
 
@@ -92,7 +92,13 @@ async def test_a_member_that_is_put_out_while_it_rings(box: Box) -> None:
     call = await invite(room, alice)
     assert await states(box, call, bob, carol) == ["ringing", "ringing"]
     await room.admit(bob, affiliation="outcast")
-    assert await states(box, call, bob, carol) == ["closed", "ringing"]
+
+    async def put_out() -> bool:
+        """ejabberd's room answers before its module hears of it."""
+        return await states(box, call, bob, carol) == ["closed", "ringing"]
+
+    assert await put_out() or box.server == "ejabberd"
+    await eventually(put_out)
     await step(room, alice, "left", call)  # nobody has come, and the caller goes
     assert await states(box, call, alice, carol) == ["ended", "missed"]
     await box.sound(alice.account, bob.account, carol.account)
