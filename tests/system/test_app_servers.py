@@ -285,7 +285,7 @@ async def test_an_app_server_that_says_nothing_holds_up_nobody(box: Box) -> None
         assert reasons.get("no-answer") == "queued", reasons
         return True
 
-    await eventually(look, seconds=15)
+    await eventually(look, seconds=60)
     silent = [device for device in await rows(box, ann.account) if device["app"] == mute.jid]
     assert [device["failures"] for device in silent] == [0]
 

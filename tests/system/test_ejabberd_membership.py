@@ -36,6 +36,7 @@ async def test_joining_and_leaving_is_told_for_the_first_and_the_last_session(ca
     await enter(laptop, cast.room, "Bob")
     await leave(cast.bob, cast.room, "Bob")
     assert await cast.said() == []
+    cast.ann.received.clear()
     await laptop.close()  # without leaving
     await cast.ann.wait_for(lambda e: e.get("from") == f"{cast.room}/Bob" and e.get("type") == "unavailable", past=True)
     assert await cast.said() == ["change: bob none left"]
