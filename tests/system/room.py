@@ -89,6 +89,7 @@ class Room:
         """XEP-0492, in a bookmark of the room."""
         extensions = f"<extensions><notify xmlns='{NOTIFY}'><{setting}/></notify></extensions>"
         await person.publish(BOOKMARKS, self.jid, f"<conference xmlns='{BOOKMARKS}'>{extensions}</conference>")
+        await person.fresh()  # what is said in the room comes by another stream than this
 
 
 async def people(box: Box, count: int) -> list[Person]:

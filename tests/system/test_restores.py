@@ -22,7 +22,7 @@ from tests.system.box import Box, boxed, eventually
 from tests.system.person import Listing, Person
 from tests.system.xmpp_client import StanzaError
 
-pytestmark = pytest.mark.timeout(300)  # on a machine with much else to do
+pytestmark = pytest.mark.timeout(1200)  # three sandboxes, one behind the other, on a machine with much else to do
 HOSTS = ("localhost", "conference%2elocalhost")  # as Prosody writes them
 
 

@@ -79,7 +79,6 @@ async def everything(box: Box, seed: int) -> None:
             await outcome(asker, request, box.ready["component"])
 
 
-@pytest.mark.timeout(180)
 async def test_every_stanza_on_the_wire(box: Box, codec: Codec) -> None:
     async with tapped(box) as tap:
         await everything(box, seed=5)
