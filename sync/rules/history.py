@@ -87,7 +87,7 @@ def ranked(
     floors: Mapping[ConversationKey, int],
     taken: Collection[Place] = (),
     *,
-    step: int = 1,
+    step: int,
 ) -> list[MessageEvent]:
     """The events with their ranks: the archive's time, higher than the one before, and in a conversation higher than
     what the archive has before it and is `known` (by conversation and archive key). `after`: the rank of the item
@@ -126,7 +126,7 @@ def key_of_event(event: MessageEvent) -> ConversationKey:
     return ConversationKey(event.account, event.peer, event.kind).plain
 
 
-def known_keys(events: Iterable[MessageEvent], *, several: bool = False) -> Keys:
+def known_keys(events: Iterable[MessageEvent], *, several: bool) -> Keys:
     """Which rows say what of these is known, and where it has its place."""
     events = list(events)
     archived = {
@@ -169,7 +169,7 @@ def own_markers(events: Sequence[MessageEvent], conduct: Conduct) -> tuple[list[
     return rest, markers
 
 
-def keys_of(events: Iterable[MessageEvent], past: Past, account: str, *, several: bool = False) -> Keys:
+def keys_of(events: Iterable[MessageEvent], past: Past, account: str, *, several: bool) -> Keys:
     """The rows that events of one account's archive may read or change."""
     wanted = Wanted(several=several)
     marks: set[Place] = set()

@@ -149,7 +149,7 @@ def test_what_a_room_says_is_not_for_apps_that_show_everything(filtering: bool, 
     assert unwanted_now(job(peer=TEA), device(), case, filtering=filtering) is why
 
 
-@pytest.mark.parametrize(("fetched", "why"), [(None, None), (after(-1), None), (after(1), Why.FETCHED)])
+@pytest.mark.parametrize(("fetched", "why"), [(None, None), (after(-1), None), (NOW, Why.FETCHED)])
 def test_a_phone_that_has_asked_knows_that_it_rings_no_more(fetched: datetime | None, why: Why | None) -> None:
     due, phone = job(kind=PushKind.CALL_END), device(fetched_at=fetched, fetched_version=900)
     assert reason_not_to(due, phone, account(), (), Books(now=after(2))) is why

@@ -7,17 +7,43 @@ from typing import Any
 
 import pytest
 
-from sync.model.books import Books
+from sync.model.books import Books, Writes
 from sync.model.bootstrap import Bootstrap, BootstrapState
-from sync.model.conversation import ConversationKey, Direction, Kind, key_of
-from sync.model.event import Body, Content, Displayed, FeedPosition, Mentions, MessageEvent, Nothing, RoomMessageEvent
+from sync.model.conversation import Behind, ConversationKey, Direction, Kind, LastMessage, Pointer, key_of
+from sync.model.event import (
+    Body,
+    Content,
+    Correction,
+    Displayed,
+    FeedPosition,
+    Mentions,
+    MessageEvent,
+    Nothing,
+    RoomMessageEvent,
+)
 from sync.model.room import nick_key
 from sync.rules import history
 from sync.rules.fold import Policies
 from sync.rules.history import SECOND
 from sync.rules.times import instant, microseconds
+from sync.rules.view import Conduct, Decision, View
 from tests.contract.fakes_store import MemoryStore, SetClock
-from tests.contract.samples import ANN, BOB, CAT, NOW, OF_TEA, TEA, WITH_BOB, after, message, owned, storing
+from tests.contract.samples import (
+    ANN,
+    BOB,
+    CAT,
+    NOW,
+    OF_TEA,
+    TEA,
+    WITH_BOB,
+    account,
+    after,
+    conversation,
+    last,
+    message,
+    owned,
+    storing,
+)
 from tests.core.rule_feed import stanza
 
 WITH_CAT = ConversationKey(ANN, CAT)
@@ -29,13 +55,12 @@ def item(content: Content, peer: str = BOB, kind: Kind = Kind.CHAT, at: int = 0,
         position=FeedPosition("example.org", "archive", "0", 1),
         account=ANN,
         at=instant(at),
-        direction=Direction.IN,
         peer=peer,
         sender=peer,
         content=content,
         stanza=stanza("x"),
         kind=kind,
-        **fields,
+        **({"direction": Direction.IN} | fields),
     )
 
 
@@ -118,8 +143,125 @@ def test_the_rows_that_a_page_may_read_or_change(several: bool) -> None:
     assert wanted.places == {(one, 11) for one in chats}
     sealed = {WITH_BOB, replace(WITH_BOB, kind=Kind.OMEMO_2)} if several else {WITH_BOB}
     assert wanted.marks == {(one, 7) for one in sealed}
+    assert wanted.archived == {(one, key_of("a1")) for one in sealed} | {(WITH_BOB, key_of("a3"))}
     assert wanted.behind == chats
     assert wanted.ids == {(one, key_of(name)) for one in chats for name in ("a1", "m1", "a9", "a2", "m5", "a3")}
+
+
+def test_places_begin_at_one_and_rooms_have_their_own() -> None:
+    (first,) = history.ranked([item(Body())], 0, {}, {}, step=1)
+    assert first.rank == 1
+    assert history.key_of_event(item(Body(), TEA, Kind.GROUP)) == ConversationKey(ANN, TEA, Kind.GROUP)
+
+
+@pytest.mark.parametrize("sending_reads", [False, True])
+def test_own_markers_go_by_themselves(sending_reads: bool) -> None:
+    marker, theirs = item(Displayed("m1", ()), direction=Direction.OUT), item(Displayed("m1", ()))
+    sent = [item(Body(), direction=Direction.OUT, archive_id=name) for name in ("a1", "a2")]
+    got, unnamed = item(Body(), archive_id="a3"), item(Body(), CAT, direction=Direction.OUT)
+    rest, markers = history.own_markers([marker, theirs, *sent, got, unnamed], Conduct(sending_reads=sending_reads))
+    assert rest == [theirs, *sent, got, unnamed]
+    wrote = replace(sent[1], content=Displayed("a2", ("a2",)), archive_id=None)
+    assert markers == ([marker, wrote] if sending_reads else [marker])
+
+
+# ---- what an item does ----------------------------------------------------------------------------------------------
+
+
+def view(**fields: Any) -> View:
+    return View(account=account(), key=WITH_BOB, **fields)
+
+
+@pytest.mark.parametrize(
+    ("rank", "known", "buried"),
+    [(7, False, False), (8, False, True), (9, False, True), (10, False, False), (8, True, False)],
+)
+def test_what_was_deleted_before_the_horizon_does_not_come_back(rank: int, known: bool, buried: bool) -> None:
+    event, before = item(Body(), archive_id="a1", rank=rank), view(conversation=conversation() if known else None)
+    done = history.recalled(before, event, history.Past(since=7, horizon=9), Conduct(), NOW)
+    assert (done.ignored == "buried") is buried
+
+
+@pytest.mark.parametrize(
+    ("rank", "read", "unread", "behind", "told"),
+    [
+        (7, Pointer(5, "a5"), 0, None, "a1"),
+        (8, Pointer(5, "a5"), 0, None, "a5"),  # behind the first contact
+        (5, Pointer(5, "a5"), 0, None, "a5"),  # it is there already
+        (6, Pointer(5, "a5"), 2, 2, "a1"),  # what is unread is behind
+        (6, Pointer(5, "a5"), 3, 2, "a5"),  # one of them would be passed
+        (6, Pointer(5, "a5"), 1, None, "a5"),
+    ],
+)
+def test_what_was_archived_before_the_first_contact_is_read(
+    rank: int, read: Pointer, unread: int, behind: int | None, told: str
+) -> None:
+    counts = {} if behind is None else {7: Behind(behind, 0, None)}
+    before = view(conversation=conversation(read=read, unread=unread), behind=counts)
+    found = history.read_along(before, item(Body(), archive_id="a1", rank=rank), history.Past(since=7), NOW)
+    assert found is not None
+    assert found.read.id == told
+
+
+@pytest.mark.parametrize(
+    ("fields", "rank", "behind"),
+    [
+        ({"conversation": conversation(read=Pointer(5, "a9"))}, 5, False),
+        ({"conversation": conversation(read=Pointer(5, "a9"))}, 6, True),
+        ({"found": (message(5, archive_key=key_of("a9")),)}, 5, False),
+        ({"found": (message(5, archive_key=key_of("a9")),)}, 6, True),
+        ({"beside": (message(5, archive_key=key_of("a9")),)}, 6, True),
+        ({"found": (message(1, archive_key=key_of("a1")),)}, 6, False),
+    ],
+)
+def test_what_the_own_storage_has_not_read(fields: dict[str, Any], rank: int, behind: bool) -> None:
+    past = history.Past(since=7, marked={WITH_BOB: "a9"})
+    assert history.is_behind_mark(view(**fields), past, rank) is behind
+    assert not history.is_behind_mark(view(**fields), history.Past(since=7), rank)
+
+
+@pytest.mark.parametrize(
+    ("shown", "known", "taken"),
+    [
+        (last(5, stanza=stanza("old")), True, True),
+        (last(5, stanza=stanza("x")), True, False),  # it is what is shown
+        (last(5, stanza=stanza("old"), retracted=True), True, False),
+        (last(6, stanza=stanza("old")), True, False),
+        (None, True, False),
+        (last(5, stanza=stanza("old")), False, False),
+    ],
+)
+def test_a_correction_that_was_taken_live_is_shown_again(shown: LastMessage | None, known: bool, taken: bool) -> None:
+    event = item(Correction("m1"), archive_id="a2", rank=9)
+    found = (message(5, message_key=key_of("m1")),) if known else ()
+    before = view(conversation=conversation(last=shown), found=found)
+    done = history.shown_again(before, Correction("m1"), event, NOW)
+    if not taken:
+        assert done == Decision(ignored="duplicate")
+        return
+    assert done.after is not None
+    assert done.after.conversation is not None
+    assert done.after.conversation.last == replace(shown, stanza=stanza("x"))
+    assert done.after.conversation.version == done.after.account.version > 1000
+
+
+# ---- pages ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_restored_for_who_is_gone() -> None:
+    done = history.restore([], history.Past(since=7), None, Books(now=NOW), Policies())
+    assert (done.writes, done.value.gone) == (Writes(), True)
+
+
+def test_a_page_counts_what_it_found_and_later_places_are_higher() -> None:
+    rank = microseconds(NOW) + 50
+    known = message(3, archive_key=key_of("a3"))
+    page = [item(Body(), archive_id=f"a{n}", rank=place) for n, place in ((1, 1), (3, 3), (4, rank))]
+    books = Books(now=NOW, accounts={ANN: account()}, messages={WITH_BOB: [known]})
+    done = history.restore(page, history.Past(since=2), ROW, books, Policies())
+    assert (done.value.messages, dict(done.value.ignored), done.value.gone) == (2, {"duplicate": 1}, False)
+    assert done.writes.bootstraps == [replace(ROW, restored=11)]
+    assert [owner.version > rank for owner in done.writes.accounts] == [True]
 
 
 # ---- cursors --------------------------------------------------------------------------------------------------------

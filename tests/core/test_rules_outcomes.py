@@ -5,16 +5,29 @@ devices that get too much, attempts that are long over.
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from sync.model.books import Books
+from sync.model.conversation import Kind
 from sync.model.device import Device, JobState, Lane, PushJob, PushKind
 from sync.model.push import PushOutcome, Verdict
 from sync.rules.fold import Policies
-from sync.rules.outcomes import Answer, back_off, settle_all
+from sync.rules.jobs import job_id, shared
+from sync.rules.outcomes import (
+    Answer,
+    alerts_at_once,
+    back_off,
+    is_dead,
+    queued_beside,
+    repeated,
+    settle,
+    settle_all,
+    standing_in,
+)
 from sync.rules.wishes import WakePolicy
-from tests.contract.samples import ANN, NOW, account, after, call_job, device, job, token
+from tests.contract.samples import ANN, BOB, CAT, NOW, TEA, WITH_BOB, account, after, call_job, device, job, token
 
 FILTERING = Policies(wakes=WakePolicy(filtering_apps=frozenset({"chat"})))
 PHONE = device(voip_token=token("voip"))
@@ -150,3 +163,116 @@ def test_a_call_that_is_throttled_goes_again_at_once_and_once_only() -> None:
     late = replace(ring, deadline=after(10) + timedelta(seconds=0.1))
     _, now = settled([late], answer(late, Verdict.THROTTLED))
     assert now[ring.job_id].outcome == "throttled"
+
+
+# ---- one answer -----------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_has_what_the_vendor_said() -> None:
+    one = left()
+    ruling, now = settled([one], answer(one, Verdict.REJECTED, status=400, reason="BadTopic"))
+    kept = now[one.job_id]
+    assert (kept.outcome, kept.status, kept.reason, kept.done_at) == ("rejected", 400, "BadTopic", after(10))
+    assert ruling.value == ()
+
+
+def test_so_has_what_goes_again() -> None:
+    one = left()
+    _, now = settled([one], answer(one, Verdict.RETRY, status=503, reason="Shutdown"))
+    kept = now[one.job_id]
+    assert (kept.state, kept.status, kept.reason) == (JobState.QUEUED, 503, "Shutdown")
+
+
+@pytest.mark.parametrize(("deadline", "state"), [(12, JobState.DONE), (13, JobState.QUEUED)])
+def test_nothing_goes_again_at_its_deadline(deadline: int, state: JobState) -> None:
+    one = left(deadline=after(deadline))
+    _, now = settled([one], answer(one, Verdict.RETRY))
+    assert now[one.job_id].state is state
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "removed"),
+    [("j1", Verdict.DEAD_TOKEN, True), ("j1", Verdict.ACCEPTED, False), ("?", Verdict.DEAD_TOKEN, False)],
+)
+def test_an_answer_says_whether_it_removed_a_token(name: str, verdict: Verdict, removed: bool) -> None:
+    books = Books(now=NOW, accounts={ANN: account(devices=1)}, devices={ANN: [PHONE]}, jobs={ANN: [left()]})
+    assert settle(job(name).job_id, ANN, PushOutcome(verdict=verdict), books, FILTERING).value is removed
+
+
+def test_a_token_that_is_gone_may_be_another_devices() -> None:
+    ring = ringing()
+    ruling, _ = settled([ring], answer(ring, Verdict.DEAD_TOKEN))
+    assert ruling.writes.devices == ruling.writes.retokened == [replace(PHONE, voip_token=None)]
+
+
+@pytest.mark.parametrize(("since", "dead"), [(0, False), (1, True)])
+def test_a_token_that_was_registered_in_that_instant_lives(since: int, dead: bool) -> None:
+    outcome = PushOutcome(verdict=Verdict.DEAD_TOKEN, dead_since_at=after(since))
+    assert is_dead(PHONE, left(), outcome) is dead
+
+
+def test_a_ring_that_failed_hurries_its_own_alert_alone() -> None:
+    ring = ringing()
+    alert = call_job("alert", kind=PushKind.CALL_FALLBACK, voip=False, not_before=after(8))
+    others = [
+        replace(alert, sid="s2"),
+        replace(alert, device_id="tablet"),
+        replace(alert, state=JobState.DONE),
+        replace(alert, kind=PushKind.CALL_END),
+    ]
+    assert alerts_at_once(ring, [ring, *others, alert], after(1)) == [replace(alert, not_before=after(1))]
+
+
+# ---- wakes that stand for others ------------------------------------------------------------------------------------
+
+
+def test_what_was_queued_beside_a_wake() -> None:
+    wake, beside = left("wake"), job("beside")
+    others = [job("kind", kind=PushKind.READ), job("device", device_id="tablet"), left("gone")]
+    assert queued_beside(wake, [wake, *others, beside]) == beside
+    assert queued_beside(wake, [wake, *others]) is None
+
+
+@pytest.mark.parametrize("kind", [PushKind.MISSED, PushKind.CALL])
+def test_no_call_stands_for_another(kind: PushKind) -> None:
+    one, other = (job(name, kind=kind, sid=name) for name in ("s1", "s2"))
+    assert queued_beside(replace(one, state=JobState.ATTEMPTED), [one, other][1:]) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"), [("u", "u", "u"), ("w", "u", "w"), ("u", "w", "w"), (None, "u", "u"), (None, None, None)]
+)
+def test_the_louder_place_is_kept(old: str | None, new: str | None, told: str | None) -> None:
+    assert standing_in(job(collapse=new), left(collapse=old), NOW).collapse == told
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [(None, None, None), (3, None, 3), (None, 4, 4), (5, 4, 5)])
+def test_the_newest_message_is_meant(old: int | None, new: int | None, told: int | None) -> None:
+    assert standing_in(job(target_rank=new), left(target_rank=old), NOW).target_rank == told
+
+
+@pytest.mark.parametrize(("peer", "told"), [(BOB, BOB), (CAT, "")])
+def test_it_names_the_conversation_where_both_are_of_it(peer: str, told: str) -> None:
+    assert standing_in(job(), left(peer=peer), NOW).peer == told
+
+
+def test_what_is_of_two_conversations_is_of_none() -> None:
+    both = shared(job(peer=TEA, about=Kind.GROUP), WITH_BOB)
+    assert (both.conversation, both.peer, both.about, both.joined) == (None, "", Kind.CHAT, 1)
+
+
+# ---- repetitions ----------------------------------------------------------------------------------------------------
+
+
+def test_a_repetition_is_a_job_of_its_own() -> None:
+    wake = left(attempts=2, joined=3, status=200, reason="?", repeat=0)
+    books = Books(now=after(10))
+    (again,) = repeated(wake, PHONE, [wake, job("read", kind=PushKind.READ)], books, FILTERING)
+    made = job(repeat=1, created_at=after(10), not_before=after(70))
+    assert again == replace(made, job_id=job_id(PHONE, PushKind.MESSAGE, 5, 1))
+    assert UUID(again.job_id).version == 4
+    for more in (job("next"), replace(again, job_id="?")):
+        assert repeated(wake, PHONE, [wake, more], books, FILTERING) == []
+    (last,) = repeated(replace(wake, repeat=1), PHONE, [wake, job("next", device_id="tablet")], books, FILTERING)
+    assert (last.repeat, last.not_before) == (2, after(610))
+    assert repeated(replace(wake, repeat=2), PHONE, [wake], books, FILTERING) == []
