@@ -32,6 +32,7 @@ from sync.model.errors import StoreUnavailable
 from sync.model.event import FeedPosition
 from sync.ports import Store
 from sync.protocol.survey import encode_survey
+from sync.service.arrivals import Arrivals
 from sync.service.attendance import Attendance
 from sync.service.bootstrap import Bootstrapper
 from sync.service.bridge import Bridge
@@ -81,6 +82,7 @@ class Service:
             policies=self._policies,
             due=self._pusher.committed,
             commit=self._pusher.transact,
+            arrivals=Arrivals(self._feeds, lambda: self._ingest),
         )
         self._ingest = self._make_ingest(store)
         self._timers = Timers(

@@ -87,7 +87,7 @@ class Ring:
 @dataclass(slots=True, kw_only=True)
 class Report:
     """What a batch did, told after its commit. `rooms`: those that have, or may have, entries to fan out. `farewells`:
-    accounts that were removed, with the devices that they had.
+    accounts that were removed, with the devices that they had. `strangers`: members of a room without an account.
     """
 
     taken: int = 0
@@ -99,6 +99,7 @@ class Report:
     rings: list[Ring] = field(default_factory=list)
     rooms: set[str] = field(default_factory=set)
     farewells: list[tuple[Account, Sequence[Device]]] = field(default_factory=list)
+    strangers: set[str] = field(default_factory=set)
 
 
 def take(events: Sequence[Event], books: Books, policies: Policies) -> Ruling[Report]:
@@ -196,6 +197,7 @@ class Fold:
     def deliver(self, member: RoomMember, entry: RoomEntry) -> None:
         """An entry of a room, to one member."""
         if member.account not in self._accounts:
+            self.report.strangers.add(member.account)
             return
         key = ConversationKey(member.account, entry.room, Kind.GROUP)
         view = self._view(key, calls=calls_told(member, entry, self._calls))
@@ -218,8 +220,7 @@ class Fold:
         """Something that the owner asks for; the conversation where it is not as it was."""
         view = self._view(key, ids=ids)
         view = replace(view, behind=self._shelf.behind(key, [message.rank for message in view.found]))
-        decision = rule(view)
-        self._apply(decision)
+        self._apply(decision := rule(view))
         return decision.after.conversation if decision.after is not None else None
 
     def recall_room(self, event: RoomMessageEvent) -> None:
@@ -297,9 +298,8 @@ class Fold:
         """Kept aside; the account's clients start over, since what it would have changed is unknown (docs/feed.md
         §7).
         """
-        self._out.quarantined.append(
-            Quarantined(position=event.position, account=event.account, why=event.why, event=event.xml)
-        )
+        kept = Quarantined(position=event.position, account=event.account, why=event.why, event=event.xml)
+        self._out.quarantined.append(kept)
         if event.room:
             self._lobby.lose(event.account)
             self._out.lost_hosts.append(LostHost(host=event.account, version=microseconds(self._now)))

@@ -2,7 +2,8 @@
 
 An entry is committed once, in the room's lane; from then on it is owed. Chunks of members take all entries that they
 lack in one ordinary transaction each; a chunk that is repeated changes nothing. Rooms take turns, and a chunk is small,
-so that one-to-one traffic passes between. A member who asks is served before its turn.
+so that one-to-one traffic passes between. A member who asks is served before its turn. Whoever has no account yet
+but is expected is served last; the room goes on then, others do not wait for it.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from sync.model.room import EntryKind, RoomEntry, RoomMember
 from sync.ports import Clock, Observer, Rooms, Store
 from sync.rules.fold import Policies, Report, fan_out
 from sync.rules.view import reset
+from sync.service.arrivals import Arrivals
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ RETRY_SECONDS = 1.0
 
 class FanOut:
     """The rooms that owe their members something. `due` is told of chunks with push jobs. `commit` in place of the
-    store's `transact`.
+    store's `transact`. Without `arrivals` nobody is expected.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class FanOut:
         policies: Policies,
         due: Callable[[Report], None],
         commit: Callable[[Keys, Rule[Report]], Awaitable[Report]] | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
-        self._store, self._rooms, self._due = store, rooms, due
+        self._store, self._rooms, self._due, self._arrivals = store, rooms, due, arrivals
         self._commit = commit or store.transact
         self._clock, self._observer, self._policies = clock, observer, policies
         self._pending: dict[str, int] = {}  # in the order of their turns: how often something was owed anew
+        self._held: dict[str, asyncio.Task[None]] = {}  # of those the rooms that wait for a member to be known
         self._known = asyncio.Event()  # what an earlier process left owing is in `_pending`
         self._owing, self._paid = asyncio.Event(), asyncio.Event()
         self._leading = asyncio.Event()
@@ -71,20 +75,26 @@ class FanOut:
         self._leading.clear()
         self._known.clear()
         self._pending.clear()
+        for task in self._held.values():
+            task.cancel()
         self._owing.set()  # nobody waits for new entries: at the next lead everything is looked up again
 
     async def run(self) -> None:
         """Serve while this process leads, until cancelled."""
-        while True:
-            await self._leading.wait()
-            try:
-                if not self._known.is_set():
-                    await self._look_up()
-                else:
-                    await self._turn()
-            except StoreUnavailable as error:
-                log.warning("the database is away, rooms wait", extra={"reason": str(error)})
-                await self._clock.sleep(RETRY_SECONDS)
+        async with asyncio.TaskGroup() as late:
+            while True:
+                await self._leading.wait()
+                try:
+                    if not self._known.is_set():
+                        await self._look_up()
+                    else:
+                        await self._turn(late)
+                except StoreUnavailable as error:
+                    await self._away(error)
+
+    async def _away(self, error: StoreUnavailable) -> None:
+        log.warning("the database is away, rooms wait", extra={"reason": str(error)})
+        await self._clock.sleep(RETRY_SECONDS)
 
     async def _look_up(self) -> None:
         """What an earlier process left. Who has led meanwhile may have left more."""
@@ -94,38 +104,81 @@ class FanOut:
             self.owe(left)
             self._known.set()
 
-    async def _turn(self) -> None:
+    async def _turn(self, late: asyncio.TaskGroup) -> None:
         """The next room, one pass. It stays pending meanwhile: who asks then must be given what it owes."""
-        if not self._pending:
+        room = next((room for room in self._pending if room not in self._held), None)
+        if room is None:
             self._owing.clear()
-            self._paid.set()
+            if not self._pending:
+                self._paid.set()
             await self._owing.wait()
             return
-        room = next(iter(self._pending))
         before = self._pending[room]
-        more = await self._pass(room)
+        entries = await self._rooms.entries(room, 0, ENTRIES)
+        awaited = await self._pass(room, entries) if entries else []
+        if not awaited or self._arrivals is None:
+            await self._end(room, before, entries)
+        elif room in self._pending:  # else it is the next leader's
+            task = late.create_task(self._hold(self._arrivals, room, before, entries, awaited), name="fan-out-late")
+            self._held[room] = task
+            task.add_done_callback(partial(self._released, room))
+
+    async def _end(self, room: str, before: int, entries: Sequence[RoomEntry]) -> None:
+        """Every member has these entries. There may be more, and there are where something was owed since `before`."""
+        if entries:
+            await self._rooms.fanned(room, entries[-1].rank)
         after = self._pending.pop(room, 0)
-        if more or after > before:
+        if len(entries) == ENTRIES or after > before:
             self._pending[room] = after
         self._observer.rooms_pending(len(self._pending))
 
-    async def _pass(self, room: str) -> bool:
-        """The oldest entries of a room to all of its members; True when there may be more."""
-        entries = await self._rooms.entries(room, 0, ENTRIES)
-        if not entries:
-            return False
-        began, count = perf_counter(), 0
+    async def _hold(
+        self,
+        arrivals: Arrivals,
+        room: str,
+        before: int,
+        entries: Sequence[RoomEntry],
+        members: Sequence[RoomMember],
+    ) -> None:
+        """The end of a pass, once these members have an account, or will not have one soon."""
+        chunk = chunk_of(entries)
+        while True:
+            await arrivals.met([member.account for member in members])
+            try:
+                for first in range(0, len(members), chunk):
+                    await self._serve(entries, members[first : first + chunk])
+                await self._end(room, before, entries)
+                return
+            except StoreUnavailable as error:
+                await self._away(error)
+
+    def _released(self, room: str, _: asyncio.Task[None]) -> None:
+        del self._held[room]
+        self._owing.set()
+
+    async def _pass(self, room: str, entries: Sequence[RoomEntry]) -> list[RoomMember]:
+        """The oldest entries of a room to all of its members; returns whoever had no account and is expected."""
+        began, count, awaited = perf_counter(), 0, list[RoomMember]()
         if all(entry.only is not None for entry in entries):
             for account in dict.fromkeys(entry.only for entry in entries if entry.only is not None):
-                count += await self._serve(entries, await self._rooms.memberships(account, [room]))
+                members = await self._rooms.memberships(account, [room])
+                awaited += await self._serve_known(entries, members)
+                count += len(members)
         else:
-            after, chunk = "", max(min(CHUNK, WORK // len(entries)), 1)
-            while members := await self._rooms.members(room, after, chunk):
-                count += await self._serve(entries, members)
+            after = ""
+            while members := await self._rooms.members(room, after, chunk_of(entries)):
+                awaited += await self._serve_known(entries, members)
+                count += len(members)
                 after = members[-1].account
-        await self._rooms.fanned(room, entries[-1].rank)
         self._observer.fanned_out(count, perf_counter() - began)
-        return len(entries) == ENTRIES
+        return awaited
+
+    async def _serve_known(self, entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> list[RoomMember]:
+        """One chunk; returns whoever had no account though the feed had told of it, or may have."""
+        # Before the transaction: what is committed by then is seen by it.
+        expected = self._arrivals.expected([member.account for member in members]) if self._arrivals else frozenset()
+        strangers = await self._serve(entries, members)
+        return [member for member in members if member.account in strangers & expected]
 
     async def settled(self) -> None:
         """Wait until no room owes anybody anything."""
@@ -149,12 +202,12 @@ class FanOut:
                 await self._serve(entries, await self._rooms.memberships(account, [member.room]))
                 after = entries[-1].rank
 
-    async def _serve(self, entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> int:
-        """One chunk, in one transaction; the number of its members. What cannot be stored for one member must not keep
-        the others waiting.
+    async def _serve(self, entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> frozenset[str]:
+        """One chunk, in one transaction; those are returned that had no account. What cannot be stored for one member
+        must not keep the others waiting.
         """
         if not members:
-            return 0
+            return frozenset()
         rule = partial(self._rule, entries, members)
         try:
             report = await self._commit(keys_of(entries, members), rule)
@@ -162,11 +215,11 @@ class FanOut:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a rule must stop one member's entries, not the room's
             if len(members) > 1:
-                return sum([await self._serve(entries, [member]) for member in members])
+                return frozenset().union(*[await self._serve(entries, [member]) for member in members])
             log.error("entries of a room cannot be stored for a member", extra={"reason": type(error).__name__})
             self._observer.epoch_raised("room-entry")
             await self._store.transact(Keys(accounts=frozenset({members[0].account})), started_over)
-            return 1
+            return frozenset()
         if report.jobs:
             self._due(report)
         for word, many in report.ignored.items():
@@ -175,10 +228,15 @@ class FanOut:
             self._observer.suppressed(word, many)
         for kind, many in report.coalesced.items():
             self._observer.coalesced(kind, many)
-        return len(members)
+        return frozenset(report.strangers)
 
     def _rule(self, entries: Sequence[RoomEntry], members: Sequence[RoomMember], books: Books) -> Ruling[Report]:
         return fan_out(entries, members, books, self._policies)
+
+
+def chunk_of(entries: Sequence[RoomEntry]) -> int:
+    """How many members take these entries in one transaction."""
+    return max(min(CHUNK, WORK // len(entries)), 1)
 
 
 def keys_of(entries: Sequence[RoomEntry], members: Sequence[RoomMember]) -> Keys:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from xml.etree.ElementTree import Element
 
 from sync.model.errors import Behind, Refused, RequestError, StoreUnavailable
@@ -50,11 +51,8 @@ class Progress:
     """How far one stream came in, and how far it is committed without a gap."""
 
     def __init__(self, shard: str, committed: int, head: int) -> None:
-        self.shard = shard
-        self.committed = committed
-        self.head = head
-        self.received = committed
-        self.acked = committed
+        self.shard, self.head = shard, head
+        self.committed = self.received = self.acked = committed
         self.good = 0  # the server's time of the newest event below which nothing is missing, in microseconds
         self._ahead: set[int] = set()
         self._times: deque[tuple[int, int]] = deque()
@@ -127,7 +125,8 @@ class HostFeed:
         self._skipped, self._refusals = False, 0
         self._losses: set[FeedPosition | None] = set()  # not committed; None: the hello's. No time behind is good
         self._up = self._anew = False  # anew: the answer to the last request may be over already
-        self._moved, self._caught_up, self._wanted = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.caught_up, self.missing_since = asyncio.Event(), math.inf  # by `monotonic`; infinite: not connected
+        self._moved, self._wanted = asyncio.Event(), asyncio.Event()
         self._called = asyncio.Event()  # since the last attempt: somebody begins anew
         self.subscribed = False
         self.why = NOT_YET  # why it is not, in words for the operator
@@ -151,15 +150,16 @@ class HostFeed:
         self._missed()
 
     def _missed(self) -> None:
-        self._caught_up.clear()
+        self.caught_up.clear()
+        self.missing_since = monotonic()
         self._wanted.set()
         self._called.set()
 
     def disconnected(self) -> None:
         """The connection is gone. What was received and not committed comes again."""
-        self._up, self.why, self._refusals = False, NOT_YET, 0
+        self._up, self.why, self._refusals, self.missing_since = False, NOT_YET, 0, math.inf
         self._wanted.clear()
-        self._caught_up.clear()
+        self.caught_up.clear()
         self._set_subscribed(False)
 
     async def run(self) -> None:
@@ -320,20 +320,20 @@ class HostFeed:
 
     async def fresh(self) -> None:
         """Wait until everything that the module has reported as its head has come in; `Behind` after the limit."""
-        if self._caught_up.is_set():
+        if self.caught_up.is_set():
             return
         try:
             async with asyncio.timeout(self._freshness):
-                await self._caught_up.wait()
+                await self.caught_up.wait()
         except TimeoutError:
             raise Behind from None
 
     def _look(self) -> None:
         here = all(p.received >= p.head for p in self._streams.values()) if self._behind is None else not self._behind
         if self.subscribed and here and not self._wanted.is_set():
-            self._caught_up.set()
+            self.caught_up.set()
         else:
-            self._caught_up.clear()
+            self.caught_up.clear()
 
     def _progress(self, stream: str, shard: str) -> Progress:
         return self._streams.setdefault(stream, Progress(shard, 0, 0))

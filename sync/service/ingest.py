@@ -109,6 +109,7 @@ class Ingest:
         self._done = [0] * LANES
         # By lane, how many had come in when the last event of a room did; of those lanes that are not so far yet.
         self._of_rooms: dict[int, int] = {}
+        self._coming: Counter[str] = Counter()  # events that are not committed, by account
         self._barriers: list[list[tuple[int, asyncio.Future[None]]]] = [[] for _ in range(LANES)]
         self._waiting = 0
         self._paused = self._closing = False
@@ -118,6 +119,7 @@ class Ingest:
         for event in events:
             where = lane(event.account)
             self._taken[where] += 1
+            self._coming[event.account] += 1
             if isinstance(event, RoomMessageEvent | RoomMembersEvent | RoomDestroyedEvent):
                 self._of_rooms[where] = self._taken[where]
             self._lanes[where].append(Queued(event, *self._behind(event)))
@@ -140,6 +142,10 @@ class Ingest:
             return 0, 0
         where = lane(event.peer)
         return (where, self._of_rooms.get(where, 0)) if isinstance(event.content, Displayed) else (0, 0)
+
+    def coming(self, accounts: Iterable[str]) -> frozenset[str]:
+        """Of these accounts those that events have come in of which are not committed."""
+        return frozenset(account for account in accounts if account in self._coming)
 
     async def barrier(self, account: str) -> None:
         """Wait until everything of the account's lane that has come in so far is committed."""
@@ -330,6 +336,9 @@ class Ingest:
         self._committed([event.position for event in events])
         for event in events:
             self._done[lane(event.account)] += 1
+            self._coming[event.account] -= 1
+            if not self._coming[event.account]:
+                del self._coming[event.account]
         for where in {lane(event.account) for event in events}:
             if self._of_rooms.get(where, math.inf) <= self._done[where]:
                 del self._of_rooms[where]

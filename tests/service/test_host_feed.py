@@ -1,6 +1,7 @@
 """The feed of a host (docs/feed.md §2, §6): what is claimed, what is noticed when a side lost memory, what is fresh."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -215,3 +216,16 @@ async def test_who_does_not_answer_a_subscription_any_more_is_not_subscribed() -
         for _ in range(9):
             await asyncio.sleep(0)
         assert not it.feed.subscribed
+
+
+async def test_since_when_it_is_missing_something_is_known_while_there_is_a_connection() -> None:
+    async with joined(stream("a", 1, 1, 0)) as it:
+        assert not it.feed.caught_up.is_set()
+        asked = it.feed.missing_since
+        it.take("a", 1, 1)
+        assert it.feed.caught_up.is_set()
+        it.feed.disconnected()
+        assert not it.feed.caught_up.is_set()
+        assert it.feed.missing_since == math.inf
+        it.feed.connected()
+        assert asked <= it.feed.missing_since < math.inf
