@@ -43,6 +43,10 @@ class Room:
                 await person.fresh()
             await affiliate(self.owner, self.jid, person.account, affiliation, nick=nick)
 
+    async def admit_account(self, jid: str) -> None:
+        """A member who may never have been connected."""
+        await affiliate(self.owner, self.jid, jid, "member")
+
     # ---- what is said in it ----------------------------------------------------------------------------------------
 
     async def say(self, person: Person, text: str, inner: str = "", message_id: str | None = None) -> str:
