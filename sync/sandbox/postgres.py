@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from sync.sandbox.launch import LaunchError, environment, give, unprivileged
 from sync.sandbox.parts import Part
 
 USER = "convsync"
+
+ANSWER_SECONDS = 5.0  # a server that is starting refuses at once; on a busy machine a session takes a while
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -90,10 +93,11 @@ def postgres(folder: Path, *, port: int, password: str, settings: Mapping[str, s
 
     async def answers() -> bool:
         try:
-            connection = await asyncpg.connect(dsn(port=port, password=password), timeout=1, ssl=False)
+            connection = await asyncpg.connect(dsn(port=port, password=password), timeout=ANSWER_SECONDS, ssl=False)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
-        await connection.close(timeout=1)
+        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await connection.close(timeout=ANSWER_SECONDS)  # it has answered, however slowly it parts
         return True
 
     async def clear() -> None:

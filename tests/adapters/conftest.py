@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from sync.adapters.postgres.pool import SETTINGS
 from tests.conftest import TEMPLATE, PostgresServer
+from tests.patience import patience_with_redis  # noqa: F401 - for every test here
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sync.adapters.apns import ApnsApp, ApnsGate, GateLimits, ProviderKey
+from sync.adapters.apns import ApnsApp, ApnsGate, ProviderKey
 from sync.adapters.memory import MemoryPresence
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.provider_tokens import PostgresProviderTokens
@@ -28,7 +28,7 @@ from sync.rules.fold import take
 from sync.rules.wanted import keys
 from sync.service.pusher import Pusher
 from tests.adapters.pushing import POLICIES, SEALER, Office
-from tests.contract.apns_server import APP, KEY, TEAM
+from tests.contract.apns_server import APP, KEY, PATIENCE, TEAM
 from tests.contract.fakes_observer import RecordingObserver
 from tests.core.rule_feed import Feed
 
@@ -58,7 +58,7 @@ async def ring(pusher: Pusher, number: int) -> None:
 
 
 async def work(told: dict[str, Any]) -> None:
-    clock, pool = SystemClock(), Pool(told["dsn"], size=4)
+    clock, pool = SystemClock(), Pool(told["dsn"], size=4, connect_seconds=60, statement_seconds=60)
     await pool.open()
     key = ProviderKey(team_id=TEAM, key_id=KEY, pem=told["pem"])
     app = ApnsApp(
@@ -69,7 +69,7 @@ async def work(told: dict[str, Any]) -> None:
         ca_file=Path(told["ca"]),
     )
     tokens = PostgresProviderTokens(pool.raw, key=key, seal=SEALER, clock=clock)
-    gate = DyingGate([app], tokens, limits=GateLimits(send_seconds=told.get("send_seconds", 5.0)))
+    gate = DyingGate([app], tokens, limits=PATIENCE)
     gate.die = told.get("die", "")
     await gate.open()
     shared: dict[str, Any] = {"presence": MemoryPresence()}

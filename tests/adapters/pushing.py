@@ -19,7 +19,7 @@ from sync.rules.fold import Policies
 from sync.rules.wishes import WakePolicy
 from sync.service.pusher import LANES, Pusher
 from sync.service.sender import Sender
-from tests.contract.apns_server import ALERT, APP, VOIP, Apns
+from tests.contract.apns_server import ALERT, APP, PATIENT, VOIP, Apns
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import MemoryStore, SetClock
 from tests.contract.samples import ANN, account, call, call_job, device, job, owned, storing
@@ -153,7 +153,7 @@ async def desk_at(
     server: Apns, *apps: ApnsApp, limits: Mapping[str, Any] | None = None, **more: Any
 ) -> AsyncIterator[Desk]:
     """A desk whose pushes go to this simulator, over a connection that is warm."""
-    gate = ApnsGate([server.app(), *apps], server.tokens(), limits=GateLimits(**(limits or {})))
+    gate = ApnsGate([server.app(), *apps], server.tokens(), limits=GateLimits(**PATIENT | dict(limits or {})))
     await gate.open()
     found = desk(gate, **more)
     warm = found.message("warm")

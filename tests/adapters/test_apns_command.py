@@ -40,7 +40,7 @@ async def running(folder: Path, *options: str) -> AsyncIterator[tuple[str, str]]
 
 async def spoken(*argv: str, env: dict[str, str] | None = None) -> str:
     process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(200):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return out.decode()

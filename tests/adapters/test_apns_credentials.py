@@ -35,7 +35,7 @@ from sync.model.push import Verdict
 from sync.sandbox.apns.certificates import certificate_pem, key_pem, new_authority
 from sync.sandbox.apns.senders import Environment, Senders, Wanted
 from tests.adapters.connect_proxy import ConnectProxy, connect_proxy
-from tests.contract.apns_server import APP, Apns, alert, apns, voip
+from tests.contract.apns_server import APP, PATIENCE, Apns, alert, apns, voip
 from tests.core.test_config import SMALLEST, written
 
 USER, PASSWORD = "user", "pass:wörd"
@@ -74,7 +74,7 @@ async def test_a_certificate_takes_the_place_of_the_key(
         sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
         pem = sealed + certificate_pem(x509.load_pem_x509_certificate(pem))
     (tmp_path / "app").write_bytes(pem)
-    gate = ApnsGate([certified(server, tmp_path / "app", password)], None)
+    gate = ApnsGate([certified(server, tmp_path / "app", password)], None, limits=PATIENCE)
     await gate.open()
     assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
     assert (await gate.send(voip())).verdict is Verdict.ACCEPTED
@@ -85,7 +85,7 @@ async def test_a_certificate_takes_the_place_of_the_key(
 
 async def test_an_app_with_a_certificate_has_a_connection_of_its_own(server: Apns) -> None:
     both = [certified(server, server.simulator.senders.file(APP)), replace(server.app(), name="signed")]
-    gate = ApnsGate(both, server.tokens())
+    gate = ApnsGate(both, server.tokens(), limits=PATIENCE)
     await gate.open()
     assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
     assert (await gate.send(alert(app="signed"))).verdict is Verdict.ACCEPTED
@@ -104,7 +104,7 @@ async def test_a_certificate_that_apns_refuses_is_about_credentials(
     server: Apns, tmp_path: Path, wanted: Wanted, reason: str
 ) -> None:
     (tmp_path / "app.pem").write_bytes(server.simulator.senders.issue(wanted))
-    gate = ApnsGate([certified(server, tmp_path / "app.pem")], None)
+    gate = ApnsGate([certified(server, tmp_path / "app.pem")], None, limits=PATIENCE)
     outcome = await gate.send(alert())
     assert (outcome.verdict, outcome.status, outcome.reason) == (Verdict.CREDENTIALS, 403, reason)
     await gate.close()
@@ -164,7 +164,7 @@ async def test_a_certificate_that_tls_refuses_is_about_credentials(
     """Said in the handshake (TLS 1.2), or after a request has left (1.3): no push was taken."""
     with Picky.at_work(server, version) as picky:
         app = replace(certified(server, stranger(tmp_path)), server=f"https://127.0.0.1:{picky.port}")
-        gate = ApnsGate([app], None)
+        gate = ApnsGate([app], None, limits=PATIENCE)
         for _ in range(3):
             outcome = await gate.send(voip())
             assert (outcome.verdict, outcome.status, outcome.reason) == (Verdict.CREDENTIALS, None, "BadCertificate")
@@ -173,7 +173,7 @@ async def test_a_certificate_that_tls_refuses_is_about_credentials(
 
 
 async def test_one_that_is_cut_off_without_a_word_is_not_known_to_be_refused(server: Apns, tmp_path: Path) -> None:
-    gate = ApnsGate([certified(server, stranger(tmp_path))], None)
+    gate = ApnsGate([certified(server, stranger(tmp_path))], None, limits=PATIENCE)
     assert (await gate.send(voip())).verdict in {Verdict.UNCERTAIN, Verdict.NOT_SENT}
     await gate.close()
     assert server.log() == []
@@ -220,7 +220,7 @@ def through(proxy: ConnectProxy, user: str = "") -> Proxy:
 @pytest.mark.parametrize("user", ["", "user:pass%3Aw%C3%B6rd@"])
 async def test_pushes_go_through_a_proxy(server: Apns, user: str) -> None:
     async with connect_proxy(CREDENTIALS if user else None) as proxy:
-        gate = ApnsGate([server.app()], server.tokens(), proxy=through(proxy, user))
+        gate = ApnsGate([server.app()], server.tokens(), proxy=through(proxy, user), limits=PATIENCE)
         assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
         assert (await gate.send(voip())).verdict is Verdict.ACCEPTED
         await gate.close()
@@ -246,7 +246,7 @@ async def test_a_proxy_that_refuses_or_is_none(server: Apns, answer: bytes, capl
             await tunnel(through(proxy), "127.0.0.1", server.port)
         assert len(str(caught.value)) < 60
         caplog.set_level(logging.DEBUG)
-        gate = ApnsGate([server.app()], server.tokens(), proxy=through(proxy, "user:hush-hush@"))
+        gate = ApnsGate([server.app()], server.tokens(), proxy=through(proxy, "user:hush-hush@"), limits=PATIENCE)
         assert (await gate.send(alert())).verdict is Verdict.NOT_SENT
         await gate.close()
     assert "hush-hush" not in caplog.text
@@ -256,7 +256,7 @@ async def test_a_proxy_that_refuses_or_is_none(server: Apns, answer: bytes, capl
 async def test_nobody_at_the_proxy(server: Apns) -> None:
     async with connect_proxy() as proxy:
         pass
-    gate = ApnsGate([server.app()], server.tokens(), proxy=through(proxy))
+    gate = ApnsGate([server.app()], server.tokens(), proxy=through(proxy), limits=PATIENCE)
     assert (await gate.send(alert())).verdict is Verdict.NOT_SENT
     await gate.close()
 

@@ -15,7 +15,7 @@ import pytest
 from sync.adapters.apns import ApnsApp, ApnsGate, GateLimits
 from sync.model.push import Environment, PushOutcome, Verdict
 from sync.sandbox.apns.certificates import ensure
-from tests.contract.apns_server import APP, alert, new_key, numbered, voip
+from tests.contract.apns_server import APP, PATIENT, alert, new_key, numbered, voip
 from tests.contract.fakes_push import MemoryProviderTokens
 
 NODE = shutil.which("node")
@@ -55,7 +55,7 @@ async def elsewhere(
             ca_file=files.ca,
         )
         tokens = MemoryProviderTokens(new_key()[0].mint, lambda: datetime.now(UTC))
-        gate = ApnsGate([app], tokens, limits=GateLimits(**limits))
+        gate = ApnsGate([app], tokens, limits=GateLimits(**PATIENT | limits))
         await gate.open()
         yield gate, Elsewhere(process.stdout)
         await gate.close()

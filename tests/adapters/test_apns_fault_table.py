@@ -16,10 +16,11 @@ from sync.model.device import JobState, PushJob
 from sync.protocol.apns import TABLE
 from sync.sandbox.apns.faults import FaultKind
 from tests.adapters.pushing import Desk, desk_at
-from tests.contract.apns_server import ALERT, VOIP, Apns, apns
+from tests.contract.apns_server import ALERT, PATIENCE, VOIP, Apns, apns
+from tests.passing import passes
 
 ROWS: list[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("apns_faults.toml").read_text())["fault"]
-SEND_SECONDS = 0.4
+UNANSWERED = ({"kind": "silent"}, {"kind": "slow", "seconds": 3600})
 
 
 def faults() -> list[Any]:
@@ -66,10 +67,14 @@ async def checked(server: Apns, desk: Desk, row: dict[str, Any], made: PushJob, 
     """The push meets the fault, and what is left afterwards is as the table says."""
     assert isinstance(desk.gate, ApnsGate)
     opened = desk.gate.counts().opened
-    await desk.round(lane)
+    sends = row.get("sends", row.get("wake_sends", 1) if lane == "messages" else 1)
+    round_ = asyncio.ensure_future(desk.round(lane))
+    if row.get("post") in UNANSWERED:
+        await server.seen(sends)
+        passes(PATIENCE.send_seconds)
+    await round_
     assert became(desk.now(made)) == row["wake" if lane == "messages" else "call"]
     assert bool(desk.pusher.troubles()) is (row.get("breaker") == "open")
-    sends = row.get("sends", row.get("wake_sends", 1) if lane == "messages" else 1)
     assert server.simulator.stats()["requests"] == sends
     assert server.simulator.faults.waiting == max(row["post"].get("times", 1) - sends, 0)
     assert desk.now(made).attempts == 1
@@ -85,7 +90,7 @@ async def checked(server: Apns, desk: Desk, row: dict[str, Any], made: PushJob, 
 
 @pytest.mark.parametrize(("row", "fault"), faults())
 async def test_a_wake(server: Apns, row: dict[str, Any], fault: dict[str, Any]) -> None:
-    async with desk_at(server, limits={"send_seconds": SEND_SECONDS}) as desk:
+    async with desk_at(server) as desk:
         server.simulator.reset()
         made = desk.message()
         post(server, desk, row, fault)
@@ -95,7 +100,7 @@ async def test_a_wake(server: Apns, row: dict[str, Any], fault: dict[str, Any]) 
 
 @pytest.mark.parametrize(("row", "fault"), faults())
 async def test_a_voip_push(server: Apns, row: dict[str, Any], fault: dict[str, Any]) -> None:
-    async with desk_at(server, limits={"send_seconds": SEND_SECONDS}) as desk:
+    async with desk_at(server) as desk:
         server.simulator.reset()
         made = desk.ring()
         post(server, desk, row, fault)

@@ -12,7 +12,8 @@ import pytest
 from sync.adapters.apns import ApnsGate, GateLimits
 from sync.model.push import PushOutcome, Verdict
 from sync.sandbox.apns.certificates import ensure
-from tests.contract.apns_server import Apns, alert, apns, numbered, only_line, voip
+from tests.contract.apns_server import PATIENCE, PATIENT, Apns, alert, apns, numbered, only_line, voip
+from tests.passing import passes
 
 BIG = {"aps": {"alert": "x"}, "f": "y" * 3_900}
 
@@ -77,22 +78,28 @@ async def test_what_had_not_left_before_the_connection_was_cut_was_not_sent(serv
 
 
 async def test_a_push_whose_body_had_not_left_was_not_sent() -> None:
-    async with apns(initial_window=0) as server, server.gate(send_seconds=1.0) as gate:
+    async with apns(initial_window=0) as server, server.gate() as gate:
         connection = only_line(gate)._current
         assert connection is not None
         async with asyncio.timeout(60):
             while connection._h2.remote_settings.initial_window_size:  # noqa: ASYNC110 - hyper-h2 has no event for it
                 await asyncio.sleep(0)
-        assert (await gate.send(alert(payload=BIG))).verdict is Verdict.NOT_SENT
+        sent = asyncio.create_task(gate.send(alert(payload=BIG)))
+        while not connection.in_flight:  # noqa: ASYNC110 - a connection tells nobody
+            await asyncio.sleep(0)
+        passes(PATIENCE.send_seconds)
+        assert (await sent).verdict is Verdict.NOT_SENT
         assert server.log() == []
 
 
 async def test_silence_is_uncertain_and_concerns_no_other_push(server: Apns) -> None:
-    async with server.warm_gate(send_seconds=1.0) as gate:
+    async with server.warm_gate() as gate:
         server.fault("silent", token=numbered(1))
         silent = asyncio.create_task(gate.send(alert(numbered(1))))
         others = await asyncio.gather(*(gate.send(alert(numbered(n))) for n in range(2, 22)))
         assert {outcome.verdict for outcome in others} == {Verdict.ACCEPTED}
+        await server.seen(22)
+        passes(PATIENCE.send_seconds)
         assert (await silent) == PushOutcome(verdict=Verdict.UNCERTAIN)
         assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
         assert gate.counts().in_flight == 0
@@ -105,21 +112,24 @@ async def test_slow_is_still_an_answer(server: Apns) -> None:
 
 
 async def test_too_slow_is_uncertain(server: Apns) -> None:
-    async with server.warm_gate(send_seconds=0.5) as gate:
-        server.fault("slow", seconds=30)
-        assert (await gate.send(voip())).verdict is Verdict.UNCERTAIN
+    async with server.warm_gate() as gate:
+        server.fault("slow", seconds=3600)
+        late = asyncio.create_task(gate.send(voip()))
+        await server.seen(2)
+        passes(PATIENCE.send_seconds)
+        assert (await late).verdict is Verdict.UNCERTAIN
 
 
 async def test_no_server_means_not_sent() -> None:
     async with apns() as server:
-        gate = ApnsGate([server.app()], server.tokens())
+        gate = ApnsGate([server.app()], server.tokens(), limits=PATIENCE)
     await gate.open()
     assert (await gate.send(alert())) == PushOutcome(verdict=Verdict.NOT_SENT)
     await gate.close()
 
 
 async def test_a_server_that_is_not_trusted_gets_nothing(server: Apns, tmp_path: Path) -> None:
-    gate = ApnsGate([replace(server.app(), ca_file=ensure(tmp_path).ca)], server.tokens())
+    gate = ApnsGate([replace(server.app(), ca_file=ensure(tmp_path).ca)], server.tokens(), limits=PATIENCE)
     assert (await gate.send(alert())).verdict is Verdict.NOT_SENT
     await gate.close()
 
@@ -139,7 +149,7 @@ async def test_a_server_without_http2_gets_nothing(server: Apns) -> None:
     context.set_alpn_protocols(["http/1.1"])
     old = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
     address = f"https://127.0.0.1:{old.sockets[0].getsockname()[1]}"
-    gate = ApnsGate([replace(server.app(), server=address)], server.tokens())
+    gate = ApnsGate([replace(server.app(), server=address)], server.tokens(), limits=PATIENCE)
     assert (await gate.send(alert())).verdict is Verdict.NOT_SENT
     await gate.close()
     old.close()
@@ -162,7 +172,8 @@ async def test_a_dead_connection_is_noticed_by_ping() -> None:
 
         proxy = await asyncio.start_server(forward, "127.0.0.1", 0)
         app = replace(server.app(), server=f"https://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
-        gate = ApnsGate([app], server.tokens(), limits=GateLimits(ping_seconds=0.05, pong_seconds=0.5))
+        limits = GateLimits(**PATIENT | {"ping_seconds": 0.05, "pong_seconds": 1.0})
+        gate = ApnsGate([app], server.tokens(), limits=limits)
         assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
         swallow.set()
         async with asyncio.timeout(60):

@@ -20,7 +20,7 @@ from sync.model.push import Verdict
 from sync.sandbox.apns.certificates import ensure
 from sync.sandbox.apns.control import serve
 from sync.sandbox.apns.senders import Environment, Senders
-from tests.contract.apns_server import ALERT, APP, KEY, TEAM, VOIP, Apns, alert, apns, new_key, voip
+from tests.contract.apns_server import ALERT, APP, KEY, PATIENCE, TEAM, VOIP, Apns, alert, apns, new_key, voip
 from tests.contract.fakes_push import MemoryProviderTokens
 
 
@@ -228,7 +228,7 @@ async def test_the_command_serves_until_it_is_stopped_and_keeps_log_and_certific
             server=address,
             ca_file=tmp_path / "tls" / "ca.pem",
         )
-        gate = ApnsGate([app], tokens)
+        gate = ApnsGate([app], tokens, limits=PATIENCE)
         assert (await gate.send(alert())).verdict is Verdict.ACCEPTED
         await gate.close()
         process.terminate()

@@ -22,7 +22,7 @@ class Desk:
     """`Deltas` over one connection, of which every statement is written down."""
 
     def __init__(self, dsn: str) -> None:
-        self.pool, self.said = Pool(dsn, size=1), list[str]()
+        self.pool, self.said = Pool(dsn, size=1, connect_seconds=60, statement_seconds=60), list[str]()
         observer, clock = RecordingObserver(), SetClock(NOW)
         self.store = PostgresStore(self.pool, clock, observer)
         self.deltas = Deltas(store=self.store, clock=clock, fetches=Fetches(store=self.store, observer=observer))

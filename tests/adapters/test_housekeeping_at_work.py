@@ -169,7 +169,7 @@ async def test_several_tidy_while_messages_come(postgres: Bench) -> None:  # noq
             await house.turn_at(ANN, NOW - timedelta(days=1))
             await who.trim(NOW, replace(KEEP, messages=3), 2)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(200):
         await asyncio.gather(write(), tidy(house.keeping), tidy(other))
     tables = await house.tables()
     found = tables.conversations[WITH_BOB]

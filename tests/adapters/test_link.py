@@ -17,7 +17,7 @@ from sync.protocol.serialise import parse, serialise
 from tests.adapters.component_port import HEADER, SECRET, Port, certified, listening
 from tests.ports import free_port
 
-LIMIT = 10
+LIMIT = 60
 
 
 class Sink(asyncio.Transport):

@@ -82,7 +82,8 @@ class Crowd:
     def __init__(self, dsn: str, seed: int) -> None:
         self.random = Random(seed)  # noqa: S311 - a test
         self.events, self.policies = history(self.random)
-        self.clock, self.observer, self.pool = UnsteadyClock(self.random), RecordingObserver(), Pool(dsn, size=10)
+        self.clock, self.observer = UnsteadyClock(self.random), RecordingObserver()
+        self.pool = Pool(dsn, size=10, connect_seconds=60, statement_seconds=60)
         self.store = PostgresStore(self.pool, self.clock, self.observer)
         self.rooms, self.keeping = PostgresRooms(self.pool), PostgresHousekeeping(self.pool, self.observer)
         self.feeding, self.taken = 0, 0

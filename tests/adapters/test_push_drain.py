@@ -72,7 +72,7 @@ async def test_a_long_queue_is_drained_in_the_order_of_lanes(database: str) -> N
     connection = await asyncpg.connect(database)
     await connection.execute(FILL, QUEUED // 4, SEALER.seal(ALERT))
     await connection.execute("ANALYZE")
-    pool = Pool(database, size=4)
+    pool = Pool(database, size=4, connect_seconds=60, statement_seconds=60)
     await pool.open()
     gate, clock = Counting(), SystemClock()
     office = Office(PostgresStore(pool, clock, Silent()), gate, clock, in_flight=IN_FLIGHT)

@@ -29,7 +29,7 @@ from tests.contract.samples import account, call, call_job, conversation, job, o
 from tests.ports import free_port
 
 
-async def until(look: Callable[[], Awaitable[bool]], seconds: float = 40) -> None:
+async def until(look: Callable[[], Awaitable[bool]], seconds: float = 200) -> None:
     async with asyncio.timeout(seconds):
         while not await look():  # noqa: ASYNC110 - what other processes do to a database has no event
             await asyncio.sleep(0.02)
@@ -69,7 +69,7 @@ class Yard:
         assert process.stdout is not None
         process.stdin.write(json.dumps(told).encode())
         process.stdin.close()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             assert await process.stdout.readline() == b"ready\n"
         return process
 
@@ -78,7 +78,7 @@ class Yard:
         a message to be told of.
         """
         now = datetime.now(UTC)
-        until_, day = now + timedelta(seconds=60), now + timedelta(days=1)
+        until_, day = now + timedelta(minutes=10), now + timedelta(days=1)
         for number in range(after, after + many):
             owner = f"user{number}@example.org"
             mine = phone(now, numbered(number), f"f{number:063x}", owner=owner)
@@ -121,7 +121,7 @@ class Yard:
 
 @asynccontextmanager
 async def yard(dsn: str) -> AsyncIterator[Yard]:
-    pool = Pool(dsn, size=2)
+    pool = Pool(dsn, size=2, connect_seconds=60, statement_seconds=60)
     await pool.open()
     async with apns() as server:
         store = PostgresStore(pool, SystemClock(), RecordingObserver())

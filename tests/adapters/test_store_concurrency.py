@@ -74,7 +74,8 @@ class Crowd:
 
     def __init__(self, dsn: str) -> None:
         self.random = Random(20260102)  # noqa: S311 - the same crowd every time
-        self.clock, self.observer, self.pool = UnsteadyClock(self.random), RecordingObserver(), Pool(dsn, size=10)
+        self.clock, self.observer = UnsteadyClock(self.random), RecordingObserver()
+        self.pool = Pool(dsn, size=10, connect_seconds=60, statement_seconds=60)
         self.store = PostgresStore(self.pool, self.clock, self.observer)
         self.writing = 0
 

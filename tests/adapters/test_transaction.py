@@ -75,7 +75,7 @@ class Opened:
     """A store on a pool of one session, which therefore must come back whole."""
 
     def __init__(self, dsn: str, options: dict[str, Any]) -> None:
-        self.pool = Pool(dsn, size=1, **options)
+        self.pool = Pool(dsn, size=1, **{"connect_seconds": 60, "statement_seconds": 60} | options)
 
     async def __aenter__(self) -> PostgresStore:
         await self.pool.open()
@@ -87,7 +87,7 @@ class Opened:
 
 @pytest.mark.parametrize("prepared", [True, False])
 async def test_whatever_happens_in_it_nothing_stays_locked(database: str, prepared: bool) -> None:
-    async with opened(database, prepared=prepared) as store, opened(database, statement_seconds=1.0) as other:
+    async with opened(database, prepared=prepared) as store, opened(database) as other:
         await store.transact(owned(ANN, EVE), storing())
 
         def stumbling(_: object) -> Any:
@@ -102,7 +102,7 @@ async def test_whatever_happens_in_it_nothing_stays_locked(database: str, prepar
 
 
 async def test_a_lock_that_does_not_come_is_given_up(database: str) -> None:
-    async with opened(database) as store, opened(database, statement_seconds=0.3) as hasty:
+    async with opened(database) as store, opened(database, statement_seconds=1.0) as hasty:
         await store.transact(owned(), storing())
         pool = store._pool
         async with pool.connection() as connection, locked(connection, locks(owned()), prepared=True):

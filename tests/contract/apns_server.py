@@ -1,5 +1,6 @@
 """A real APNs simulator in this process, and a gate that is connected to it."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,11 @@ from tests.contract.fakes_push import MemoryProviderTokens
 
 TEAM, KEY, APP = "TEAM123456", "KEY1234567", "org.example.chat"
 ALERT, VOIP = "a" * 64, "f" * 64
+
+
+# No push of a test is given up because this machine is busy. Where one is to be, the loop's clock passes.
+PATIENT: dict[str, Any] = {"send_seconds": 60.0, "connect_seconds": 60.0, "pong_seconds": 60.0}
+PATIENCE = GateLimits(**PATIENT)
 
 
 def numbered(number: int) -> str:
@@ -94,7 +100,7 @@ class Apns:
     @asynccontextmanager
     async def gate(self, tokens: ProviderTokens | None = None, **limits: Any) -> AsyncIterator[ApnsGate]:
         """A gate to this simulator, connected."""
-        gate = ApnsGate([self.app()], tokens or self.tokens(), limits=GateLimits(**limits))
+        gate = ApnsGate([self.app()], tokens or self.tokens(), limits=GateLimits(**PATIENT | limits))
         await gate.open()
         yield gate
         await gate.close()
@@ -108,6 +114,11 @@ class Apns:
 
     def fault(self, kind: str, **more: Any) -> None:
         self.simulator.faults.post(read_fault({"kind": kind, **more}))
+
+    async def seen(self, pushes: int) -> None:
+        """Wait until so many pushes have arrived since start or reset."""
+        while self.simulator.stats()["requests"] != pushes:  # noqa: ASYNC110 - the simulator tells nobody
+            await asyncio.sleep(0)
 
     def log(self) -> list[Any]:
         return self.simulator.journal.lines()

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from tests.conftest import TEMPLATE, PostgresServer
 from tests.contract.stores import Bench, in_memory, on_postgres
+from tests.patience import patience_with_redis  # noqa: F401 - for every test here
 
 
 @pytest.fixture

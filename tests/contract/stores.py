@@ -41,7 +41,7 @@ def in_memory() -> Bench:
 
 @asynccontextmanager
 async def on_postgres(dsn: str, size: int = 4) -> AsyncIterator[Bench]:
-    clock, pool = SetClock(NOW), Pool(dsn, size=size)
+    clock, pool = SetClock(NOW), Pool(dsn, size=size, connect_seconds=60, statement_seconds=60)
     await pool.open()
     try:
         store = PostgresStore(pool, clock, RecordingObserver())

@@ -199,7 +199,6 @@ def test_and_a_rule_that_counts_what_is_read_would_be_found(monkeypatch: pytest.
     assert wrong_ones
 
 
-@pytest.mark.timeout(20)
 def test_what_came_live_in_a_burst_is_where_it_is() -> None:
     """Ranks of one moment lie close together: each event's own time is the place of another."""
     life = Life(Random(4))  # noqa: S311
@@ -213,7 +212,6 @@ def test_what_came_live_in_a_burst_is_where_it_is() -> None:
     assert life.seen() == before
 
 
-@pytest.mark.timeout(20)
 def test_what_was_lost_in_a_burst_takes_a_place_behind_it() -> None:
     life = Life(Random(4))  # noqa: S311
     bodies = [replace(lost(n), at=life.clock.instant) for n in range(500)]
