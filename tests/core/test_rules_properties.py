@@ -8,8 +8,8 @@ from sync.model.books import Books
 from sync.model.conversation import Conversation, Kind
 from sync.model.errors import ItemNotFound
 from sync.model.query import MuteUntil, SetProperties
-from sync.rules.properties import set_properties
-from tests.contract.samples import ANN, BOB, CAT, NOW, TEA, account, conversation, membership
+from sync.rules.properties import keys_of, set_properties
+from tests.contract.samples import ANN, BOB, CAT, NOW, TEA, WITH_BOB, account, conversation, membership
 
 
 def books(*conversations: Conversation) -> Books:
@@ -40,3 +40,23 @@ def test_one_that_is_not_there_ends_all_of_it() -> None:
     requests = [SetProperties(peer=BOB, pinned=1), SetProperties(peer=BOB, kind=Kind.GROUP, pinned=1)]
     with pytest.raises(ItemNotFound):
         set_properties(ANN, requests, books(conversation()))
+
+
+def test_whose_account_is_gone_has_no_conversation() -> None:
+    with pytest.raises(ItemNotFound) as unknown:
+        set_properties(ANN, [SetProperties(peer=BOB, pinned=1)], Books(now=NOW))
+    with pytest.raises(ItemNotFound) as missing:
+        set_properties(ANN, [SetProperties(peer=BOB, pinned=1)], Books(now=NOW, accounts={ANN: account()}))
+    assert str(unknown.value) == str(missing.value) != ItemNotFound.condition
+
+
+def test_what_changes_nothing_is_counted() -> None:
+    books = Books(now=NOW, accounts={ANN: account()}, conversations={WITH_BOB: conversation(pinned=1)})
+    done = set_properties(ANN, [SetProperties(peer=BOB, pinned=1)], books).value
+    assert (done.changed, dict(done.report.ignored)) == ((), {"as-it-was": 1})
+
+
+def test_one_that_is_read_wants_the_others_of_its_peer_where_there_may_be_some() -> None:
+    requests = [SetProperties(peer=BOB, read="a1")]
+    assert keys_of(ANN, requests).conversations == {WITH_BOB}
+    assert keys_of(ANN, requests, several=True).conversations == set(WITH_BOB.alike)

@@ -5,20 +5,31 @@ The devices are Ann's and Eve's; the host of Ann is another server's, that of Ev
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from sync.model.device import PushKind, Route
-from sync.model.errors import Forbidden, InternalServerError, ItemNotFound
+from sync.model.books import Books
+from sync.model.device import JobState, PushKind, Route
+from sync.model.errors import Forbidden, InternalServerError, ItemNotFound, RequestError
 from sync.model.event import Session, SessionState
-from sync.model.notification import Published
-from sync.model.push import Verdict
+from sync.model.notification import Notification, Published, Urgency
+from sync.model.push import Environment, Verdict
+from sync.model.query import App
 from sync.rules.publishes import (
     EVERYBODY,
+    FORGOTTEN_AFTER,
+    Guest,
     Outcome,
+    parents,
+    publish_to_token,
+    wake,
+    wake_of,
 )
-from tests.contract.samples import NOW, owned, storing
-from tests.core.publishing import ANN, EVE, TERMS, Service, due
+from sync.rules.times import microseconds
+from sync.rules.wakes import MESSAGE_LIFE, UPDATE_LIFE
+from tests.contract.samples import NOW, account, device, job, owned, storing, token
+from tests.core.publishing import ANN, EVE, POLICY, TERMS, Service, due
 
 # ---- who may ---------------------------------------------------------------------------------------------------------
 
@@ -175,3 +186,76 @@ def test_a_dead_token_takes_the_node_with_it() -> None:
     service.answered(service.claim()[0], Verdict.DEAD_TOKEN)
     with pytest.raises(ItemNotFound):
         service.publish()
+
+
+# ---- words and edges ------------------------------------------------------------------------------------------------
+
+GUEST = Guest(
+    account="guest@token.example",
+    node="n",
+    token=token("t"),
+    app=App(name="chat", bundle_id="org.example.chat", environment=Environment.SANDBOX, filtering=True),
+)
+TOLD = Notification(publisher="far.example", node="n", urgency=Urgency.MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"node": "?"}, "There is no such node."),
+        ({"secret": b"guess"}, "The secret does not fit the node."),
+        ({"by": "else.example"}, "Only the server of the node's owner may publish."),
+    ],
+)
+def test_a_refusal_says_why(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        Service().publish(**asked)
+    assert str(refused.value) == words
+
+
+def test_a_token_that_somebody_registered_is_no_node() -> None:
+    books = Books(
+        now=NOW,
+        accounts={GUEST.account: account(GUEST.account, version=0)},
+        devices={ANN: [device(owner=ANN, alert_token=token("t"))]},
+    )
+    with pytest.raises(ItemNotFound) as refused:
+        publish_to_token(TOLD, GUEST, POLICY, books)
+    assert str(refused.value) == "There is no such node."
+
+
+def test_a_token_that_died_is_tried_again_after_a_day() -> None:
+    died = microseconds(NOW)
+    owner = account(GUEST.account, version=died, floor=0)
+    late = NOW + FORGOTTEN_AFTER
+    with pytest.raises(ItemNotFound) as refused:
+        publish_to_token(TOLD, GUEST, POLICY, Books(now=late - timedelta(seconds=1), accounts={owner.jid: owner}))
+    assert str(refused.value) == "There is no such node."
+    writes = publish_to_token(TOLD, GUEST, POLICY, Books(now=late, accounts={owner.jid: owner})).writes
+    assert [(one.devices, one.version > died) for one in writes.accounts] == [(1, True)]
+    assert [(one.device_id, one.node) for one in writes.devices] == [("token", "n")]
+
+
+@pytest.mark.parametrize(("publisher", "above"), [("a.b.c", ["b.c", "c"]), ("c", []), ("a@b.c", []), ("a.b/c.d", [])])
+def test_who_is_above_a_host(publisher: str, above: list[str]) -> None:
+    assert parents(publisher) == above
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({}, True),
+        ({"state": JobState.ATTEMPTED}, False),
+        ({"kind": PushKind.TEST}, False),
+        ({"device_id": "tablet"}, False),
+    ],
+)
+def test_which_wake_waits(fields: dict[str, Any], found: bool) -> None:
+    waiting = job(owner=ANN, **fields)
+    books = Books(now=NOW, jobs={ANN: [waiting]})
+    assert wake_of(device(owner=ANN), books) == (waiting if found else None)
+
+
+@pytest.mark.parametrize(("urgency", "life"), [(Urgency.REST, UPDATE_LIFE), (Urgency.MESSAGE, MESSAGE_LIFE)])
+def test_how_long_a_publish_is_worth_something(urgency: Urgency, life: timedelta) -> None:
+    assert wake(replace(TOLD, urgency=urgency), device(owner=ANN), POLICY, NOW).deadline == NOW + life
