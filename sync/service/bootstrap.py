@@ -119,7 +119,9 @@ class Bootstrapper:
                     said = feed.said if feed.subscribed else None
                     if said is not None and said is not self._heard.get(host):
                         await self._meet({session.account for session in said.sessions})
-                        self._heard[host] = said
+                        # Nobody asks for its sessions again, and there may be many. By now it may have said more.
+                        self._heard[host] = met = replace(said, sessions=())
+                        feed.said = met if feed.said is said else feed.said
                         self._off.discard(host)
                 if self._leads() and self._looks % COUNT_EVERY == 0:
                     await self._count()

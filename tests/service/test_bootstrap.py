@@ -120,6 +120,23 @@ async def test_whoever_is_connected_is_met() -> None:
     house.feeds[HOST].hello(PresentSession(EVE, Session("phone", SessionState.ACTIVE)))
     await house.until(lambda: house.done(EVE))
     assert EVE in house.store.tables.accounts
+    said = house.feeds[HOST].said
+    assert said is not None
+    assert said.sessions == ()
+
+
+async def test_whoever_is_connected_when_the_host_says_hello_again_is_met_as_well() -> None:
+    house = House()
+    feed, meet = house.feeds[HOST], house.store.meet
+
+    async def meeting(accounts: Sequence[str], now: datetime) -> int:
+        if ANN not in accounts:  # while Eve is met the module begins anew
+            feed.hello(PresentSession(ANN, Session("desk", SessionState.ACTIVE)))
+        return await meet(accounts, now)
+
+    house.store.meet = meeting  # type: ignore[method-assign]
+    feed.hello(PresentSession(EVE, Session("phone", SessionState.ACTIVE)))
+    await house.until(lambda: house.done(EVE) and house.done(ANN))
 
 
 async def test_a_session_that_the_database_does_not_take_keeps_nobody_waiting() -> None:
