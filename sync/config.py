@@ -75,7 +75,7 @@ class Postgres(Section):
     """The database: the only truth."""
 
     dsn: Annotated[SecretStr, AfterValidator(forms.postgres_url)]
-    pool: int = Field(default=10, ge=2, le=200)  # connections: writers 2, the pusher 2, the rest answers queries
+    pool: int = Field(default=10, ge=2, le=200)  # connections: writers 3, the pusher 2, the rest answers queries
     connect_timeout_seconds: Seconds = 5.0
     statement_timeout_seconds: Seconds = 10.0  # longer than any statement of ours; a hanging one must not hold locks
     transaction_pooler: bool = False  # behind PgBouncer in transaction mode: no prepared statements
