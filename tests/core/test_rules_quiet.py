@@ -1,5 +1,6 @@
 """Quiet hours: when it is quiet, in any zone and over changes of its clock, and what becomes of a wish."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -158,8 +159,12 @@ def test_a_zone_must_exist() -> None:
     for name in ("Europe/Atlantis", "Europe", "posixrules/x", "..", "UTC\0"):
         with pytest.raises(BadRequest, match="'zone'"):
             wish(hours("22:00", "07:00", name))
-    with pytest.raises(ItemNotFound):
+    with pytest.raises(BadRequest) as refused:
+        wish(hours("22:00", "07:00", "Europe/Atlantis"))
+    assert str(refused.value) == "'zone' is no time zone of the IANA database."
+    with pytest.raises(ItemNotFound) as unknown:
         keep_quiet(ANN, None, zone, Books(now=NOW))
+    assert str(unknown.value) == "There is no such account."
 
 
 def test_only_what_was_kept_for_it_is_given_another_time() -> None:
@@ -170,3 +175,43 @@ def test_only_what_was_kept_for_it_is_given_another_time() -> None:
     assert (now.job_id, now.not_before, now.reason) == (kept.job_id, NOW, None)
     (later,) = wish(Quiet(until=after(3600)), account(quiet=Quiet(until=after(600))), [kept, late]).writes.jobs
     assert (later.job_id, later.not_before, later.reason) == (kept.job_id, after(3600), Why.QUIET)
+
+
+@pytest.mark.parametrize("kind", [PushKind.MESSAGE, PushKind.MISSED])
+def test_what_was_kept_waits_for_the_new_end_whatever_it_is(kind: PushKind) -> None:
+    """A missed call goes out at once, but one of which nobody was told while it was quiet."""
+    kept = job(kind=kind, not_before=after(600), deadline=after(9000), reason=Why.QUIET)
+    done = wish(Quiet(until=after(3600)), account(quiet=Quiet(until=after(600))), [kept])
+    assert list(done.value.jobs) == done.writes.jobs == [replace(kept, not_before=after(3600))]
+
+
+def test_what_is_due_when_it_ends_is_not_kept() -> None:
+    due = job(not_before=after(600), deadline=after(9000))
+    assert held(due, Hush(after(600), False)) == due
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "where", "now", "over"),
+    [
+        # Yesterday's hours, where it is the day before that by our clock; and tomorrow's, which the day with an hour
+        # less begins while it is still today.
+        (
+            "22:00",
+            "20:00",
+            "Pacific/Pago_Pago",
+            datetime(2026, 3, 3, 1, tzinfo=UTC),
+            datetime(2026, 3, 3, 7, tzinfo=UTC),
+        ),
+        (
+            "00:30",
+            "06:00",
+            "America/Havana",
+            datetime(2026, 3, 8, 4, 40, tzinfo=UTC),
+            datetime(2026, 3, 8, 10, tzinfo=UTC),
+        ),
+    ],
+)
+def test_days_are_those_of_the_place(begin: str, end: str, where: str, now: datetime, over: datetime) -> None:
+    found = hush(hours(begin, end, where), zone, now)
+    assert found is not None
+    assert found.until == over
