@@ -93,6 +93,7 @@ async def test_memory_is_measured_with_many_accounts() -> None:
         "and is told what changes",
         "and got another message",
         "started again, all of them there",
+        "and each account is met",
     ]
     assert all(float(row[1]) > 10 for row in found)
 
