@@ -62,9 +62,7 @@ def seen(member: RoomMember, entry: RoomEntry) -> tuple[MessageEvent, CallMessag
     return event, content
 
 
-def stepped(
-    before: View, call: Call, event: MessageEvent, step: CallStep, moment: Moment, *, over: bool = False
-) -> Decision:
+def stepped(before: View, call: Call, event: MessageEvent, step: CallStep, moment: Moment, *, over: bool) -> Decision:
     """What somebody's step does to the account's record. `over`: nobody can come any more who has not."""
     mine = is_own(event)
     if mine and step is CallStep.REJECT and call.state is CallState.ANSWERED:

@@ -5,14 +5,32 @@ from dataclasses import replace
 import pytest
 
 from sync.model.books import Keys
-from sync.model.call import CallKey, CallStep
+from sync.model.call import Call, CallKey, CallState, CallStep
+from sync.model.conversation import Direction, Kind
 from sync.model.event import CallMessage, FeedPosition, RoomMessageEvent
 from sync.model.room import EntryKind, RoomEntry
 from sync.rules.fold import Policies, fan_out, take
+from sync.rules.room_calls import seen, told
+from sync.rules.view import CallPolicy, View
 from sync.rules.wanted import keys
 from sync.service.fanout import keys_of
 from tests.contract.fakes_store import MemoryStore, SetClock
-from tests.contract.samples import ANN, CAT, EVE, IN_TEA, NOW, TEA, call, conversation, entry, member, owned, storing
+from tests.contract.samples import (
+    ANN,
+    CAT,
+    EVE,
+    IN_TEA,
+    NOW,
+    TEA,
+    account,
+    call,
+    conversation,
+    entry,
+    member,
+    membership,
+    owned,
+    storing,
+)
 from tests.core.rule_feed import stanza
 from tests.core.rule_vectors import at_once
 
@@ -85,3 +103,50 @@ def test_a_call_between_two_and_one_into_a_room_are_not_taken_for_each_other() -
     report = store.apply(keys_of(owed, members), lambda books: fan_out(owed, members, books, Policies()))
     assert store.tables.calls[beside.key] == beside
     assert report.ignored == {"known-call": 1, "unknown-call": 1, "no-transition": 1}
+
+
+CALLED = entry(
+    7,
+    kind=EntryKind.CALL,
+    author=EVE,
+    sender=f"{TEA}/Eve",
+    step=CallStep.PROPOSE,
+    target_id="r1",
+    archive_id="r1",
+    media=("video",),
+    private=True,
+)
+
+
+def test_an_entry_is_what_a_session_of_the_member_would_have_received() -> None:
+    event, content = seen(member(ANN), CALLED)
+    assert content == event.content == CallMessage(CallStep.PROPOSE, "r1", ("video",))
+    assert event.position == FeedPosition("rooms.example.org", "", "", 7)
+    assert (event.direction, event.sender, event.author) == (Direction.IN, f"{TEA}/Eve", EVE)
+    own, _ = seen(member(EVE), CALLED)
+    assert (own.direction, own.sender, own.author) == (Direction.OUT, EVE, EVE)
+
+
+def test_a_conversation_that_begins_with_a_call_has_read_what_was_before() -> None:
+    before = View(account=account(), key=IN_TEA)
+    done = told(before, member(ANN), CALLED, CallPolicy(), NOW)
+    assert done.after is not None
+    found = done.after.conversation
+    assert found is not None
+    assert (found.read.rank, found.taken, found.private) == (6, 7, True)
+    again = told(replace(before, calls=(call("r1", TEA),)), member(ANN), CALLED, CallPolicy(), NOW)
+    assert again.ignored == "known-call"
+
+
+@pytest.mark.parametrize(
+    ("calls", "why"),
+    [
+        ((), "unknown-call"),
+        ((call("r1", TEA),), "unknown-call"),  # between two
+        ((call("r1", TEA, kind=Kind.GROUP, state=CallState.ANSWERED),), "answered-elsewhere"),
+    ],
+)
+def test_who_declines_what_is_no_ring(calls: tuple[Call, ...], why: str) -> None:
+    before = View(account=account(), key=IN_TEA, conversation=membership(), calls=calls)
+    done = told(before, member(ANN), replace(CALLED, step=CallStep.REJECT, author=ANN), CallPolicy(), NOW)
+    assert done.ignored == why

@@ -91,6 +91,12 @@ def test_as_many_as_there_are_places() -> None:
         assert (kinds.count(PushKind.CALL), kinds.count(PushKind.CALL_FALLBACK)) == (4, 2)
 
 
+def test_one_place_is_a_place() -> None:
+    rings = [ring(f"{n}", f"phone{n}") for n in range(2)]
+    ruling = ring_at_once(decided(*rings), replace(FREE, places=1), NOW, POLICIES)
+    assert attempted(ruling) == [rings[0].job.job_id]
+
+
 def test_one_batch_may_ring_at_several_people() -> None:
     ruling = ring_at_once(decided(ring("a"), ring("b", owner=EVE)), FREE, NOW, POLICIES)
     assert {one.jid: one.wakes_open for one in ruling.writes.accounts} == {ANN: True, EVE: True}
