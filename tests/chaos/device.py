@@ -15,7 +15,7 @@ from tests.system.xmpp_client import SM, StreamClosed, XmlStream, XmppClient
 
 GONE = (StreamClosed, TimeoutError, OSError)
 MUC = "http://jabber.org/protocol/muc"
-LOGIN_SECONDS = 10
+LOGIN_SECONDS = 30
 
 
 class Forgotten(StreamClosed):

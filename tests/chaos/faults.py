@@ -24,7 +24,7 @@ from tests.system.box import Box, eventually
 PARTS = ("component", "postgres", "redis", "server")
 PAUSES = (0.3, 3.0)
 BETWEEN_SECONDS = (0.1, 1.5)
-BACK_SECONDS = 30
+BACK_SECONDS = 60
 
 FAULTS = (
     *(f"kill {part}" for part in PARTS),

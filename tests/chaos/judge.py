@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.chaos.scenario import Stage
 
 DEATH_SECONDS = (-3.0, 2.0)  # around a kill of the server nobody can be sure; archives know seconds
-AGREE_SECONDS = 25
+AGREE_SECONDS = 60
 INDEX = (
     "SELECT account, peer, rank, message_key, sent_at, coalesce(archive_id, archive_key) AS id "
     "FROM message WHERE account = ANY ($1) ORDER BY rank"
@@ -98,7 +98,8 @@ class Judge:
             or (item.id in self.taken and (not self.loose or item.bare("from") == owner))
             for item in self.archives[owner]
         }
-        return Word([row["id"] for row in self.rows[owner]], sure, self.loose)
+        rows = self.rows[owner]
+        return Word([row["id"] for row in rows], sure, self.loose, {row["id"]: row["rank"] / 1e6 for row in rows})
 
     def _near_death(self, at: float) -> bool:
         return any(DEATH_SECONDS[0] <= at - death <= DEATH_SECONDS[1] for death in self.weather.server_deaths)
@@ -146,13 +147,14 @@ class Judge:
         items = {item.archive_id: item for item in self.archives[account]}
         for one in wanted - have:
             item = items[one]
-            told = "acknowledged" if item.id in self.taken else "not acknowledged"
-            found.append(f"{account} / {peer}: {one} is archived ({told}, {item.at:.0f}) and was never taken")
+            told = f"{item.id}, {'' if item.id in self.taken else 'not '}acknowledged, {item.at:.3f}"
+            found.append(f"{account} / {peer}: {one} is archived ({told}) and was never taken")
         for one in (have - wanted).elements():
             if one not in items and any(row["id"] == one and self._died(row) for row in rows):
                 self.figures["event, not archived"] += 1
             else:
-                found.append(f"{account} / {peer}: {one} was taken and should not have been")
+                known = [(row["message_key"], f"{row['sent_at'].timestamp():.3f}") for row in rows if row["id"] == one]
+                found.append(f"{account} / {peer}: {one} was taken and should not have been: {known}")
         if not self._ordered([row["id"] for row in rows if row["id"] in wanted], chat, items):
             found.append(f"{account} / {peer}: taken in another order than archived")
         self.figures["archived, no event"] += len(chat.dropped)

@@ -11,7 +11,7 @@ and told in another: then the order of the index counts, see `in_order` and `Cro
 import itertools
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from xml.sax.saxutils import escape
@@ -21,7 +21,7 @@ from tests.system.xmpp_client import CLIENT
 
 DELAY = "{urn:xmpp:delay}delay"
 RING_SECONDS = 60
-CROSSING_SECONDS = 2.0
+CROSSING_SECONDS = 5.0  # a server that stands still for three (`faults.PAUSES`) makes it longer
 DOUBT_SECONDS = 30  # a call that was proposed longer ago may have run out before what ended it was taken
 
 # (state, sent by the account itself, step) → the state that follows; anything else changes nothing.
@@ -69,12 +69,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of a call."""
+    """A step of a call. `taken_by`: what came behind it was taken then, seconds since the epoch; 0: not known."""
 
     out: bool
     name: str
     at: float
     sure: bool
+    taken_by: float = 0.0
 
 
 @dataclass
@@ -120,12 +121,14 @@ class Chat:
 @dataclass
 class Word:
     """What is known beside an archive. `sure`: archive id → is it? An id that is not there is. `indexed`: archive ids
-    in the message index, in its order. `loose`: the server does several things at once.
+    in the message index, in its order. `loose`: the server does several things at once. `taken`: when what is in the
+    index was taken, seconds since the epoch.
     """
 
     indexed: Collection[str]
     sure: Mapping[str, bool]
     loose: bool = False
+    taken: Mapping[str, float] = field(default_factory=dict)
     retracted: dict[str, float] = field(default_factory=dict)  # what a retraction names → when
 
     def told(self, item: Item) -> bool:
@@ -139,6 +142,14 @@ class Word:
         if not self.loose or item.archive_id in self.indexed:
             return False
         return any(abs(self.retracted[one] - item.at) < CROSSING_SECONDS for one in names if one in self.retracted)
+
+    def taken_by(self, items: Sequence[Item]) -> list[float]:
+        """When what is behind each of these was taken. It was in time if that was."""
+        found, later = [], 0.0
+        for item in reversed(items):
+            later = self.taken.get(item.archive_id, later)
+            found.append(later)
+        return found[::-1]
 
     def in_order(self, archive: Iterable[Item]) -> list[Item]:
         """The archive; in loose times, what the index has is in the index's order."""
@@ -158,7 +169,8 @@ def chats(owner: str, archive: Iterable[Item], word: Word) -> dict[str, Chat]:
     """One-to-one conversations of an account, by peer."""
     found: dict[str, Chat] = {}
     markers: list[tuple[Chat, Item, str, str]] = []
-    for item in word.in_order(archive):
+    items = word.in_order(archive)
+    for item, taken_by in zip(items, word.taken_by(items), strict=True):
         out = item.bare("from") == owner
         peer = item.bare("to" if out else "from")
         chat = found.setdefault(peer, Chat())
@@ -167,7 +179,7 @@ def chats(owner: str, archive: Iterable[Item], word: Word) -> dict[str, Chat]:
             if out:
                 markers.append((chat, item, marker.get("id", ""), peer))
         elif steps:
-            step = Step(out, steps[0].tag.rpartition("}")[2], item.at, word.told(item))
+            step = Step(out, steps[0].tag.rpartition("}")[2], item.at, word.told(item), taken_by)
             chat.calls.setdefault(steps[0].get("id", ""), []).append(step)
         elif word.has(item):
             take(chat, item, item.bare("from"), word, by_stanza_id=False)
@@ -263,7 +275,8 @@ def end(steps: list[Step], *, ran_out: bool) -> str | None:
     state: str | None = None
     proposed_at, own = 0.0, False
     for step in steps:
-        if ran_out and state == "ringing" and step.at - proposed_at > DOUBT_SECONDS:
+        late = step.at - proposed_at > DOUBT_SECONDS or step.taken_by - proposed_at > RING_SECONDS
+        if ran_out and state == "ringing" and late:
             state = "missed"
         if step.name == "propose":
             if state is None:
@@ -302,8 +315,9 @@ def apart(archive_id: str, message_id: str | None) -> str:
 async def archive(reader: Person, of: str | None = None, most: int = 200) -> list[Item]:
     """The whole archive of an account, or of a room, oldest first."""
     found: list[Item] = []
-    after = ""
+    after, last = "", None
     while True:
+        had = {(item.archive_id, item.id) for item in found if item.archive_id == last}
         query, begin = f"q{next(_ids)}", len(reader.received)
         rsm = f"<set xmlns='{RSM}'><max>{most}</max>{after}</set>"
         answer = await reader.iq("set", f"<query xmlns='{MAM}' queryid='{query}'>{rsm}</query>", to=of)
@@ -312,10 +326,13 @@ async def archive(reader: Person, of: str | None = None, most: int = 200) -> lis
             if result is not None and result.get("queryid") == query:
                 message, stamp = next(result.iter(f"{CLIENT}message")), next(result.iter(DELAY)).get("stamp", "")
                 at = datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
-                found.append(Item(result.get("id", ""), at, message))
+                item = Item(result.get("id", ""), at, message)
+                found += [item] if (item.archive_id, item.id) not in had else []
         del reader.received[begin:]
         fin = answer.find(f"{{{MAM}}}fin")
         assert fin is not None
         if fin.get("complete") == "true":
             return found
-        after = f"<after>{escape(fin.findtext(f'{{{RSM}}}set/{{{RSM}}}last') or '')}</after>"
+        last = fin.findtext(f"{{{RSM}}}set/{{{RSM}}}last") or ""
+        # ejabberd's ids are microseconds, and another message of the last one's may be on the next page.
+        after = f"<after>{int(last) - 1 if last.isdecimal() else escape(last)}</after>"
