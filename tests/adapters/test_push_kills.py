@@ -205,9 +205,9 @@ async def test_a_worker_that_dies_when_all_is_recorded(place: Yard) -> None:
     await until(place.settled)
     worker.kill()
     await worker.wait()
-    before = list(place.arrived)
+    before = place.sent("voip"), place.sent("alert", "message")
     await finished(place, 1)
-    assert place.arrived == before
+    assert (place.sent("voip"), place.sent("alert", "message")) == before  # the alert of a call nobody fetched may come
 
 
 async def test_a_worker_that_dies_while_apple_thinks(place: Yard) -> None:
