@@ -247,7 +247,10 @@ def _compile(source: Path, target: Path) -> None:
     includes = [word for folder in installation.includes for word in ("-I", str(folder))]
     environment = os.environ | {"ERL_LIBS": str(installation.libraries)}
     subprocess.run(
-        [str(installation.erlc), *includes, "-o", str(target), str(source)], check=True, timeout=60, env=environment
+        [str(installation.erlc), *includes, "-o", str(target), str(source)],
+        check=True,
+        timeout=4 * SECONDS,
+        env=environment,
     )
 
 
