@@ -140,3 +140,23 @@ def test_all_that_is_told_of_a_call_goes_in_the_lane_of_calls(end: str, told: Pu
         world.do(step)
     lanes = {one.kind: one.lane for one in world.store.tables.jobs.values()}
     assert lanes == dict.fromkeys((PushKind.CALL, PushKind.CALL_FALLBACK, told), Lane.CALLS)
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        (("correct m1",), PushKind.CORRECTED),
+        (("correct m1", "correct m2"), PushKind.CORRECTED),
+        (("retract m1",), PushKind.WITHDRAW),
+        (("displayed m1",), PushKind.READ),
+    ],
+)
+def test_what_changes_a_notification_goes_behind_what_makes_one(steps: tuple[str, ...], told: PushKind) -> None:
+    """In the lane of updates, and with the version at which the last of them is known."""
+    world = World(batched=False)
+    for step in ("device phone", "in m1 archive=a1", "in m2 archive=a2", "claim", "answer message accepted", *steps):
+        world.do(step)
+    (found,) = [one for one in world.store.tables.jobs.values() if one.kind is told]
+    assert (found.lane, found.version) == (Lane.UPDATES, world.store.tables.accounts[ANN].version)
+    targets = {one.archive_id: one.rank for one in world.store.tables.messages.values()}
+    assert found.target_rank == targets["a2" if len(steps) > 1 else "a1"]
