@@ -53,8 +53,9 @@ async def test_an_account_is_shown_repaired_exported_and_deleted_while_all_runs(
     exported = await convsync(box, "export", ann.account)
     held = json.loads(exported)
     assert held["account"]["jid"] == ann.account
-    sections = ("conversations", "messages", "changes", "calls", "devices")
-    assert [len(held[name]) for name in sections] == [1, 3, 1, 1, 1]
+    sections = ("conversations", "messages", "calls", "devices")
+    assert [len(held[name]) for name in sections] == [1, 3, 1, 1]
+    assert len(held["changes"]) in (1, 2)  # on a busy machine nobody may have taken the call by now
     assert not any(token in exported for token in phone.tokens)
 
     assert f"{ann.account} was deleted" in await convsync(box, "delete", ann.account, "--yes")
