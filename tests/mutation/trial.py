@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 
@@ -35,8 +35,10 @@ FAILED, BROKEN = 1, 3
 def pytest_configure() -> None:
     """The same examples each time, and no search for a smaller one: that a test fails is enough."""
     everyday = settings.get_profile("everyday")
-    phases = (Phase.explicit, Phase.generate)
-    settings.register_profile("mutants", everyday, derandomize=True, database=None, phases=phases)
+    phases, slow = (Phase.explicit, Phase.generate), list(HealthCheck)  # a busy machine is no fault of a test
+    settings.register_profile(
+        "mutants", everyday, derandomize=True, database=None, phases=phases, suppress_health_check=slow
+    )
     settings.load_profile("mutants")
 
 
@@ -76,7 +78,7 @@ class Reach:
         """Run all tests in a process of its own: this one is left as it is, with nothing cached and nothing set up."""
         path = Path("reach.json")
         if code := within(lambda: look(items, path)):
-            sys.exit(f"A test fails where nothing is changed (exit code {code}).")
+            sys.exit(f"A test fails where nothing is changed (exit code {code}): {path.read_text()}")
         seconds, functions = json.loads(path.read_text())
         return cls(items, seconds, functions)
 
@@ -148,7 +150,8 @@ def look(tests: list[pytest.Item], path: Path) -> int:
     set_mutant_under_test("stats")
     seconds, functions = [], []
     begun = time.process_time()
-    for passed in outcomes(tests):
+    for test, passed in zip(tests, outcomes(tests), strict=True):
+        path.write_text(test.nodeid)
         if not passed:
             return FAILED
         seconds.append(round(time.process_time() - begun, 4))
