@@ -17,6 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 from bench.port import CHUNK, END, ID, Port
@@ -26,7 +27,7 @@ WINDOW_EVENTS, WINDOW_BYTES, FRAME_BYTES = 2_000, 8_000_000, 64_000  # docs/feed
 ACK = re.compile(rb'<ack [^>]*?n="(\d+)"')
 ASKED = re.compile(rb'<iq xmlns="jabber:component:accept"[^>]*>')
 ATTRIBUTE = re.compile(rb'(\w+)="([^"]*)"')
-SILENCE_SECONDS = 60.0
+SILENCE_SECONDS, ATTEMPTS = 60.0, 5
 ANSWERS = {
     "get": "<iq type='error' from='{to}' to='{from}' id='{id}'><error type='cancel'>"
     "<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
@@ -54,6 +55,13 @@ def texts(host: str, made: dict[str, Any]) -> Iterator[str]:
             yield f"kind='session' account='{account}' at='{at}' resource='phone' state='available'>"
 
 
+_numbers = count(1)
+
+
+class Postponed(Exception):
+    """The component has no answer at the moment: mostly it is about to leave."""
+
+
 class Asking:
     """Clients that ask: each `every` so many seconds, at times of their own, or (0) as soon as it was answered.
     A question's time counts from when it was due.
@@ -65,7 +73,7 @@ class Asking:
         self.until = began + order["seconds"]
         self.due = deque((began + number * self._every / clients, number) for number in range(clients))
         self._asked: dict[int, tuple[float, int]] = {}
-        self._number, self.took = 0, list[float]()
+        self.took = list[float]()
 
     def ask(self, port: Port, now: float) -> bytes:
         """The questions that are due."""
@@ -79,12 +87,14 @@ class Asking:
 
     def pose(self, port: Port, question: Sequence[str], at: float, client: int) -> bytes:
         """One question."""
-        self._number += 1
-        self._asked[self._number] = at, client
-        return port.question(self._number, *question)
+        number = next(_numbers)
+        self._asked[number] = at, client
+        return port.question(number, *question)
 
     def answered(self, number: int, now: float) -> None:
         """One of them."""
+        if number not in self._asked:  # of what is measured anew
+            return
         at, client = self._asked.pop(number)
         self.took.append(now - at)
         if not self._every:
@@ -102,9 +112,10 @@ class Outbox(Port):
         super().__init__(host, component)
         self.ready = deque[bytes]()  # events without their n
         self.sent = self.acked = 0
-        self._sizes = deque[tuple[int, int]]()  # of what is not acknowledged: last n, bytes
+        self._told = deque[bytes]()  # what is not acknowledged
         self._open, self._tail = 0, b""
         self.asking: Asking | None = None
+        self.sessions = ""  # of its host, as hello lists them
 
     # ---- the stream ------------------------------------------------------------------------------------------------
 
@@ -116,10 +127,10 @@ class Outbox(Port):
             text = self.ready.popleft()
             self.sent += 1
             size += len(text)
+            self._told.append(text)
             found.append(b"<event n='%d' %b</event>" % (self.sent, text))
         if not found:
             return b""
-        self._sizes.append((self.sent, size))
         self._open += size
         behind = len(self.ready)
         head = (
@@ -148,8 +159,8 @@ class Outbox(Port):
         text, self._tail = text[:cut], text[cut:]
         for found in ACK.finditer(text):
             self.acked = max(self.acked, int(found[1]))
-        while self._sizes and self._sizes[0][0] <= self.acked:
-            self._open -= self._sizes.popleft()[1]
+        while len(self._told) > self.sent - self.acked:
+            self._open -= len(self._told.popleft())
         for asked in ASKED.findall(text):
             given = {name.decode(): value.decode() for name, value in ATTRIBUTE.findall(asked)}
             if given["type"] in ANSWERS:
@@ -157,7 +168,8 @@ class Outbox(Port):
         if self.asking is not None:
             whole, end, self._rest = (self._rest + data).rpartition(END)
             if b"<error" in whole:
-                raise RuntimeError(whole[-600:].decode(errors="replace"))
+                why = whole[-600:].decode(errors="replace")
+                raise Postponed(why) if b'<error type="wait"' in whole else RuntimeError(why)
             now = time.monotonic()
             for number in ID.findall(whole + end):
                 self.asking.answered(int(number), now)
@@ -166,12 +178,25 @@ class Outbox(Port):
 
     def accept(self, sessions: int) -> dict[str, float]:
         """Let it in, and tell everything that is ready."""
-        self._rest = self._tail = b""
         there = (f"<session jid='user{number}@{self.host}/phone' state='active'/>" for number in range(sessions))
-        self.let_in(acked=self.acked, high=self.sent + len(self.ready), sessions="".join(there))
-        self._rest = b""
+        self.sessions = "".join(there)
+        self.admit()
         subscribed = time.monotonic()
         return {"subscribed": subscribed} | self.tell()
+
+    def admit(self) -> None:
+        """Until a component has subscribed: one that lost its lease, or its patience, comes again."""
+        self.ready.extendleft(reversed(self._told))
+        self._told.clear()
+        self.sent, self._open = self.acked, 0
+        while True:
+            self._rest = self._tail = b""
+            try:
+                self.let_in(acked=self.acked, high=self.acked + len(self.ready), sessions=self.sessions)
+            except (OSError, RuntimeError):
+                continue
+            self._rest = b""
+            return
 
     def tell(self) -> dict[str, float]:
         """Everything that is ready, as fast as it is acknowledged."""
@@ -179,9 +204,12 @@ class Outbox(Port):
         heard = began
         while not self.all_acked():
             before = self.acked
-            while batch := self.frame(FRAME_EVENTS):
-                self.socket.sendall(batch)
-            self.read(1.0)
+            try:
+                while batch := self.frame(FRAME_EVENTS):
+                    self.socket.sendall(batch)
+                self.read(1.0)
+            except OSError:
+                self.admit()
             now = time.monotonic()
             heard = now if self.acked != before else heard
             if now - heard > SILENCE_SECONDS:
@@ -234,7 +262,22 @@ class Outbox(Port):
         return found
 
     def obey(self, order: dict[str, Any]) -> object:
-        """What an order comes to."""
+        """What an order comes to; what was not finished when the component left is measured anew."""
+        for _ in range(ATTEMPTS):
+            try:
+                return self.obeyed(order)
+            except Postponed:
+                self.asking = None
+                time.sleep(1.0)
+                self.tell()
+            except OSError:
+                self.asking = None
+                self.admit()
+                self.tell()
+        raise TimeoutError("the component leaves again and again")
+
+    def obeyed(self, order: dict[str, Any]) -> object:
+        """What an order comes to. OSError: the component has left."""
         if "make" in order:
             made = texts(self.host, order["make"])
             self.ready.extend(text.encode() for text, _ in zip(made, range(order["make"]["events"]), strict=False))
@@ -251,10 +294,13 @@ class Outbox(Port):
         """The next order; what the component asks meanwhile is answered."""
         connected = hasattr(self, "socket")
         while True:
-            sources = [sys.stdin, self.socket] if connected else [sys.stdin]
-            readable, _, _ = select.select(sources, [], [])
+            readable, _, _ = select.select([sys.stdin, self.socket if connected else self.listener], [], [])
             if sys.stdin in readable:
                 return sys.stdin.readline()
+            if not connected:
+                self.admit()
+                connected = True
+                continue
             try:
                 self.hear(self.socket.recv(CHUNK))
             except OSError:  # it has ended, and the next one is let in when that is ordered
