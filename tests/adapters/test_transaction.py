@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sync.adapters.postgres import load
 from sync.adapters.postgres.load import locks
 from sync.adapters.postgres.pool import Pool
 from sync.adapters.postgres.store import PostgresStore
 from sync.adapters.postgres.transaction import literal, locked
-from sync.model.books import Keys, LanePosition
+from sync.model.books import Books, Keys, LanePosition
 from sync.model.errors import StoreUnavailable, Uncommittable
 from tests.contract.fakes_observer import RecordingObserver
 from tests.contract.fakes_store import SetClock
@@ -123,6 +124,27 @@ async def test_who_is_cancelled_while_it_waits_holds_nothing(database: str) -> N
             with pytest.raises(asyncio.CancelledError):
                 await waiting
         assert await other.transact(owned(), seeing(lambda books: list(books.accounts))) == [ANN]
+
+
+@pytest.mark.parametrize("create", [True, False])
+async def test_who_is_made_between_the_lock_and_the_look_is_locked_all_the_same(
+    database: str, create: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that both found nobody to lock would write over one another."""
+    look, free = load.books, list[list[str]]()
+    other = await asyncpg.connect(database)
+
+    async def looked(*arguments: Any) -> Books:
+        await load.create(other, owned(), SetClock(NOW))  # somebody else is the first who hears of her
+        found = await look(*arguments)
+        free.append([row["jid"] for row in await other.fetch("SELECT jid FROM account FOR UPDATE SKIP LOCKED")])
+        return found
+
+    monkeypatch.setattr(load, "books", looked)
+    async with opened(database) as store:
+        seen = await store.transact(owned(create=create), seeing(lambda books: list(books.accounts)))
+    assert (seen, free) == ([ANN], [[]])
+    await other.close()
 
 
 async def test_who_hangs_in_the_middle_holds_its_locks_only_for_a_while(database: str) -> None:

@@ -18,7 +18,9 @@ from sync.rules.times import microseconds
 
 
 class Missing(Exception):
-    """A row that is to be locked is not there yet: only the first event of an account, a room or a lane meets this."""
+    """A row that is to be locked is not there yet, or was not when the others were locked: only the first event of an
+    account, a room or a lane meets this.
+    """
 
 
 def locks(keys: Keys) -> Sequence[Sequence[object]]:
@@ -26,11 +28,11 @@ def locks(keys: Keys) -> Sequence[Sequence[object]]:
     return [*columns(lanes(keys), 4), sorted(keys.rooms), sorted(keys.accounts)]
 
 
-async def books(connection: Connection, keys: Keys, clock: Clock) -> Books:
-    """The rows that `keys` name, which are locked. Raises `Missing`."""
+async def books(connection: Connection, keys: Keys, clock: Clock, held: int) -> Books:
+    """The rows that `keys` name; so many of them are locked. Raises `Missing`."""
     # The instant of the transaction is taken under the lock: a version must not be older than what the lock waited for.
     found = Books(now=clock.now())
-    await named_rows(connection, keys, found)
+    await named_rows(connection, keys, found, held)
     await what_is_behind(connection, keys, found)
     return found
 
@@ -50,7 +52,7 @@ def lanes(keys: Keys) -> list[tuple[str, str, str, int]]:
     return [(p.host, p.stream, p.shard, p.lane) for p in keys.positions]
 
 
-async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
+async def named_rows(connection: Connection, keys: Keys, found: Books, held: int) -> None:
     """Positions (one that is not there is at zero), rooms and accounts, and what the locks protect: conversations,
     messages by id, calls, devices and jobs, members of rooms.
     """
@@ -74,7 +76,9 @@ async def named_rows(connection: Connection, keys: Keys, found: Books) -> None:
         names,
     )
     missing = keys.create and len(read["rooms"]) + len(read["accounts"]) < len(rooms) + len(names)
-    if missing or len(read["positions"]) < len(where):
+    # What somebody made between the lock and the look is seen and not locked: two could write it at once.
+    unlocked = len(read["positions"]) + len(read["rooms"]) + len(read["accounts"]) > held
+    if missing or unlocked or len(read["positions"]) < len(where):
         raise Missing
     for row in filter(itemgetter("n"), read["positions"]):
         found.positions[LanePosition(row["host"], row["stream"], row["shard"], row["lane"])] = row["n"]

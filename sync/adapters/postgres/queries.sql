@@ -14,15 +14,16 @@ SELECT jid, version, timestamptz 'epoch' + (version + 2000000) * interval '1 mic
 ON CONFLICT (account) DO NOTHING RETURNING account;
 
 -- name: lock
--- Lock the lanes' positions, then rooms, then accounts: the one order that every writer keeps, in one round trip.
-SELECT
-    ARRAY(
-        SELECT 1 FROM feed_position
-        WHERE (host, stream, shard, lane) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]))
-        ORDER BY host, stream, shard, lane FOR UPDATE
-    ),
-    ARRAY(SELECT 1 FROM room WHERE jid = ANY ($5::text[]) ORDER BY jid FOR UPDATE),
-    ARRAY(SELECT 1 FROM account WHERE jid = ANY ($6::text[]) ORDER BY jid FOR UPDATE);
+-- Lock the lanes' positions, then rooms, then accounts: the one order that every writer keeps, in one round trip. A row for
+-- each that is locked.
+WITH positions AS MATERIALIZED (
+    SELECT 1 AS held FROM feed_position
+    WHERE (host, stream, shard, lane) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]))
+    ORDER BY host, stream, shard, lane FOR UPDATE
+),
+rooms AS MATERIALIZED (SELECT 1 AS held FROM room WHERE jid = ANY ($5::text[]) ORDER BY jid FOR UPDATE),
+accounts AS MATERIALIZED (SELECT 1 AS held FROM account WHERE jid = ANY ($6::text[]) ORDER BY jid FOR UPDATE)
+SELECT held FROM positions UNION ALL SELECT held FROM rooms UNION ALL SELECT held FROM accounts;
 
 -- name: read_rows
 -- Everything that a transaction reads after its locks, in one round trip: an array of rows for each table.

@@ -69,8 +69,8 @@ class PostgresStore:
         raise StoreUnavailable("retries")
 
     async def _transact(self, connection: Connection, keys: Keys, rule: Rule[T]) -> T:
-        async with locked(connection, load.locks(keys), prepared=self._pool.prepared):
-            books = await load.books(connection, keys, self._clock)
+        async with locked(connection, load.locks(keys), prepared=self._pool.prepared) as held:
+            books = await load.books(connection, keys, self._clock, held)
             ruling = rule(books)
             await write.writes(connection, ruling.writes, books.devices)
         self._stored(ruling.writes.accounts)

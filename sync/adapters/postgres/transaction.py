@@ -21,11 +21,12 @@ TYPES = ("text[]", "text[]", "text[]", "smallint[]", "text[]", "text[]")
 
 
 @asynccontextmanager
-async def locked(connection: Connection, locks: Sequence[Sequence[object]], *, prepared: bool) -> AsyncIterator[None]:
-    """A transaction that holds these locks (the arguments of `lock`) and commits at its end."""
+async def locked(connection: Connection, locks: Sequence[Sequence[object]], *, prepared: bool) -> AsyncIterator[int]:
+    """A transaction that holds these locks (the arguments of `lock`) and commits at its end; how many it holds: a row
+    that is not there cannot be locked.
+    """
     try:
-        await begin(connection, f"BEGIN; {lock(locks, prepared=prepared)}")
-        yield
+        yield await begin(connection, f"BEGIN; {lock(locks, prepared=prepared)}")
         await connection.execute("COMMIT")
     except BaseException:
         if connection.is_in_transaction():
@@ -34,14 +35,15 @@ async def locked(connection: Connection, locks: Sequence[Sequence[object]], *, p
         raise
 
 
-async def begin(connection: Connection, text: str) -> None:
-    """A session's first transaction plans the lock for all of them."""
+async def begin(connection: Connection, text: str) -> int:
+    """A session's first transaction plans the lock for all of them. Returns how many rows are locked."""
     try:
-        await connection.execute(text)
+        done = await connection.execute(text)
     except asyncpg.InvalidSQLStatementNameError:
         await connection.execute("ROLLBACK")
         await connection.execute(f"PREPARE {NAME} ({', '.join(TYPES)}) AS {sql('lock')}")
-        await connection.execute(text)
+        done = await connection.execute(text)
+    return int(done.removeprefix("SELECT "))
 
 
 def lock(locks: Sequence[Sequence[object]], *, prepared: bool) -> str:
