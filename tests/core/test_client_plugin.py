@@ -3,7 +3,7 @@ requests. Against servers it is tried in tests/system/test_client.py.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -77,7 +77,8 @@ class App:
 
 
 @pytest.fixture
-def app() -> Iterator[App]:
+async def app() -> AsyncIterator[App]:
+    """Made within the loop: slixmpp would else make one of its own where none is set."""
     found = App(attempts=3)
     found.plugin.cache = Cache(version=4, token="t4")
     yield found
