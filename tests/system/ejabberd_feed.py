@@ -22,13 +22,13 @@ async def ejabberd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ej
 
 @pytest_asyncio.fixture
 async def feed(ejabberd: Ejabberd) -> AsyncIterator[FeedComponent]:
-    """The users' host."""
+    """The users' host. It ends in order: ejabberd may send the answers of the next one to a connection that was cut."""
     component = await ejabberd.feed()
     yield component
     if not component.closed:
         ejabberd.told |= component.ack_all()
         await component.caught_up()
-        await component.cut()
+        await component.close()
 
 
 @pytest_asyncio.fixture
@@ -39,4 +39,4 @@ async def rooms(ejabberd: Ejabberd) -> AsyncIterator[FeedComponent]:
     if not component.closed:
         ejabberd.told_of_rooms |= component.ack_all()
         await component.caught_up()
-        await component.cut()
+        await component.close()

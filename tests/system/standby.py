@@ -95,11 +95,12 @@ async def holder(box: Box) -> int | None:
     return int(rows[0]["holder"].split(":")[1]) if rows else None
 
 
-async def holds(box: Box, pid: int) -> None:
-    """Until that process holds the lease."""
+async def holds(box: Box, pid: int | None = None) -> None:
+    """Until that process holds the lease; by default the sandbox's component, which may be another one meanwhile."""
 
     async def look() -> bool:
-        assert (found := await holder(box)) == pid, (found, pid)
+        wanted = box.pid("component") if pid is None else pid
+        assert (found := await holder(box)) == wanted, (found, wanted)
         return True
 
     await eventually(look, SECONDS)

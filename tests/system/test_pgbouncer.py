@@ -30,7 +30,7 @@ async def test_people_talk_through_a_pooler(box: Box, tmp_path: Path) -> None:
             async def kill() -> None:
                 other.process.send_signal(signal.SIGKILL)
                 await other.process.wait()
-                await holds(box, box.pid("component"))
+                await holds(box)
                 await box.whole(SECONDS)
 
             await company.talk(kill)

@@ -31,7 +31,7 @@ async def there_and_back(box: Box, other: Standby) -> None:
     await eventually(waits, SECONDS)
     other.process.send_signal(signal.SIGKILL)
     await other.process.wait()
-    await holds(box, box.pid("component"))
+    await holds(box)
     await box.whole(SECONDS)
 
 

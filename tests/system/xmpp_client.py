@@ -129,6 +129,14 @@ class XmlStream:
         self._waiting.append((predicate, future))
         return await asyncio.wait_for(future, timeout)
 
+    async def close(self) -> None:
+        """Ends the stream; returns when the other side has, too."""
+        if not self.closed:
+            self.send("</stream:stream>")
+            if self._task is not None:
+                await asyncio.wait([self._task], timeout=30)
+            self._writer.close()
+
     async def cut(self) -> None:
         """Drops the connection without a word."""
         self._writer.transport.abort()
@@ -271,14 +279,6 @@ class XmppClient(XmlStream):
 
     def chat(self, to: str | None, text: str) -> str:
         return self.message(to, f"<body>{text}</body>")
-
-    async def close(self) -> None:
-        """Logs out."""
-        if not self.closed:
-            self.send("</stream:stream>")
-            if self._task is not None:
-                await asyncio.wait([self._task], timeout=30)
-            self._writer.close()
 
 
 def _is(tag: str) -> Predicate:
